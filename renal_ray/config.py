@@ -1,0 +1,233 @@
+"""The study file: one validated object that every command works from."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from renal_ray.problems import StudyError
+from renal_ray.types import DATASETS, FREEZE_POINTS, HEADS, Dataset, FreezePoint, Head
+
+PROVENANCE = "provenance"  # key of the resolved study.yaml that says with what it was run; not configuration
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Cohort(Section):
+    """Where the patients come from: exactly one of manifest, dicom and kits."""
+
+    manifest: Path | None = Field(None, description="CSV or Parquet with patient_id, label, image, mask; paths relative to the manifest")
+    dicom: Path | None = Field(None, description="folder of DICOM CT series with their masks; needs labels")
+    labels: Path | None = Field(None, description="CSV or Parquet with patient_id, label and optional columns; goes with dicom")
+    kits: Path | None = Field(None, description="folder in the KiTS layout: case_NNNNN/imaging.nii.gz, segmentation.nii.gz, kits23.json")
+    lesion_labels: list[int] = Field([2], min_length=1, description="values of a label map that are the lesion (KiTS: 2 tumour, 3 cyst)")
+    lesion_segments: list[str] | None = Field(None, description="labels of the DICOM SEG segments that are the lesion; all when omitted")
+    keep_ids: bool = Field(True, description="use DICOM PatientID as patient_id; false replaces it by a keyed hash")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        given = [name for name in ("manifest", "dicom", "kits") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of manifest, dicom, kits; got {given or 'none'}")
+        if (self.labels is not None) != (self.dicom is not None):
+            raise ValueError("labels goes with dicom, and dicom needs labels")
+        return self
+
+
+class Selection(Section):
+    """Which axial slices of a patient are kept."""
+
+    min_area_fraction: float = Field(0.25, ge=0, le=1, description="lesion area, as a share of the patient's largest, from which a slice is kept")
+    max_slices: int | None = Field(None, ge=1, description="keep at most this many, those with the largest lesion area")
+
+
+class Images(Section):
+    """What the network sees of a slice."""
+
+    size: int = Field(299, ge=75, description="edge of the square image in pixels; InceptionV3 takes 75 or more")
+    crop: bool = Field(True, description="crop roi and rbr to the lesion's box; false keeps the full frame, black outside")
+
+
+class Split(Section):
+    """Who is sealed away for the test."""
+
+    test_fraction: float = Field(0.2, gt=0, lt=1, description="share of the patients in the sealed test set")
+    stratify: bool = Field(True, description="keep the share of malignant patients equal in training and test")
+
+
+class Folds(Section):
+    """How the training patients are divided for cross-validation."""
+
+    n: int = Field(5, ge=2, description="number of folds")
+    method: Literal["approximate", "stratified"] = Field("approximate", description="the paper's approximate equalisation, or StratifiedGroupKFold")
+    run: list[int] | None = Field(None, description="train only these folds now; the split stays the same")
+
+
+class Epochs(Section):
+    """Passes over the balanced training set, per head."""
+
+    image: int = Field(150, ge=1, description="epochs of the image head")
+    fc: int = Field(100, ge=1, description="epochs of the fc head")
+    gru: int = Field(300, ge=1, description="epochs of the gru head")
+
+
+class Training(Section):
+    """How one model is trained."""
+
+    epochs: Epochs = Field(Epochs(), description="epochs per head")
+    batch_size: int = Field(32, ge=1, description="images, or patients for fc and gru, in a step")
+    learning_rate: float = Field(0.01, gt=0, description="learning rate of stochastic gradient descent")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of stochastic gradient descent")
+    embedding: int = Field(1024, ge=1, description="width of the dense layer before the softmax: the embedding")
+    gru_units: int = Field(256, ge=1, description="width of each of the two GRU layers")
+    gru_l2: float = Field(1e-4, ge=0, description="L2 penalty on the GRU kernels")
+    keep: Literal["last", "best_val_auc"] = Field("last", description="epoch whose weights are kept; best_val_auc makes validation optimistic")
+    bn_statistics: Literal["reestimated", "moving"] = Field(
+        "reestimated", description="batch-normalisation statistics kept: estimated anew over the training images, or Keras's moving averages"
+    )
+
+
+class Heads(Section):
+    """Which models are trained on the features."""
+
+    use: list[Head] = Field(list(HEADS), min_length=1, description="heads to train; fc and gru need image")
+    freeze_points: Literal["selected", "all"] = Field("selected", description="train fc and gru on the selected freeze point of each dataset, or on all")
+
+    @model_validator(mode="after")
+    def _image_first(self) -> Self:
+        if Head.IMAGE not in self.use:
+            raise ValueError("fc and gru stand on the embeddings of the image head: add image")
+        return self
+
+
+class Controls(Section):
+    """Trials that must fail, to show that nothing leaks."""
+
+    permuted_labels: bool = Field(False, description="also train the image head on permuted patient labels; its AUC must stay around 0.5")
+    permutations: int = Field(1, ge=1, description="how many permutations of the labels")
+
+
+class Resources(Section):
+    """What the machine lends to the study."""
+
+    cpus: int | None = Field(None, ge=1, description="CPUs that a local Ray uses; all when omitted")
+    cpus_per_trial: float = Field(1, gt=0, description="CPUs that one trial is promised, and threads it computes with")
+    gpus_per_trial: float = Field(0, ge=0, description="GPUs, or a share of one, that one trial is promised")
+    object_store_mb: int = Field(256, ge=80, description="shared memory of a local Ray in MiB")
+
+
+class Study(Section):
+    """A whole study."""
+
+    name: str = Field(min_length=1, pattern=r"^[\w.-]+$", description="name of the study, for the report")
+    work: str = Field(min_length=1, description="work directory: a local or NFS path, s3://bucket/prefix or gs://bucket/prefix")
+    seed: int = Field(17, ge=0, lt=2**31, description="seed of the split, the folds, the sampling and random weights")
+    cohort: Cohort = Field(description="where the patients come from")
+    datasets: list[Dataset] = Field(list(DATASETS), min_length=1, description="datasets to train on")
+    freeze_points: list[FreezePoint] = Field(list(FREEZE_POINTS), min_length=1, description="freeze points to train at")
+    selection: Selection = Field(Selection(), description="which slices are kept")
+    images: Images = Field(Images(), description="what the network sees of a slice")
+    split: Split = Field(Split(), description="who is sealed away")
+    folds: Folds = Field(Folds(), description="cross-validation")
+    heads: Heads = Field(Heads(), description="models on the features")
+    weights: str = Field("imagenet", min_length=1, description="imagenet, random, or the path of an InceptionV3 weights file (.h5, .weights.h5)")
+    training: Training = Field(Training(), description="how one model is trained")
+    activation_dtype: Literal["float16", "float32"] = Field("float32", description="number format of the cached activations")
+    backend: Literal["tensorflow", "jax"] = Field("tensorflow", description="what Keras computes with")
+    controls: Controls = Field(Controls(), description="negative controls")
+    resources: Resources = Field(Resources(), description="what the machine lends")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for name in ("datasets", "freeze_points"):
+            values = getattr(self, name)
+            if len(set(values)) != len(values):
+                raise ValueError(f"{name}: a value is listed twice in {[str(v) for v in values]}")
+        if self.folds.run is not None and not set(self.folds.run) <= set(range(self.folds.n)):
+            raise ValueError(f"folds.run: {self.folds.run} names folds outside 0..{self.folds.n - 1}")
+        return self
+
+    @property
+    def fold_numbers(self) -> list[int]:
+        """The folds to train, ascending."""
+        return sorted(set(self.folds.run)) if self.folds.run is not None else list(range(self.folds.n))
+
+
+Override = Annotated[str, "key.subkey=value, the value read as YAML"]
+
+
+def load_study(path: Path, overrides: list[Override] | None = None) -> Study:
+    """Reads a study file, or a work directory's study.yaml, and lays the overrides over it.
+
+    Args:
+        path: YAML study file, or a work directory that holds study.yaml.
+        overrides: `key.subkey=value` each; the value is read as YAML.
+
+    Returns:
+        The validated study.
+
+    Raises:
+        StudyError: the file is absent or not YAML, a key is unknown, a value does not fit.
+    """
+    file = path / "study.yaml" if path.is_dir() else path
+    try:
+        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StudyError(f"{file}: no such study file; give a YAML study file or a work directory") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise StudyError(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise StudyError(f"{file}: a study file is a mapping of keys to values")
+    raw.pop(PROVENANCE, None)
+    for override in overrides or []:
+        _lay_over(raw, override)
+    try:
+        return Study.model_validate(raw)
+    except ValidationError as error:
+        raise StudyError(f"{file}: {_sentence(error)}") from None
+
+
+def _lay_over(raw: dict[str, Any], override: Override) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise StudyError(f"--set {override}: expected key=value, for example training.batch_size=16")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise StudyError(f"--set {override}: the value is not YAML") from None
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        raw = raw.setdefault(parent, {})
+        if not isinstance(raw, dict):
+            raise StudyError(f"--set {override}: {parent} is a value, not a section")
+    raw[last] = value
+
+
+def _sentence(error: ValidationError) -> str:
+    parts = []
+    for item in error.errors(include_url=False):
+        where = ".".join(str(step) for step in item["loc"]) or "study"
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            message = "unknown key; `renal-ray sweep --help` and the presets in configs/ show the known ones"
+        parts.append(f"{where}: {message}")
+    return "; ".join(parts)
+
+
+def dump_study(study: Study, provenance: dict[str, Any] | None = None) -> str:
+    """Writes a study as YAML, as kept in the work directory.
+
+    Args:
+        study: the resolved study.
+        provenance: versions and hashes to keep beside it.
+
+    Returns:
+        YAML text that `load_study` reads back to an equal study.
+    """
+    data: dict[str, Any] = study.model_dump(mode="json")
+    if provenance is not None:
+        data[PROVENANCE] = provenance
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
