@@ -1,0 +1,165 @@
+"""A work directory, wherever it lies: a local or NFS path, or object storage through pyarrow.fs."""
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from renal_ray.problems import StudyError
+
+
+@dataclass(frozen=True)
+class Place:
+    """A directory addressed by names relative to it; picklable, so that it travels to Ray workers.
+
+    Args:
+        uri: local path, or s3://bucket/prefix or gs://bucket/prefix.
+    """
+
+    uri: str
+
+    @property
+    def is_local(self) -> bool:
+        """Whether files of the place can be opened and memory-mapped as they are."""
+        return "://" not in self.uri or self.uri.startswith("file://")
+
+    def _open(self) -> tuple[fs.FileSystem, str]:
+        if self.is_local:
+            return fs.LocalFileSystem(), str(Path(self.uri.removeprefix("file://")).absolute())
+        try:
+            filesystem, root = fs.FileSystem.from_uri(self.uri)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise StudyError(f"work: {self.uri} cannot be opened ({error}); give a path, s3://bucket/prefix or gs://bucket/prefix") from None
+        return filesystem, root.rstrip("/")
+
+    def path(self, name: str = "") -> Path:
+        """The path of a file in a local place; use `local` for one that may be remote."""
+        return Path(self._open()[1]) / name
+
+    def at(self, name: str) -> "Place":
+        """The place one directory down."""
+        return Place(f"{self.uri.rstrip('/')}/{name}")
+
+    def exists(self, name: str) -> bool:
+        """Whether a file or directory of that name is there."""
+        filesystem, root = self._open()
+        return filesystem.get_file_info(f"{root}/{name}").type != fs.FileType.NotFound
+
+    def entries(self, name: str = "", *, recursive: bool = False) -> list[str]:
+        """Names below a directory, relative to it, sorted; temporary files of unfinished writes left out.
+
+        Args:
+            name: directory; one that does not exist is empty.
+            recursive: all files below instead of the direct entries.
+        """
+        filesystem, root = self._open()
+        base = f"{root}/{name}".rstrip("/")
+        found = filesystem.get_file_info(fs.FileSelector(base, allow_not_found=True, recursive=recursive))
+        names = [info.path.removeprefix(base).lstrip("/") for info in found if not recursive or info.is_file]
+        return sorted(entry for entry in names if not PurePosixPath(entry).name.startswith(".tmp-"))
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        filesystem, root = self._open()
+        with filesystem.open_input_stream(f"{root}/{name}", compression=None) as stream:
+            return stream.read()
+
+    def write(self, name: str, data: bytes) -> None:
+        """Writes a file whole or not at all: a reader sees the old bytes or the new ones, never half."""
+        filesystem, root = self._open()
+        if not self.is_local:  # an object appears only once its upload is complete
+            with filesystem.open_output_stream(f"{root}/{name}", compression=None) as stream:
+                stream.write(data)
+            return
+        target = Path(root) / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".tmp-{uuid.uuid4().hex}")
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def append_line(self, name: str, line: str) -> None:
+        """Adds one line to a text file and waits until it is on disk; earlier lines are kept as they are."""
+        if self.is_local:
+            target = self.path(name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            return
+        before = self.read(name) if self.exists(name) else b""
+        self.write(name, before + line.encode() + b"\n")
+
+    def remove(self, name: str) -> None:
+        """Deletes a file or a directory with all below it; nothing happens where there is none."""
+        filesystem, root = self._open()
+        kind = filesystem.get_file_info(f"{root}/{name}").type
+        if kind == fs.FileType.Directory:
+            filesystem.delete_dir(f"{root}/{name}")
+        elif kind == fs.FileType.File:
+            filesystem.delete_file(f"{root}/{name}")
+
+    def local(self, name: str) -> Path:
+        """A path on this machine with the bytes of a file: itself, or a copy fetched once per version."""
+        if self.is_local:
+            return self.path(name)
+        filesystem, root = self._open()
+        info = filesystem.get_file_info(f"{root}/{name}")
+        if info.type == fs.FileType.NotFound:
+            raise FileNotFoundError(f"{self.uri}/{name}")
+        version = hashlib.sha256(f"{self.uri}/{name}|{info.size}|{info.mtime_ns}".encode()).hexdigest()[:24]
+        copies = Place(str(Path(tempfile.gettempdir()) / f"renal-ray-{os.getuid()}"))
+        copy = f"{version}-{PurePosixPath(name).name}"
+        if not copies.exists(copy):
+            copies.write(copy, self.read(name))
+        return copies.path(copy)
+
+    def read_json(self, name: str) -> Any:
+        """A JSON file's value."""
+        return json.loads(self.read(name))
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Writes a value as JSON, keys in the given order, whole or not at all; NaN is refused."""
+        self.write(name, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+    def read_parquet(self, name: str, columns: list[str] | None = None) -> pd.DataFrame:
+        """A Parquet file as a data frame."""
+        return pq.read_table(io.BytesIO(self.read(name)), columns=columns).to_pandas()
+
+    def write_parquet(self, name: str, table: pd.DataFrame | pa.Table) -> None:
+        """Writes a table as Parquet, whole or not at all."""
+        arrow = table if isinstance(table, pa.Table) else pa.Table.from_pandas(table, preserve_index=False)
+        sink = io.BytesIO()
+        pq.write_table(arrow, sink)
+        self.write(name, sink.getvalue())
+
+
+def digest(parts: Iterable[bytes | str]) -> str:
+    """SHA-256 over parts in order, each with its length, as 64 hexadecimal digits."""
+    total = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        total.update(len(data).to_bytes(8, "little"))
+        total.update(data)
+    return total.hexdigest()
