@@ -1,0 +1,169 @@
+"""What a trial is fed: the two sides of a fold, checked once more where the numbers go in."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from renal_ray.protocol.permutation import permuted_labels
+from renal_ray.protocol.splits import SplitSet
+from renal_ray.store.activations import Activations, ActivationSet
+from renal_ray.store.arrow import tensor_column, tensor_type, write_batches
+from renal_ray.store.ledger import Ledger
+from renal_ray.store.place import Place
+from renal_ray.trial.spec import TRUE_LABELS, TrialSpec
+from renal_ray.types import Head, PatientId
+
+
+class LeakError(Exception):
+    """A patient would stand on two sides, or a sealed patient would be read: a defect, never to be trained through."""
+
+
+class Rows(Protocol):
+    """Samples of one shape, in memory or memory-mapped."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        """float32 (rows, ...)."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """One side of a fold as a head sees it: a sample is a slice for the image head, a patient for fc and gru.
+
+    Args:
+        inputs: samples, float32 (n, ...).
+        labels: int8 (n,).
+        patients: patient id of each sample.
+        slice_index: slice number of each sample, int32 (n,); None where a sample is a patient.
+    """
+
+    inputs: Rows
+    labels: np.ndarray
+    patients: tuple[str, ...]
+    slice_index: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Both sides of a fold.
+
+    Args:
+        train: what is fitted on.
+        validation: what fixes threshold and freeze point.
+        sealed: the test patients.
+
+    Raises:
+        LeakError: a patient is on both sides or sealed.
+    """
+
+    train: Samples
+    validation: Samples
+    sealed: frozenset[str]
+
+    def __post_init__(self) -> None:
+        train, validation = set(self.train.patients), set(self.validation.patients)
+        if both := train & validation:
+            raise LeakError(f"patient {min(both)} would be trained and validated on")
+        if sealed := (train | validation) & self.sealed:
+            raise LeakError(f"test patient {min(sealed)} would enter a trial")
+
+
+def fold_labels(spec: TrialSpec, splits: SplitSet) -> Mapping[PatientId, int]:
+    """Label of every training patient: the true one, or the permuted one of a negative control."""
+    if spec.labels == TRUE_LABELS:
+        return {patient: splits.labels[patient] for patient in splits.training}
+    return permuted_labels(splits, seed=splits.seed, index=int(spec.labels.rsplit("-", 1)[1]))
+
+
+def image_feed(spec: TrialSpec, work: Place, activations: ActivationSet, splits: SplitSet) -> Feed:
+    """The cached activations of both sides of the fold, a sample a slice."""
+    labels = fold_labels(spec, splits)
+    fold = splits.fold(spec.fold)
+
+    def side(patients: Sequence[PatientId]) -> Samples:
+        rows = Activations(work, activations, patients)
+        owners = tuple(np.repeat(np.array(patients, dtype=object), rows.counts))
+        return Samples(rows, np.array([labels[patient] for patient in owners], np.int8), owners, rows.slice_index)
+
+    return Feed(side(fold.train), side(fold.validation), splits.test)
+
+
+def patient_feed(spec: TrialSpec, work: Place, splits: SplitSet) -> Feed:
+    """The embeddings that the fold's own image model gave, a sample a patient: their maximum for fc, their sequence for gru.
+
+    Raises:
+        LeakError: the embeddings are those of another dataset, freeze point or fold.
+    """
+    if spec.image_trial is None:
+        raise LeakError(f"{spec.trial_id}: a patient-level head needs the image trial of its own fold")
+    ledger = Ledger(work)
+    source = TrialSpec.from_json(ledger.folder(spec.image_trial).read_json("spec.json"))
+    if (source.dataset, source.freeze_point, source.fold, source.head) != (spec.dataset, spec.freeze_point, spec.fold, Head.IMAGE):
+        raise LeakError(f"{spec.trial_id}: the embeddings of {spec.image_trial} are of another dataset, freeze point or fold")
+    embeddings = read_embeddings(ledger.read_checked(spec.image_trial, "embeddings.arrow"))
+    labels = fold_labels(spec, splits)
+    fold = splits.fold(spec.fold)
+    steps = max(len(embeddings[patient]) for patient in splits.training)
+
+    def side(patients: Sequence[PatientId]) -> Samples:
+        inputs = patient_inputs(spec.head, [embeddings[patient] for patient in patients], steps)
+        return Samples(inputs, np.array([labels[patient] for patient in patients], np.int8), tuple(patients), None)
+
+    return Feed(side(fold.train), side(fold.validation), splits.test)
+
+
+def patient_inputs(head: Head, embeddings: Sequence[np.ndarray], steps: int) -> np.ndarray:
+    """What a patient-level head reads of each patient's embeddings.
+
+    Args:
+        head: fc or gru.
+        embeddings: per patient float32 (slices, width), in slice order.
+        steps: length of the padded sequences; grown to the longest patient's.
+
+    Returns:
+        float32 (patients, width) for fc, (patients, steps, width) for gru.
+    """
+    from renal_ray.model.heads import padded, strongest
+
+    if head is Head.FC:
+        return strongest(embeddings)
+    return padded(embeddings, max(steps, *(len(one) for one in embeddings)))
+
+
+def write_embeddings(folder: Place, patients: Sequence[str], slice_index: np.ndarray | None, embeddings: np.ndarray) -> None:
+    """Writes embeddings.arrow: patient_id, slice_index (null for patient-level heads), embedding; a record batch a patient, in slice order.
+
+    Args:
+        folder: the trial's directory.
+        patients: patient id of each row; a patient's rows stand together.
+        slice_index: int32 (n,) or None.
+        embeddings: float32 (n, width).
+    """
+    schema = pa.schema({"patient_id": pa.string(), "slice_index": pa.int32(), "embedding": tensor_type(np.float32, embeddings.shape[1:])})
+    owners = np.array(patients, dtype=object)
+    starts = np.flatnonzero(np.r_[True, owners[1:] != owners[:-1]])
+    ends = np.r_[starts[1:], len(owners)]
+    batches = (
+        {
+            "patient_id": pa.array(owners[start:end].tolist(), pa.string()),
+            "slice_index": pa.nulls(end - start, pa.int32()) if slice_index is None else pa.array(slice_index[start:end], pa.int32()),
+            "embedding": tensor_column(embeddings[start:end]),
+        }
+        for start, end in zip(starts, ends, strict=True)
+    )
+    write_batches(folder, "embeddings.arrow", batches, schema)
+
+
+def read_embeddings(data: bytes) -> dict[str, np.ndarray]:
+    """Embeddings by patient, float32 (slices, width) in slice order, from the bytes of an embeddings.arrow."""
+    reader = pa.ipc.open_file(io.BytesIO(data))
+    batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
+    return {batch.column("patient_id")[0].as_py(): batch.column("embedding").to_numpy_ndarray() for batch in batches}

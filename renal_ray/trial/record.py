@@ -1,0 +1,56 @@
+"""study.yaml: the resolved study with what it was run with."""
+
+import hashlib
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from platform import python_version
+from typing import Any
+
+import yaml
+
+from renal_ray.config import PROVENANCE, Study, dump_study
+from renal_ray.problems import StudyError
+from renal_ray.store.place import Place
+from renal_ray.trial.plan import weights_hash
+
+PACKAGES = ("renal-ray", "ray", "keras", "tensorflow", "jax", "numpy", "scikit-learn", "scipy", "pandas", "pyarrow", "pydicom", "highdicom", "nibabel")
+NAME = "study.yaml"
+
+
+def keep_study(study: Study, work: Place) -> None:
+    """Writes study.yaml into the work directory; where the same study stands there already with the same versions, it is left alone.
+
+    Raises:
+        StudyError: the weights file is missing, or another study has its results in this work directory.
+    """
+    provenance: dict[str, Any] = {"versions": versions(), "hashes": _hashes(study, work)}
+    before = yaml.safe_load(work.read(NAME)) if work.exists(NAME) else None
+    if before is not None and before.get("name") != study.name:
+        raise StudyError(f"work: {work.uri} holds the study {before.get('name')!r}; give {study.name!r} a work directory of its own")
+    if before is not None:
+        kept = before.pop(PROVENANCE, {})
+        if before == study.model_dump(mode="json") and {key: kept.get(key) for key in provenance} == provenance:
+            return
+    provenance["created"] = datetime.now(UTC).isoformat(timespec="seconds")
+    work.write(NAME, dump_study(study, provenance).encode())
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide numbers; those that are not installed are left out."""
+    found = {"python": python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _hashes(study: Study, work: Place) -> dict[str, str]:
+    hashes = {}
+    for file in (study.cohort.manifest, study.cohort.labels):
+        if file is not None and file.is_file():
+            hashes["cohort"] = hashlib.sha256(file.read_bytes()).hexdigest()
+    if study.weights not in ("random", "imagenet"):
+        hashes["weights"] = weights_hash(study, work, "")
+    return hashes

@@ -1,0 +1,147 @@
+"""One trial, start to end: a specification in, a trial directory out. Plain Python: it runs in a test or a debugger as in a sweep."""
+
+import traceback
+from collections.abc import Generator, Iterator
+from datetime import UTC, datetime
+from importlib.metadata import version
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from renal_ray.protocol.metrics import evaluate
+from renal_ray.protocol.splits import SplitSet
+from renal_ray.protocol.thresholds import youden_threshold
+from renal_ray.store.ledger import Ledger
+from renal_ray.store.place import Place
+from renal_ray.trial.feed import Feed, Samples, image_feed, patient_feed, write_embeddings
+from renal_ray.trial.spec import TrialSpec
+from renal_ray.trial.train import Epoch, Trained, train
+from renal_ray.trial.workshop import Workshop
+from renal_ray.types import Head
+
+if TYPE_CHECKING:
+    from renal_ray.model.compiled import CompiledModel
+
+VERSIONS = ("renal-ray", "keras", "tensorflow", "numpy", "scikit-learn")
+
+
+def run_trial(spec: TrialSpec, work: Place, splits: SplitSet, workshop: Workshop, *, max_steps: int | None = None) -> Generator[Epoch, None, dict[str, Any]]:
+    """Trains one model on one fold and writes its directory, result.json last.
+
+    Args:
+        spec: what to train.
+        work: the study's work directory; slices, activations and, for fc and gru, the image trial are there.
+        splits: who trains and who validates.
+        workshop: the worker's compiled models.
+        max_steps: at most this many steps an epoch, for a dry run.
+
+    Yields:
+        Each epoch when it is done.
+
+    Returns:
+        The content of result.json.
+
+    Raises:
+        LeakError: the trial would see a patient on two sides, or a sealed one.
+    """
+    begun = perf_counter()
+    ledger = Ledger(work)
+    folder = ledger.begin(spec.trial_id, spec.to_json())
+    feed = image_feed(spec, work, spec.activations, splits) if spec.head is Head.IMAGE else patient_feed(spec, work, splits)
+    loaded = perf_counter()
+    model = workshop.model(spec)
+    weights = workshop.backbone(spec.inputs.weights) if spec.head is Head.IMAGE else None
+    model.reset(seed=spec.seed, weights=weights, learning_rate=spec.training.learning_rate)
+    ready = perf_counter()
+    trained = yield from train(model, spec, feed, max_steps=max_steps)
+    if spec.head is Head.IMAGE and spec.training.bn_statistics == "reestimated":
+        _reestimate(model, feed.train, spec)
+    levels = _write_outcome(folder, model, spec, feed)
+    folder.write_parquet("history.parquet", trained.history)
+    done = perf_counter()
+    seconds = {"data": loaded - begun, "setup": ready - loaded, "train": float(trained.history["seconds"].sum()), "total": done - begun}
+    return ledger.finish(spec.trial_id, _result(spec, model, feed, trained, levels, seconds))
+
+
+def attempt_trial(spec: TrialSpec, work: Place, splits: SplitSet, workshop: Workshop, *, max_steps: int | None = None) -> Iterator[Epoch]:
+    """As `run_trial`, but keeps the traceback of a failure in the trial's directory before it raises."""
+    try:
+        yield from run_trial(spec, work, splits, workshop, max_steps=max_steps)
+    except Exception:
+        Ledger(work).fail(spec.trial_id, traceback.format_exc())  # no local variables in it: they hold patient data
+        raise
+
+
+def _reestimate(model: "CompiledModel", train_side: Samples, spec: TrialSpec) -> None:
+    from renal_ray.model.statistics import reestimate_batch_norm
+
+    # In shuffled order: a batch of one patient's slices has moments of its own, unlike any that training saw.
+    order = np.random.default_rng(spec.seed).permutation(len(train_side))
+    size = spec.training.batch_size
+    reestimate_batch_norm(model.model, (train_side.inputs[order[start : start + size]] for start in range(0, len(order), size)))
+
+
+def _write_outcome(folder: Place, model: "CompiledModel", spec: TrialSpec, feed: Feed) -> dict[str, Any]:
+    from renal_ray.model.weight_files import save_weights_h5
+
+    tables, embeddings = [], []
+    for part, side in (("train", feed.train), ("validation", feed.validation)):
+        embedded, scores = model.embedding_and_scores(side.inputs, spec.training.batch_size)
+        embeddings.append(embedded)
+        tables.append(prediction_table(side, scores, part))
+    patients = feed.train.patients + feed.validation.patients
+    numbers = None if feed.train.slice_index is None else np.concatenate([side.slice_index for side in (feed.train, feed.validation)])
+    write_embeddings(folder, patients, numbers, np.concatenate(embeddings))
+    folder.write_parquet("predictions.parquet", pd.concat(tables, ignore_index=True))
+    folder.write("weights.h5", save_weights_h5(model.get_weights_by_name()))
+    return _levels(tables[1], spec.head)
+
+
+def prediction_table(side: Samples, scores: np.ndarray, part: str) -> pd.DataFrame:
+    """Rows of predictions.parquet for one side of a fold, or for the test."""
+    return pd.DataFrame(
+        {
+            "patient_id": list(side.patients),
+            "slice_index": pd.array([pd.NA] * len(side) if side.slice_index is None else side.slice_index, dtype="Int32"),
+            "label": side.labels.astype(np.int8),
+            "score": scores.astype(np.float32),
+            "part": part,
+        }
+    )
+
+
+def patient_scores(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Mean score over each patient's slices: patient_id, label, score, in the order of patient ids."""
+    return predictions.groupby("patient_id", sort=True).agg(label=("label", "first"), score=("score", "mean")).reset_index()
+
+
+def _levels(validation: pd.DataFrame, head: Head) -> dict[str, Any]:
+    tables = {"slice": validation, "patient": patient_scores(validation)} if head is Head.IMAGE else {"patient": validation}
+    levels = {}
+    for level, table in tables.items():
+        labels, scores = table["label"].to_numpy(), table["score"].to_numpy(np.float64)
+        threshold = youden_threshold(labels, scores)
+        levels[level] = {"threshold": threshold, "metrics": evaluate(labels, scores, threshold)}
+    return levels
+
+
+def _result(spec: TrialSpec, model: "CompiledModel", feed: Feed, trained: Trained, levels: dict[str, Any], seconds: dict[str, float]) -> dict[str, Any]:
+    from renal_ray.model.heads import trained_parameters
+
+    n: dict[str, int | None] = {}
+    for part, side in (("train", feed.train), ("validation", feed.validation)):
+        n[f"{part}_patients"] = len(set(side.patients))
+        n[f"{part}_images"] = None if side.slice_index is None else len(side)
+    return {
+        "trial_id": spec.trial_id,
+        "levels": levels,
+        "n": n,
+        "epoch_kept": trained.epoch_kept,
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "images_per_second": round(trained.samples_per_second, 2),
+        "trained_parameters": trained_parameters(model.model),
+        "versions": {name: version(name) for name in VERSIONS},
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

@@ -1,0 +1,86 @@
+"""Scores of the sealed test patients by the finished models of one dataset and freeze point."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from renal_ray.protocol.splits import SplitSet
+from renal_ray.store.ledger import Ledger
+from renal_ray.store.place import Place
+from renal_ray.store.seal import Seal
+from renal_ray.store.slices import Slices
+from renal_ray.trial.activate import Prefix
+from renal_ray.trial.feed import Samples, patient_inputs
+from renal_ray.trial.run import patient_scores, prediction_table
+from renal_ray.trial.spec import TrialSpec
+from renal_ray.trial.workshop import Workshop
+from renal_ray.types import Head
+
+COLUMNS = ("dataset", "freeze_point", "head", "level", "fold", "trial_id", "patient_id", "slice_index", "label", "score", "threshold", "decision")
+
+
+def score_test(specs: Sequence[TrialSpec], results: Mapping[str, Mapping[str, Any]], work: Place, splits: SplitSet, seal: Seal) -> pd.DataFrame:
+    """Lets every fold model of one dataset and freeze point score the test patients, each with its own threshold.
+
+    Args:
+        specs: finished trials of one dataset and freeze point: image trials, and fc and gru trials on them.
+        results: their results, with the thresholds fixed on validation.
+        work: the study's work directory.
+        splits: who is sealed.
+        seal: proof that the seal was opened.
+
+    Returns:
+        Rows of test/predictions.parquet; image trials at slice level, and at patient level by the patient's mean score.
+
+    Raises:
+        DamagedFileError: the weights of a trial are not those that it wrote.
+    """
+    patients = sorted(splits.test)
+    slices = Slices(work, specs[0].dataset, sealed=splits.test, seal=seal)
+    numbers = [slices.slice_index(patient) for patient in patients]
+    counts = [len(one) for one in numbers]
+    workshop = Workshop(work)
+    activations = _activations(specs[0], slices, patients, workshop)
+    owners = tuple(np.repeat(np.array(patients, dtype=object), counts))
+    labels = np.array([splits.labels[patient] for patient in owners], np.int8)
+    images = Samples(activations, labels, owners, np.concatenate(numbers))
+    tables = []
+    for image in (spec for spec in specs if spec.head is Head.IMAGE):
+        embeddings, scores = _apply(image, activations, work, workshop)
+        by_slice = prediction_table(images, scores, "test")
+        tables += [_decided(image, "slice", by_slice, results), _decided(image, "patient", patient_scores(by_slice), results)]
+        sequences = np.split(embeddings, np.cumsum(counts)[:-1])
+        for head in (spec for spec in specs if spec.image_trial == image.trial_id):
+            inputs = patient_inputs(head.head, sequences, steps=1)
+            scores = _apply(head, inputs, work, workshop)[1]
+            whole = Samples(inputs, np.array([splits.labels[patient] for patient in patients], np.int8), tuple(patients), None)
+            tables.append(_decided(head, "patient", prediction_table(whole, scores, "test"), results))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _activations(spec: TrialSpec, slices: Slices, patients: Sequence[str], workshop: Workshop) -> np.ndarray:
+    prefix = Prefix(workshop.backbone(spec.inputs.weights), size=spec.size, freeze_points=[spec.freeze_point], batch_size=spec.training.batch_size)
+    # Through the cache's number format, so that the models see what they were trained on.
+    parts = [prefix(slices.images(patient))[spec.freeze_point].astype(spec.activation_dtype) for patient in patients]
+    return np.concatenate(parts).astype(np.float32)
+
+
+def _apply(spec: TrialSpec, inputs: np.ndarray, work: Place, workshop: Workshop) -> tuple[np.ndarray, np.ndarray]:
+    from renal_ray.model.weight_files import load_weights_h5
+
+    model = workshop.model(spec)
+    model.set_weights_by_name(load_weights_h5(Ledger(work).read_checked(spec.trial_id, "weights.h5")))
+    embeddings, scores = model.embedding_and_scores(inputs, spec.training.batch_size)
+    return embeddings, scores
+
+
+def _decided(spec: TrialSpec, level: str, table: pd.DataFrame, results: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    threshold = results[spec.trial_id]["levels"][level]["threshold"]
+    named = {"dataset": spec.dataset, "freeze_point": spec.freeze_point, "head": spec.head, "level": level, "trial_id": spec.trial_id}
+    out = table.assign(**{key: str(value) for key, value in named.items()}, fold=np.int32(spec.fold), threshold=float(threshold))
+    out["decision"] = (out["score"].to_numpy(np.float64) >= threshold).astype(np.int8)
+    if "slice_index" not in out:
+        out["slice_index"] = pd.array([pd.NA] * len(out), dtype="Int32")
+    return out[list(COLUMNS)]

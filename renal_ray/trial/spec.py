@@ -1,0 +1,122 @@
+"""What a trial is: everything that decides its numbers, and the name that follows from it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+
+from renal_ray import __version__
+from renal_ray.config import Section, Study, Training
+from renal_ray.store.activations import ActivationSet, activation_key
+from renal_ray.store.place import digest
+from renal_ray.types import FREEZE_POINTS, Dataset, FreezePoint, Head
+
+TRUE_LABELS = "true"
+
+
+def permuted_name(index: int) -> str:
+    """Name of the label set of one permutation."""
+    return f"permuted-{index}"
+
+
+class Inputs(Section):
+    """Hashes of what a trial reads."""
+
+    slices: str = Field(description="pixels of the training patients' slices of the dataset")
+    splits: str = Field(description="splits.json")
+    weights: str = Field(description="weights of the backbone")
+    code: str = Field(__version__, description="version of renal-ray")
+
+
+class TrialSpec(Section):
+    """One model trained on one fold."""
+
+    dataset: Dataset = Field(description="what of an axial image the network sees")
+    freeze_point: FreezePoint = Field(description="last frozen layer")
+    head: Head = Field(description="image, fc or gru")
+    fold: int = Field(ge=0, description="validation fold")
+    labels: str = Field(TRUE_LABELS, description="true, or permuted-<n> for a negative control")
+    seed: int = Field(description="seed of head weights and sampling, its own for every trial")
+    size: int = Field(description="edge of the images in pixels")
+    epochs: int = Field(ge=1, description="passes over the balanced training set")
+    training: Training = Field(description="how the model is trained")
+    weights: str = Field(description="weights as the study file names them")
+    backend: str = Field(description="Keras backend")
+    activation_dtype: str = Field(description="number format of the cached activations")
+    image_trial: str | None = Field(None, description="trial whose embeddings an fc or gru head reads")
+    inputs: Inputs = Field(description="hashes of what the trial reads")
+
+    @property
+    def trial_id(self) -> str:
+        """Readable name and a hash of everything above, e.g. roi-mixed6-gru-fold2-1a2b3c4d."""
+        control = "" if self.labels == TRUE_LABELS else f"-{self.labels.replace('-', '')}"
+        return f"{self.dataset}-{self.freeze_point}-{self.head}{control}-fold{self.fold}-{digest([self.model_dump_json()])[:8]}"
+
+    @property
+    def activations(self) -> ActivationSet:
+        """The cached activations that the image trial reads."""
+        key = activation_key(slices=self.inputs.slices, weights=self.inputs.weights, size=self.size, dtype=self.activation_dtype)
+        return ActivationSet(self.dataset, self.freeze_point, key)
+
+    def to_json(self) -> dict[str, Any]:
+        """The specification with its trial_id, as in spec.json."""
+        return {"trial_id": self.trial_id, **self.model_dump(mode="json")}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "TrialSpec":
+        """Reads what `to_json` wrote."""
+        return cls.model_validate({key: value for key, value in data.items() if key != "trial_id"})
+
+
+def make_spec(
+    study: Study,
+    *,
+    dataset: Dataset,
+    freeze_point: FreezePoint,
+    head: Head,
+    fold: int,
+    inputs: Inputs,
+    labels: str = TRUE_LABELS,
+    image_trial: str | None = None,
+) -> TrialSpec:
+    """The specification of one trial of a study.
+
+    Args:
+        study: the study.
+        dataset: what of an axial image the network sees.
+        freeze_point: last frozen layer.
+        head: image, fc or gru.
+        fold: validation fold.
+        inputs: hashes of what the dataset's trials read.
+        labels: true, or permuted-<n>.
+        image_trial: for fc and gru, the image trial of the same dataset, freeze point and fold.
+    """
+    seed = int(digest([str(study.seed), dataset, freeze_point, head, str(fold), labels])[:8], 16) % 2**31
+    return TrialSpec(
+        dataset=dataset,
+        freeze_point=freeze_point,
+        head=head,
+        fold=fold,
+        labels=labels,
+        seed=seed,
+        size=study.images.size,
+        epochs=getattr(study.training.epochs, head),
+        training=_relevant(study.training, head),
+        weights=study.weights,
+        backend=study.backend,
+        activation_dtype=study.activation_dtype,
+        image_trial=image_trial,
+        inputs=inputs,
+    )
+
+
+def _relevant(training: Training, head: Head) -> Training:
+    """The settings that this head reads, all others at their defaults: a changed GRU width must not name new image trials."""
+    read = {"batch_size", "learning_rate", "momentum", "keep", "embedding"}
+    read |= {Head.IMAGE: {"bn_statistics"}, Head.FC: set(), Head.GRU: {"gru_units", "gru_l2"}}[head]
+    return Training(**{name: getattr(training, name) for name in read})
+
+
+def cost_rank(spec: TrialSpec) -> tuple[int, int]:
+    """Sort key that puts the longest trials first: shallow freeze points train the most layers."""
+    return (list(Head).index(spec.head), FREEZE_POINTS.index(spec.freeze_point))
