@@ -1,0 +1,225 @@
+"""renal-ray on the command line: one function a command, heavy imports inside."""
+
+import functools
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ParamSpec
+
+import typer
+
+from renal_ray import __version__
+from renal_ray.problems import StudyError
+
+if TYPE_CHECKING:
+    from renal_ray.config import Study
+    from renal_ray.store.place import Place
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
+P = ParamSpec("P")
+
+StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="Study file (YAML), or a work directory that holds study.yaml.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. training.batch_size=16. May be repeated.")]
+Address = Annotated[str | None, typer.Option(help="Address of a running Ray cluster: auto or ray://HOST:PORT. A local Ray is started when omitted.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first patient who cannot be read.")]
+
+DONE, PARTLY, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+
+
+class PhantomFormat(StrEnum):
+    DICOM_SEG = "dicom-seg"
+    KITS = "kits"
+
+
+def _command(function: Callable[P, int]) -> Callable[P, None]:
+    """Registers a command that returns its exit code, and turns what can go wrong into one sentence."""
+
+    @app.command()
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            code = function(*args, **kwargs)
+        except StudyError as error:
+            print(f"renal-ray: {error}", file=sys.stderr)
+            code = UNUSABLE
+        except KeyboardInterrupt:
+            print("\nrenal-ray: interrupted; what was finished is kept, the same command continues from there", file=sys.stderr)
+            code = INTERRUPTED
+        raise typer.Exit(code)
+
+    return wrapped
+
+
+@_command
+def phantom(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Directory to write the cohort to.")],
+    patients: Annotated[int, typer.Option(min=1, help="Number of patients.")] = 40,
+    seed: Annotated[int, typer.Option(min=0, help="Seed; the same seed gives the same pixels.")] = 17,
+    format: Annotated[PhantomFormat, typer.Option(help="DICOM CT series with DICOM SEG masks, or the KiTS layout.")] = PhantomFormat.DICOM_SEG,
+    anatomy: Annotated[Path | None, typer.Option(metavar="KITS_DIR", help="Paint into these real KiTS segmentations instead of drawn anatomy.")] = None,
+) -> int:
+    """Write a phantom cohort: abdominal CT with benign and malignant renal tumours."""
+    from renal_ray.cohort.phantom import write_phantom
+    from renal_ray.progress import progress
+
+    with progress("phantoms") as report:
+        manifest = write_phantom(out, patients=patients, seed=seed, format=format.value, anatomy=anatomy, progress=report)
+    print(f"wrote {manifest}")
+    return DONE
+
+
+@_command
+def prepare(study: StudyFile, set: Set = None, strict: Strict = False, address: Address = None) -> int:
+    """Read every patient's files once and write the slices of all datasets."""
+    loaded, _ = _open(study, set)
+    return _prepare(loaded, strict=strict, address=address)
+
+
+@_command
+def plan(study: StudyFile, set: Set = None) -> int:
+    """Show who trains and who is sealed, and which trials there are."""
+    loaded, _ = _open(study, set)
+    return _plan(loaded)
+
+
+@_command
+def sweep(study: StudyFile, set: Set = None, address: Address = None) -> int:
+    """Train every trial that is not finished yet."""
+    loaded, _ = _open(study, set)
+    return _sweep(loaded, address=address)
+
+
+@_command
+def test(study: StudyFile, set: Set = None, address: Address = None) -> int:
+    """Open the seal: let the fold models vote on the test patients."""
+    loaded, _ = _open(study, set)
+    return _test(loaded, address=address)
+
+
+@_command
+def report(study: StudyFile, set: Set = None) -> int:
+    """Write the report: one HTML page, tables as CSV, figures as SVG and PNG."""
+    loaded, _ = _open(study, set, show=False)
+    return _report(loaded)
+
+
+@_command
+def run(
+    study: StudyFile,
+    set: Set = None,
+    strict: Strict = False,
+    address: Address = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="One batch of each distinct kind of trial, on phantoms, in a temporary directory.")] = False,
+) -> int:
+    """Do all of it in order: prepare, plan, sweep, test, report."""
+    from renal_ray.config import load_study
+
+    if dry_run:
+        from renal_ray.sweep.rehearse import rehearse
+
+        for line in rehearse(load_study(study, set)):
+            print(line, flush=True)
+        return DONE
+    from renal_ray.sweep.cluster import cluster
+
+    loaded, _ = _open(study, set)
+    with cluster(loaded.resources, address):
+        codes = [_prepare(loaded, strict=strict), _plan(loaded), _sweep(loaded)]
+        if max(codes) == DONE:
+            codes.append(_test(loaded))
+    codes.append(_report(loaded))
+    return max(codes)
+
+
+@_command
+def status(study: StudyFile, set: Set = None) -> int:
+    """Show which trials are finished, waiting or failed."""
+    from renal_ray.trial.status import describe
+
+    loaded, work = _open(study, set, show=False, keep=False)
+    for line in describe(loaded, work):
+        print(line)
+    return DONE
+
+
+@app.callback(invoke_without_command=True)
+def _main(version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False) -> None:
+    """From DICOM, tumour masks and pathology to every table of a renal-tumour CT study, on Ray. Not for clinical use."""
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+def _open(file: Path, overrides: list[str] | None, *, show: bool = True, keep: bool = True) -> "tuple[Study, Place]":
+    from renal_ray.config import dump_study, load_study
+    from renal_ray.store.place import Place
+    from renal_ray.trial.record import keep_study
+
+    study = load_study(file, overrides)
+    work = Place(study.work)
+    if show:
+        print(dump_study(study))
+    if keep:
+        keep_study(study, work)
+    return study, work
+
+
+def _prepare(study: "Study", *, strict: bool, address: str | None = None) -> int:
+    from renal_ray.sweep.cluster import cluster
+    from renal_ray.sweep.prepare import prepare
+
+    with cluster(study.resources, address):
+        found = prepare(study, strict=strict)
+    print(f"prepared {found.patients} patients, {found.images} images in each dataset; {len(found.quarantined)} patients left out")
+    for code in sorted({str(one.code) for one in found.quarantined}):
+        print(f"  {code}: {sum(one.code == code for one in found.quarantined)}, see quarantine.csv")
+    return DONE
+
+
+def _plan(study: "Study") -> int:
+    from renal_ray.store.place import Place
+    from renal_ray.trial.status import describe_plan
+
+    for line in describe_plan(study, Place(study.work)):
+        print(line)
+    return DONE
+
+
+def _sweep(study: "Study", *, address: str | None = None) -> int:
+    from renal_ray.sweep.cluster import cluster
+    from renal_ray.sweep.run import sweep
+
+    with cluster(study.resources, address):
+        swept = sweep(study)
+    print(f"{swept.finished} of {swept.total} trials are finished")
+    if swept.failed:
+        print(f"{len(swept.failed)} trials failed, see error.txt in {', '.join(f'trials/{one}' for one in swept.failed[:3])}; the next sweep tries them again")
+    return DONE if swept.finished == swept.total else PARTLY
+
+
+def _test(study: "Study", *, address: str | None = None) -> int:
+    from renal_ray.sweep.cluster import cluster
+    from renal_ray.sweep.vote import test
+
+    with cluster(study.resources, address):
+        tested = test(study)
+    if tested.opened:
+        print(f"opened the seal: {tested.models} models voted on {tested.patients} test patients")
+    else:
+        print(f"the same {tested.models} models had voted on the {tested.patients} test patients before; the seal stays closed")
+    return DONE
+
+
+def _report(study: "Study") -> int:
+    from renal_ray.report.page import write_report
+
+    headline = write_report(study)
+    print("\n".join(headline.lines))
+    print(f"report: {study.work.rstrip('/')}/report/index.html")
+    return DONE
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app(prog_name="renal-ray")

@@ -1,0 +1,114 @@
+"""Fills the activation cache before the trials: one forward pass per image, by Ray Data actors."""
+
+from collections.abc import Mapping, Sequence
+
+from renal_ray.config import Study
+from renal_ray.problems import StudyError
+from renal_ray.progress import progress
+from renal_ray.store import activations
+from renal_ray.store.place import Place
+from renal_ray.store.slices import Slices
+from renal_ray.trial.activate import Prefix, activate, make_backbone
+from renal_ray.trial.plan import Plan
+from renal_ray.trial.workshop import Workshop, configure_keras
+from renal_ray.types import Dataset
+
+
+def fill_activations(study: Study, work: Place, plan: Plan) -> None:
+    """Writes backbone weights and activations for every dataset and freeze point that lack them.
+
+    Args:
+        study: the study.
+        work: its work directory.
+        plan: names what the trials read.
+
+    Raises:
+        StudyError: the weights cannot be had.
+    """
+    import ray
+
+    missing = [dataset for dataset in study.datasets if not all(which.exists(work) for which in plan.activation_sets(dataset))]
+    if not missing:
+        return
+    share = {"num_cpus": study.resources.cpus_per_trial, "num_gpus": study.resources.gpus_per_trial}
+    # A process of its own: the framework's memory goes with it.
+    task = ray.remote(**share, max_calls=1)(_make_backbones)
+    try:
+        ray.get(task.remote(study, work, plan, missing))
+    except ray.exceptions.RayTaskError as error:
+        raise (error.cause if isinstance(error.cause, StudyError) else error) from None
+    parts = {dataset: _parts(work, plan, dataset) for dataset in missing}
+    items = [{"dataset": str(dataset), "part": part} for dataset in missing for part in parts[dataset]]
+    actors = max(1, min(len(items), int(ray.cluster_resources().get("CPU", 1) // share["num_cpus"])))
+    stream = ray.data.from_items(items, override_num_blocks=len(items)).map(
+        _Activator, fn_constructor_args=(study, work, plan, parts), concurrency=actors, **share
+    )
+    with progress("frozen layers: shards") as show:
+        for done, _ in enumerate(stream.iter_rows(), start=1):
+            show(done, len(items))
+    for dataset in missing:
+        for which in plan.activation_sets(dataset):
+            activations.write_index(work, which, parts[dataset])
+
+
+Parts = Mapping[str, Sequence[tuple[str, int]]]  # Arrow file without ending -> its training patients, with their number of rows
+
+
+def _parts(work: Place, plan: Plan, dataset: Dataset) -> Parts:
+    """One part for each file of slices, so that an actor reads one file."""
+    where = Slices(work, dataset, sealed=plan.splits.test).where
+    parts: dict[str, list[tuple[str, int]]] = {}
+    for patient in sorted(plan.splits.training):
+        parts.setdefault(where[patient].file.removesuffix(".arrow"), []).append((patient, where[patient].rows))
+    return dict(sorted(parts.items()))
+
+
+def _make_backbones(study: Study, work: Place, plan: Plan, datasets: Sequence[Dataset]) -> None:
+    configure_keras(study.backend, int(study.resources.cpus_per_trial))
+    for dataset in datasets:
+        make_backbone(
+            work,
+            dataset,
+            plan.splits,
+            weights=study.weights,
+            weights_hash=plan.inputs[dataset].weights,
+            size=study.images.size,
+            seed=study.seed,
+            batch_size=study.training.batch_size,
+        )
+
+
+class _Activator:
+    """An actor with the frozen layers loaded; it takes parts of any dataset."""
+
+    def __init__(self, study: Study, work: Place, plan: Plan, parts: Mapping[Dataset, Parts]) -> None:
+        configure_keras(study.backend, int(study.resources.cpus_per_trial))
+        self._study = study
+        self._work = work
+        self._plan = plan
+        self._parts = parts
+        self._workshop = Workshop(work)
+        self._loaded: Dataset | None = None
+        self._prefix: Prefix | None = None
+
+    def __call__(self, item: dict[str, str]) -> dict[str, str]:
+        dataset, part = Dataset(item["dataset"]), item["part"]
+        activate(
+            self._work,
+            Slices(self._work, dataset, sealed=self._plan.splits.test),
+            self._with_weights_of(dataset),
+            self._plan.activation_sets(dataset),
+            part=part,
+            patients=[patient for patient, _ in self._parts[dataset][part]],
+            dtype=self._study.activation_dtype,
+        )
+        return item
+
+    def _with_weights_of(self, dataset: Dataset) -> Prefix:
+        weights = self._workshop.backbone(self._plan.inputs[dataset].weights)
+        if self._prefix is None:
+            self._prefix = Prefix(weights, size=self._study.images.size, freeze_points=self._study.freeze_points, batch_size=self._study.training.batch_size)
+        elif self._loaded != dataset:
+            self._prefix.load(weights)
+        self._loaded = dataset
+        return self._prefix

@@ -1,0 +1,64 @@
+"""Ray, started quietly on this machine or joined where it already runs."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from renal_ray.config import Resources
+from renal_ray.problems import StudyError
+
+# Read by Ray and Tune when they are imported or started.
+QUIET = {
+    "RAY_DEDUP_LOGS": "1",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours: it must reach the command as KeyboardInterrupt
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "10",
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+    "TF_ENABLE_ONEDNN_OPTS": "1",
+}
+
+
+@contextmanager
+def cluster(resources: Resources, address: str | None = None) -> Iterator[None]:
+    """Joins a Ray cluster or starts one on this machine; leaves it, and ends what it started, at the end.
+
+    Args:
+        resources: what a local Ray may use.
+        address: of a running cluster (auto, ray://host:port); None starts a local one.
+
+    Raises:
+        StudyError: there is no cluster at the address.
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():  # one command inside another, as in `run`
+        yield
+        return
+    try:
+        if address is None:
+            ray.init(
+                num_cpus=resources.cpus,
+                object_store_memory=resources.object_store_mb * 2**20,
+                include_dashboard=False,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
+        else:
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+    except ConnectionError as error:
+        raise StudyError(f"--address {address}: no Ray cluster answers there ({error}); start one with `ray start --head` or leave --address out") from None
+    import ray.data
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # after the import, which sets it
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    try:
+        yield
+    finally:
+        ray.shutdown()

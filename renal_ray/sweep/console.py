@@ -1,0 +1,101 @@
+"""What a person sees of a sweep: a live table of fold metrics on a terminal, one line a trial elsewhere."""
+
+from types import TracebackType
+from typing import Any, Self
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from renal_ray.store.ledger import Ledger
+from renal_ray.store.place import Place
+from renal_ray.trial.plan import Plan, finished_results
+from renal_ray.trial.spec import TRUE_LABELS, TrialSpec
+
+
+class SweepConsole(Callback):
+    """Follows a sweep; a context manager, so that the terminal is given back whatever happens.
+
+    Args:
+        plan: the study's trials.
+        work: its work directory.
+    """
+
+    def __init__(self, plan: Plan, work: Place) -> None:
+        self._plan = plan
+        self._ledger = Ledger(work)
+        results = finished_results(work)
+        self._cells: dict[tuple[str, ...], dict[int, str]] = {}
+        self._done = 0
+        for spec in plan.specs(results):
+            if spec.trial_id in results:
+                self._done += 1
+                self._put(spec, _auc(results[spec.trial_id]))
+        self._console = Console()
+        self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles callbacks with its experiment; a terminal cannot travel."""
+        return {}
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+            self._draw()
+        elif self._done:
+            print(f"{self._done} of {self._plan.total()} trials are finished already")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._live:
+            self._live.stop()
+
+    def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any) -> None:
+        """Shows how far a running trial is."""
+        if "loss" in result and self._live:
+            self._put(TrialSpec.from_json(trial.config["spec"]), f"[dim]{result['epoch']}/{result['epochs']}[/dim]")
+            self._draw()
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Shows a finished trial's validation AUC."""
+        spec = TrialSpec.from_json(trial.config["spec"])
+        result = self._ledger.result(spec.trial_id)
+        if result is None:
+            return
+        self._done += 1
+        self._put(spec, _auc(result))
+        self._say(f"{spec.trial_id}: validation AUC {_auc(result)}, {result['seconds']['total']:.1f} s")
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Shows a failed trial and where its traceback is."""
+        spec = TrialSpec.from_json(trial.config["spec"])
+        self._put(spec, "[red]failed[/red]")
+        self._say(f"{spec.trial_id}: failed; trials/{spec.trial_id}/error.txt says why, the next sweep tries it again")
+
+    def _put(self, spec: TrialSpec, text: str) -> None:
+        head = spec.head if spec.labels == TRUE_LABELS else f"{spec.head} {spec.labels}"
+        self._cells.setdefault((spec.dataset, spec.freeze_point, head), {})[spec.fold] = text
+
+    def _say(self, line: str) -> None:
+        if self._live:
+            self._draw()
+        else:
+            print(f"[{self._done}/{self._plan.total()}] {line}", flush=True)
+
+    def _draw(self) -> None:
+        table = Table(title="validation AUC by fold")
+        for name in ("dataset", "freeze point", "head", *(f"fold {fold}" for fold in self._plan.study.fold_numbers)):
+            table.add_column(name)
+        for key, folds in self._cells.items():
+            table.add_row(*key, *(folds.get(fold, "") for fold in self._plan.study.fold_numbers))
+        if self._live:
+            self._live.update(Group(table, Text(f"{self._done} of {self._plan.total()} trials finished")), refresh=True)
+
+
+def _auc(result: dict[str, Any]) -> str:
+    levels = result["levels"]
+    auc = levels["slice" if "slice" in levels else "patient"]["metrics"]["auc"]
+    return "-" if auc is None else f"{auc:.3f}"

@@ -1,0 +1,106 @@
+"""test: opens the seal, lets the fold models score the test patients, and counts the votes."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from renal_ray.config import Study
+from renal_ray.problems import StudyError
+from renal_ray.protocol.vote import majority
+from renal_ray.store.place import Place
+from renal_ray.store.seal import Seal, open_seal
+from renal_ray.store.slices import Slices
+from renal_ray.trial.plan import Plan, Results, finished_results, make_plan
+from renal_ray.trial.score import score_test
+from renal_ray.trial.spec import TrialSpec
+from renal_ray.trial.workshop import configure_keras
+from renal_ray.types import Dataset
+
+GROUP = ["dataset", "freeze_point", "head", "level"]
+PREDICTIONS = "test/predictions.parquet"
+VOTES = "test/votes.parquet"
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What the test did.
+
+    Args:
+        patients: test patients.
+        models: fold models that scored them.
+        opened: whether the seal was opened now; False where the same models had been tested before.
+    """
+
+    patients: int
+    models: int
+    opened: bool
+
+
+def test(study: Study) -> Tested:
+    """Scores the sealed patients with the fold models at each dataset's selected freeze point, and writes predictions and votes.
+
+    Args:
+        study: a swept study.
+
+    Returns:
+        Counts. Nothing is read or written again where the same models were tested before.
+
+    Raises:
+        StudyError: trials are missing.
+    """
+    import ray
+
+    work = Place(study.work)
+    plan = make_plan(study, work)
+    results = finished_results(work)
+    models = {dataset: _models(plan, dataset, results) for dataset in study.datasets}
+    ids = [spec.trial_id for specs in models.values() for spec in specs]
+    patients = len(plan.splits.test)
+    if work.exists(VOTES) and set(work.read_parquet(PREDICTIONS, ["trial_id"])["trial_id"]) == set(ids):
+        return Tested(patients, len(ids), opened=False)
+    counts = Slices(work, study.datasets[0], sealed=plan.splits.test).counts()
+    seal = open_seal(work, patients=patients, slices=sum(counts[patient] for patient in plan.splits.test), models=ids)
+    share = {"num_cpus": study.resources.cpus_per_trial, "num_gpus": study.resources.gpus_per_trial}
+    task = ray.remote(**share)(_score)
+    tables = ray.get([task.remote(study, work, plan, specs, {spec.trial_id: results[spec.trial_id] for spec in specs}, seal) for specs in models.values()])
+    predictions = pd.concat(tables, ignore_index=True)
+    work.write_parquet(PREDICTIONS, predictions)
+    work.write_parquet(VOTES, count_votes(predictions))
+    return Tested(patients, len(ids), opened=True)
+
+
+def _models(plan: Plan, dataset: Dataset, results: Results) -> list[TrialSpec]:
+    """The fold models of a dataset's selected freeze point, all heads."""
+    selected = plan.selected(dataset, results)
+    if selected is None:
+        raise StudyError(f"test: image trials of {dataset} are missing, so that no freeze point is selected: run `renal-ray sweep` first")
+    specs = plan.image_specs(dataset, selected) + plan.head_specs(dataset, selected)
+    missing = [spec.trial_id for spec in specs if spec.trial_id not in results]
+    if missing:
+        raise StudyError(f"test: {len(missing)} trials of {dataset} at {selected} are missing, the first {missing[0]}: run `renal-ray sweep` first")
+    return specs
+
+
+def _score(study: Study, work: Place, plan: Plan, specs: list[TrialSpec], results: Results, seal: Seal) -> pd.DataFrame:
+    configure_keras(study.backend, int(study.resources.cpus_per_trial))
+    return score_test(specs, results, work, plan.splits, seal)
+
+
+def count_votes(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Lets the fold models of each dataset, freeze point, head and level vote.
+
+    Args:
+        predictions: rows of test/predictions.parquet.
+
+    Returns:
+        Rows of test/votes.parquet: one a sample, a slice or a patient.
+    """
+    tables = []
+    for key, group in predictions.groupby(GROUP, sort=True):
+        ordered = group.sort_values(["fold", "patient_id", "slice_index"], ignore_index=True)
+        folds = ordered["fold"].nunique()
+        samples = ordered.iloc[: len(ordered) // folds][["patient_id", "slice_index", "label"]].reset_index(drop=True)
+        vote = majority(ordered["decision"].to_numpy().reshape(folds, -1), ordered["score"].to_numpy().reshape(folds, -1))
+        counted = samples.assign(votes=vote.votes, n_models=folds, decision=vote.decision, score=vote.score, **dict(zip(GROUP, key, strict=True)))
+        tables.append(counted[[*GROUP, "patient_id", "slice_index", "label", "votes", "n_models", "decision", "score"]])
+    return pd.concat(tables, ignore_index=True).astype({"votes": "int32", "n_models": "int32", "decision": "int8"})
