@@ -1,0 +1,1 @@
+"""The study's arithmetic: splits, folds, balancing, thresholds, metrics, votes. Numbers only."""

@@ -1,0 +1,30 @@
+"""Both classes equally often in an epoch."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from renal_ray.types import Label
+
+
+def balanced_epoch(labels: ArrayLike, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draws the samples of one balanced epoch; call it anew for each.
+
+    Every sample is there at least once, and the smaller class is filled up with replacement to the size of the larger one.
+
+    Args:
+        labels: (n,) 0 or 1 of the samples: images for the image head, patients for fc and gru.
+        rng: source of the draw.
+
+    Returns:
+        (2 x size of the larger class,) indices into labels, shuffled.
+
+    Raises:
+        ValueError: only one class is there.
+    """
+    values = np.asarray(labels)
+    classes = sorted((np.flatnonzero(values == label) for label in Label), key=len)
+    smaller, larger = classes
+    if len(smaller) == 0:
+        raise ValueError(f"labels: {len(larger)} samples of a single class; nothing can be balanced")
+    extra = rng.choice(smaller, size=len(larger) - len(smaller), replace=True)
+    return rng.permutation(np.concatenate([larger, smaller, extra]).astype(np.int64))

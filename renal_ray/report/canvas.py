@@ -1,0 +1,119 @@
+"""What all figures share: colours, sizes, and files that are the same bytes for the same data."""
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from renal_ray.types import Dataset, FreezePoint, Head
+
+# Okabe and Ito, Color Universal Design (2008): told apart by all common kinds of colour vision; markers and dashes tell them apart in grey.
+BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, BLACK, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000", "#8A8A8A"
+DATASET_STYLE: dict[Dataset, dict[str, Any]] = {
+    Dataset.SLICE: {"color": VERMILION, "marker": "s", "linestyle": ":"},
+    Dataset.ROI: {"color": BLUE, "marker": "o", "linestyle": "-"},
+    Dataset.RBR: {"color": GREEN, "marker": "^", "linestyle": "--"},
+}
+POINT_STYLE: dict[FreezePoint, dict[str, Any]] = {
+    FreezePoint.MIXED0: {"color": BLACK, "linestyle": "-"},
+    FreezePoint.MIXED3: {"color": BLUE, "linestyle": "--"},
+    FreezePoint.MIXED6: {"color": VERMILION, "linestyle": "-"},
+    FreezePoint.MIXED9: {"color": GREEN, "linestyle": "-."},
+    FreezePoint.MIXED10: {"color": PURPLE, "linestyle": ":"},
+}
+HEAD_STYLE: dict[Head, dict[str, Any]] = {
+    Head.IMAGE: {"color": BLUE, "linestyle": "-", "marker": "o"},
+    Head.FC: {"color": VERMILION, "linestyle": "--", "marker": "s"},
+    Head.GRU: {"color": GREEN, "linestyle": "-.", "marker": "^"},
+}
+WIDTH_IN = 7.2  # two columns of a journal
+PNG_DPI = 300
+SETTINGS = {
+    "font.family": ["DejaVu Sans"],
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4,
+    "svg.fonttype": "none",  # text stays text: searchable, editable, readable aloud
+    "text.usetex": False,
+}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure as files.
+
+    Args:
+        name: name of its files.
+        caption: what is drawn, on whom, with units and n.
+        svg: whole SVG file.
+        png: PNG at 300 dots per inch.
+        inline: the SVG element alone, to stand in HTML.
+    """
+
+    name: str
+    caption: str
+    svg: bytes
+    png: bytes
+    inline: str
+
+
+@contextmanager
+def settings(name: str) -> Iterator[None]:
+    """Matplotlib settings of one figure; its name salts the ids, so that two figures on one page share none."""
+    salted: Any = {**SETTINGS, "svg.hashsalt": name}
+    with mpl.rc_context(salted):
+        yield
+
+
+def blank(height_in: float, rows: int, columns: int) -> tuple[Figure, list[list[Axes]]]:
+    """A figure of journal width with a grid of panels."""
+    figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, [list(line) for line in figure.subplots(rows, columns, squeeze=False)]
+
+
+def finish(figure: Figure, *, name: str, caption: str) -> Drawing:
+    """Renders a figure; the same data gives the same bytes."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once: both files then look alike
+    svg, png = io.BytesIO(), io.BytesIO()
+    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(png, format="png", dpi=PNG_DPI, metadata={"Software": None})
+    return Drawing(name=name, caption=caption, svg=svg.getvalue(), png=png.getvalue(), inline=_inline(svg.getvalue().decode(), caption))
+
+
+def letter(axes: Axes, text: str) -> None:
+    """The bold letter of a panel."""
+    axes.text(-0.02, 1.04, text, transform=axes.transAxes, ha="right", va="bottom", fontsize=10, fontweight="bold")
+
+
+def nothing(axes: Axes, text: str) -> None:
+    """Says in the panel why it is empty."""
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GREY)
+
+
+def _inline(svg: str, caption: str) -> str:
+    """Keeps the svg element: no prologue, no metadata, no style that would reach the rest of the page, no fixed size."""
+    element = svg[svg.index("<svg") :]
+    element = re.sub(r"<metadata>.*?</metadata>", "", element, flags=re.S)
+    element = re.sub(r"<style[^>]*>.*?</style>", "", element, flags=re.S)
+    opening, rest = element.split(">", 1)
+    opening = re.sub(r'\s(?:width|height)="[^"]*"', "", opening)
+    title = caption.split(".")[0].replace("&", "and").replace("<", "").replace('"', "")
+    return f'{opening} role="img" aria-label="{title}">{rest}'

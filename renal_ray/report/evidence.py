@@ -1,0 +1,164 @@
+"""Everything that a work directory says about a study, read once and held together."""
+
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from renal_ray.config import PROVENANCE, Study
+from renal_ray.problems import StudyError
+from renal_ray.protocol.selection import select_freeze_point
+from renal_ray.protocol.splits import SplitSet
+from renal_ray.report.trials import Trial, Trials, main_level, read_trials
+from renal_ray.store.place import Place
+from renal_ray.store.seal import LOG as SEAL_LOG
+from renal_ray.types import FREEZE_POINTS, Dataset, FreezePoint, Head
+
+QUARANTINE_COLUMNS = ["patient_id", "file", "code", "message"]
+
+
+@dataclass(frozen=True)
+class SealedTest:
+    """What the opened test set showed.
+
+    Args:
+        votes: test/votes.parquet, rows whose models are the study's own; None when the test has not been run.
+        stale: dataset, freeze point and head of votes left out because their models are no longer the study's.
+        openings: every line of test/seal.jsonl.
+    """
+
+    votes: pd.DataFrame | None
+    stale: tuple[tuple[str, str, str], ...]
+    openings: tuple[dict[str, Any], ...]
+
+    @property
+    def opened(self) -> bool:
+        """Whether anybody has looked at the test patients."""
+        return bool(self.openings)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The evidence of a study.
+
+    Args:
+        study: the study as it stands.
+        provenance: versions, hashes and times kept in study.yaml.
+        cohort: cohort.parquet, one row a patient.
+        quarantine: patient_id, file, code, message of those left out.
+        splits: who trained, validated and was sealed.
+        trials: what was trained.
+        test: the sealed test.
+        selected: freeze point of each dataset with a finished image trial.
+    """
+
+    study: Study
+    provenance: dict[str, Any]
+    cohort: pd.DataFrame
+    quarantine: pd.DataFrame
+    splits: SplitSet
+    trials: Trials
+    test: SealedTest
+    selected: dict[Dataset, FreezePoint]
+
+    @property
+    def freeze_points(self) -> list[FreezePoint]:
+        """The study's freeze points, shallow to deep."""
+        return sorted(self.study.freeze_points, key=FREEZE_POINTS.index)
+
+    def cell(self, dataset: Dataset, freeze_point: FreezePoint, head: Head) -> list[Trial]:
+        """The finished trials of one cell, fold by fold."""
+        return [t for t in self.trials.true if (t.spec.dataset, t.spec.freeze_point, t.spec.head) == (dataset, freeze_point, head)]
+
+    def votes(self, dataset: Dataset, head: Head, level: str) -> pd.DataFrame:
+        """The votes at the dataset's selected freeze point; empty when there are none."""
+        votes = self.test.votes
+        if votes is None or dataset not in self.selected:
+            return pd.DataFrame(columns=["patient_id", "label", "votes", "n_models", "decision", "score"])
+        chosen = (votes["dataset"] == dataset) & (votes["freeze_point"] == self.selected[dataset]) & (votes["head"] == head) & (votes["level"] == level)
+        return votes[chosen].reset_index(drop=True)
+
+    def missing_folds(self) -> Iterator[tuple[Dataset, FreezePoint, Head, list[int]]]:
+        """Cells that lack folds: the image head everywhere, the others where they are wanted."""
+        for dataset in self.study.datasets:
+            for freeze_point in self.freeze_points:
+                for head in self.study.heads.use:
+                    everywhere = head is Head.IMAGE or self.study.heads.freeze_points == "all"
+                    if everywhere or self.selected.get(dataset) is freeze_point:
+                        done = {trial.spec.fold for trial in self.cell(dataset, freeze_point, head)}
+                        if absent := sorted(set(self.study.fold_numbers) - done):
+                            yield dataset, freeze_point, head, absent
+
+
+def read_evidence(study: Study) -> Evidence:
+    """Reads a study's work directory.
+
+    Args:
+        study: the study as it stands; `work` says where.
+
+    Raises:
+        StudyError: the study was not prepared, or a file is damaged.
+    """
+    work = Place(study.work)
+    for name in ("cohort.parquet", "splits.json"):
+        if not work.exists(name):
+            raise StudyError(f"{study.work}/{name} is missing: run `renal-ray prepare` first")
+    splits = SplitSet.from_json(work.read_json("splits.json"))
+    trials = read_trials(study, work, splits)
+    selected = _selected(study, trials)
+    return Evidence(
+        study=study,
+        provenance=_provenance(work),
+        cohort=work.read_parquet("cohort.parquet").sort_values("patient_id", ignore_index=True),
+        quarantine=_quarantine(work),
+        splits=splits,
+        trials=trials,
+        test=_test(work, splits, trials),
+        selected=selected,
+    )
+
+
+def _selected(study: Study, trials: Trials) -> dict[Dataset, FreezePoint]:
+    selected = {}
+    for dataset in study.datasets:
+        aucs: dict[FreezePoint, list[float | None]] = {}
+        for trial in trials.true:
+            if trial.spec.dataset is dataset and trial.spec.head is Head.IMAGE:
+                aucs.setdefault(trial.spec.freeze_point, []).append(trial.metrics(main_level(Head.IMAGE))["auc"])
+        if any(value is not None for values in aucs.values() for value in values):
+            selected[dataset] = select_freeze_point(aucs)
+    return selected
+
+
+def _provenance(work: Place) -> dict[str, Any]:
+    if not work.exists("study.yaml"):
+        return {}
+    raw = yaml.safe_load(work.read("study.yaml"))
+    return dict(raw.get(PROVENANCE) or {}) if isinstance(raw, dict) else {}
+
+
+def _quarantine(work: Place) -> pd.DataFrame:
+    if not work.exists("quarantine.csv"):
+        return pd.DataFrame(columns=QUARANTINE_COLUMNS)
+    return pd.read_csv(io.BytesIO(work.read("quarantine.csv")), dtype=str, keep_default_na=False)[QUARANTINE_COLUMNS]
+
+
+def _test(work: Place, splits: SplitSet, trials: Trials) -> SealedTest:
+    lines = work.read(SEAL_LOG).decode().splitlines() if work.exists(SEAL_LOG) else []
+    openings = tuple(json.loads(line) for line in lines if line.strip())
+    if not (work.exists("test/votes.parquet") and work.exists("test/predictions.parquet")):
+        return SealedTest(votes=None, stale=(), openings=openings)
+    votes = work.read_parquet("test/votes.parquet")
+    models = work.read_parquet("test/predictions.parquet", ["dataset", "freeze_point", "head", "trial_id"]).drop_duplicates()
+    current = {trial.spec.trial_id for trial in trials.true}
+    cell = ["dataset", "freeze_point", "head"]
+    foreign = models[~models["trial_id"].isin(current)][cell].drop_duplicates()
+    unknown = votes[~votes["patient_id"].isin(splits.test)][cell].drop_duplicates()
+    stale = sorted({(str(d), str(f), str(h)) for d, f, h in pd.concat([foreign, unknown]).itertuples(index=False)})
+    keys = list(zip(votes["dataset"], votes["freeze_point"], votes["head"], strict=True))
+    kept = votes[[key not in stale for key in keys]].reset_index(drop=True)
+    return SealedTest(votes=kept, stale=tuple(stale), openings=openings)

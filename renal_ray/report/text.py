@@ -1,0 +1,53 @@
+"""How numbers and names are written on the page."""
+
+from collections.abc import Iterable
+
+from renal_ray.types import Dataset, Head
+
+DASH = "–"
+DATASET_NAMES = {Dataset.SLICE: "Slice", Dataset.ROI: "ROI", Dataset.RBR: "RBR"}
+HEAD_NAMES = {Head.IMAGE: "Image-level", Head.FC: "FC", Head.GRU: "GRU"}
+METRIC_NAMES = {"auc": "AUC", "acc": "ACC", "sen": "SEN", "spec": "SPEC", "ppv": "PPV", "npv": "NPV", "mcc": "MCC"}
+
+
+def two(value: float | None, digits: int = 2) -> str:
+    """A number with two decimals as in the paper, a true minus sign, and a dash where it is undefined."""
+    if value is None or value != value:
+        return DASH
+    written = f"{value:.{digits}f}"
+    if float(written) == 0:
+        written = written.removeprefix("-")
+    return written.replace("-", "−")
+
+
+def plus_minus(mean: float | None, sd: float | None) -> str:
+    """Mean ± SD; the mean alone where there is a single fold."""
+    if mean is None or sd is None:
+        return two(mean)
+    return f"{two(mean)} ± {two(sd)}"
+
+
+def percent(part: int, whole: int) -> str:
+    """A count with its percentage."""
+    return f"{part} ({100 * part / whole:.1f} %)" if whole else f"{part}"
+
+
+def counted(n: int, noun: str, plural: str | None = None) -> str:
+    """A count with its noun."""
+    return f"{n} {noun if n == 1 else plural or noun + 's'}"
+
+
+def listed(words: Iterable[str]) -> str:
+    """Words joined as in a sentence."""
+    *first, last = list(words) or [""]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def dataset_name(dataset: str) -> str:
+    """The paper's name of a dataset."""
+    return DATASET_NAMES[Dataset(dataset)]
+
+
+def head_name(head: str) -> str:
+    """The paper's name of a model."""
+    return HEAD_NAMES[Head(head)]
