@@ -215,8 +215,8 @@ def _report(study: "Study") -> int:
     from renal_ray.report.page import write_report
 
     headline = write_report(study)
-    print("\n".join(headline.lines))
-    print(f"report: {study.work.rstrip('/')}/report/index.html")
+    print("\n".join((*headline.lines, *(f"note: {caveat}" for caveat in headline.caveats))))
+    print(f"report: {headline.page}")
     return DONE
 
 

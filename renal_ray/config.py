@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from renal_ray.problems import StudyError
 from renal_ray.types import DATASETS, FREEZE_POINTS, HEADS, Dataset, FreezePoint, Head
 
+NAMED_WEIGHTS = ("imagenet", "random")  # any other value of weights is a path
 PROVENANCE = "provenance"  # key of the resolved study.yaml that says with what it was run; not configuration
 
 
@@ -185,9 +186,21 @@ def load_study(path: Path, overrides: list[Override] | None = None) -> Study:
     for override in overrides or []:
         _lay_over(raw, override)
     try:
-        return Study.model_validate(raw)
+        return _absolute(Study.model_validate(raw))
     except ValidationError as error:
         raise StudyError(f"{file}: {_sentence(error)}") from None
+
+
+def _absolute(study: Study) -> Study:
+    """Settles every local path against the current directory, so that workers and later commands find it from wherever they run."""
+    cohort = {name: path.absolute() for name in ("manifest", "dicom", "labels", "kits") if (path := getattr(study.cohort, name)) is not None}
+    return study.model_copy(
+        update={
+            "work": study.work if "://" in study.work else str(Path(study.work).absolute()),
+            "weights": study.weights if study.weights in NAMED_WEIGHTS else str(Path(study.weights).expanduser().absolute()),
+            "cohort": study.cohort.model_copy(update=cohort),
+        }
+    )
 
 
 def _lay_over(raw: dict[str, Any], override: Override) -> None:

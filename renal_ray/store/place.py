@@ -29,6 +29,10 @@ class Place:
 
     uri: str
 
+    def __post_init__(self) -> None:
+        if self.is_local:  # a worker's current directory is another one
+            object.__setattr__(self, "uri", str(Path(self.uri.removeprefix("file://")).absolute()))
+
     @property
     def is_local(self) -> bool:
         """Whether files of the place can be opened and memory-mapped as they are."""
@@ -36,7 +40,7 @@ class Place:
 
     def _open(self) -> tuple[fs.FileSystem, str]:
         if self.is_local:
-            return fs.LocalFileSystem(), str(Path(self.uri.removeprefix("file://")).absolute())
+            return fs.LocalFileSystem(), self.uri
         try:
             filesystem, root = fs.FileSystem.from_uri(self.uri)
         except (pa.ArrowInvalid, OSError) as error:

@@ -18,8 +18,6 @@ QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours: it must reach the command as KeyboardInterrupt
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "10",
-    "TF_CPP_MIN_LOG_LEVEL": "2",
-    "TF_ENABLE_ONEDNN_OPTS": "1",
 }
 
 

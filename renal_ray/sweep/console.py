@@ -1,5 +1,6 @@
 """What a person sees of a sweep: a live table of fold metrics on a terminal, one line a trial elsewhere."""
 
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -72,6 +73,9 @@ class SweepConsole(Callback):
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Shows a failed trial and where its traceback is."""
         spec = TrialSpec.from_json(trial.config["spec"])
+        if self._ledger.state(spec.trial_id) != "failed":  # the worker died, or never came up, and could not write why
+            told = Path(trial.error_file) if trial.error_file else None
+            self._ledger.fail(spec.trial_id, told.read_text() if told and told.is_file() else "the worker process ended before the trial did\n")
         self._put(spec, "[red]failed[/red]")
         self._say(f"{spec.trial_id}: failed; trials/{spec.trial_id}/error.txt says why, the next sweep tries it again")
 

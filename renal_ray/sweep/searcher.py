@@ -44,8 +44,6 @@ class StudySearcher(Searcher):
         found = self._ledger.result(spec.trial_id)
         if found is None:
             self.failed.add(spec.trial_id)
-            if self._ledger.state(spec.trial_id) != "failed":  # nobody was left to write why
-                self._ledger.fail(spec.trial_id, "the worker process ended before the trial did: killed, out of memory, or its node lost\n")
         else:
             self._results[spec.trial_id] = found
             self._specs = self._plan.specs(self._results)

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from renal_ray.config import PROVENANCE, Study, dump_study
+from renal_ray.config import NAMED_WEIGHTS, PROVENANCE, Study, dump_study
 from renal_ray.problems import StudyError
 from renal_ray.store.place import Place
 from renal_ray.trial.plan import weights_hash
@@ -51,6 +51,6 @@ def _hashes(study: Study, work: Place) -> dict[str, str]:
     for file in (study.cohort.manifest, study.cohort.labels):
         if file is not None and file.is_file():
             hashes["cohort"] = hashlib.sha256(file.read_bytes()).hexdigest()
-    if study.weights not in ("random", "imagenet"):
+    if study.weights not in NAMED_WEIGHTS:
         hashes["weights"] = weights_hash(study, work, "")
     return hashes

@@ -1,12 +1,13 @@
 """What a trial is: everything that decides its numbers, and the name that follows from it."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from renal_ray import __version__
-from renal_ray.config import Section, Study, Training
+from renal_ray.config import NAMED_WEIGHTS, Section, Study, Training
 from renal_ray.store.activations import ActivationSet, activation_key
 from renal_ray.store.place import digest
 from renal_ray.types import FREEZE_POINTS, Dataset, FreezePoint, Head
@@ -40,7 +41,7 @@ class TrialSpec(Section):
     size: int = Field(description="edge of the images in pixels")
     epochs: int = Field(ge=1, description="passes over the balanced training set")
     training: Training = Field(description="how the model is trained")
-    weights: str = Field(description="weights as the study file names them")
+    weights: str = Field(description="imagenet, random or the name of the weights file")
     backend: str = Field(description="Keras backend")
     activation_dtype: str = Field(description="number format of the cached activations")
     image_trial: str | None = Field(None, description="trial whose embeddings an fc or gru head reads")
@@ -102,7 +103,7 @@ def make_spec(
         size=study.images.size,
         epochs=getattr(study.training.epochs, head),
         training=_relevant(study.training, head),
-        weights=study.weights,
+        weights=study.weights if study.weights in NAMED_WEIGHTS else Path(study.weights).name,
         backend=study.backend,
         activation_dtype=study.activation_dtype,
         image_trial=image_trial,

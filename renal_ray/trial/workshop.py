@@ -1,5 +1,6 @@
 """What a worker keeps from trial to trial: compiled models, one for each shape, and the backbone's weights."""
 
+import logging
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -25,7 +26,8 @@ def configure_keras(backend: str, threads: int) -> None:
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
         os.environ[name] = str(max(1, threads))
     os.environ["TF_NUM_INTEROP_THREADS"] = "1"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # what fails also raises; the rest is talk about absent GPUs
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 def backbone_file(weights_hash: str) -> str:
