@@ -1,7 +1,9 @@
 """The words of the field, as types: every other room speaks in these."""
 
 from enum import IntEnum, StrEnum
-from typing import NewType
+from typing import NewType, Protocol
+
+import numpy as np
 
 PatientId = NewType("PatientId", str)
 Mm = float  # a length in millimetres
@@ -44,3 +46,12 @@ class Head(StrEnum):
 DATASETS = tuple(Dataset)
 FREEZE_POINTS = tuple(FreezePoint)
 HEADS = tuple(Head)
+
+
+class Rows(Protocol):
+    """Samples of one shape, in memory or memory-mapped: an array is one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice | np.ndarray, /) -> np.ndarray:
+        """float32 (rows, ...)."""

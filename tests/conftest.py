@@ -70,9 +70,8 @@ def write_small_work(study: Study, patients: list[PatientRows]) -> tuple[Place, 
         rows = write_shard(work, dataset, "shard-00000", patients[:half], size=SIZE)
         rows += write_shard(work, dataset, "shard-00001", patients[half:], size=SIZE)
         write_index(work, dataset, rows)
-    cohort = pd.DataFrame(
-        [{"patient_id": p.patient_id, "label": p.label, "n_images": len(p.image), "n_slices_total": 40, "max_diameter_mm": 30.0 + 2 * i} for i, p in enumerate(patients)]
-    )
+    rows = [{"patient_id": patient.patient_id, "label": patient.label, "n_images": len(patient.image), "n_slices_total": 40} for patient in patients]
+    cohort = pd.DataFrame(rows).assign(max_diameter_mm=np.linspace(20.0, 60.0, len(rows)))
     work.write_parquet("cohort.parquet", cohort)
     work.write("quarantine.csv", b"patient_id,file,code,message\n")
     splits = make_splits(cohort, seed=study.seed, split=study.split, folds=study.folds)

@@ -99,6 +99,8 @@ def count_votes(predictions: pd.DataFrame) -> pd.DataFrame:
     for key, group in predictions.groupby(GROUP, sort=True):
         ordered = group.sort_values(["fold", "patient_id", "slice_index"], ignore_index=True)
         folds = ordered["fold"].nunique()
+        if len({tuple(fold["patient_id"]) for _, fold in ordered.groupby("fold")}) != 1:
+            raise ValueError(f"{' '.join(key)}: the fold models scored different samples")
         samples = ordered.iloc[: len(ordered) // folds][["patient_id", "slice_index", "label"]].reset_index(drop=True)
         vote = majority(ordered["decision"].to_numpy().reshape(folds, -1), ordered["score"].to_numpy().reshape(folds, -1))
         counted = samples.assign(votes=vote.votes, n_models=folds, decision=vote.decision, score=vote.score, **dict(zip(GROUP, key, strict=True)))

@@ -3,7 +3,6 @@
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -15,20 +14,11 @@ from renal_ray.store.arrow import tensor_column, tensor_type, write_batches
 from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place
 from renal_ray.trial.spec import TRUE_LABELS, TrialSpec
-from renal_ray.types import Head, PatientId
+from renal_ray.types import Head, PatientId, Rows
 
 
 class LeakError(Exception):
     """A patient would stand on two sides, or a sealed patient would be read: a defect, never to be trained through."""
-
-
-class Rows(Protocol):
-    """Samples of one shape, in memory or memory-mapped."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
-        """float32 (rows, ...)."""
 
 
 @dataclass(frozen=True)

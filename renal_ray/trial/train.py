@@ -22,7 +22,7 @@ TINY = 1e-7  # Keras's epsilon in the cross-entropy
 
 @dataclass(frozen=True)
 class Epoch:
-    """One row of history.parquet; losses are categorical cross-entropies, accuracies at P(malignant) >= 0.5."""
+    """One row of history.parquet; losses are categorical cross-entropies with the L2 penalty, if any, accuracies at P(malignant) >= 0.5."""
 
     epoch: int
     loss: float
@@ -85,13 +85,14 @@ def train(model: "CompiledModel", spec: TrialSpec, feed: Feed, *, max_steps: int
 
 
 def _chunks(rows: np.ndarray, size: int) -> list[np.ndarray]:
-    return [rows[start : start + size] for start in range(0, len(rows), size)]
+    """Steps of at most `size` samples, as even as they can be: a last step of one image has no batch statistics to normalise by."""
+    return np.array_split(rows, -(-len(rows) // size))
 
 
 def _validate(model: "CompiledModel", side: Samples, batch_size: int) -> tuple[float, float, float | None]:
     scores = model.embedding_and_scores(side.inputs, batch_size)[1].astype(np.float64)
     truth = np.where(side.labels == 1, scores, 1 - scores)
-    loss = float(-np.log(np.clip(truth, TINY, 1)).mean())
+    loss = float(-np.log(np.clip(truth, TINY, 1)).mean()) + model.penalty
     metrics = evaluate(side.labels, scores, HALF)
     return loss, float(metrics["acc"] or 0), metrics["auc"]
 

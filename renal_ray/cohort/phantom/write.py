@@ -181,8 +181,17 @@ def _run(jobs: list[Job], workers: int) -> Iterator[Written]:
     import multiprocessing
 
     # spawned, not forked: the caller may already hold threads of TensorFlow or Ray
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_one_thread) as pool:
         yield from pool.map(write_patient, jobs)
+
+
+def _one_thread() -> None:
+    """Linear algebra in small pieces on all cores at once makes the workers wait for each other: three times the CPU time."""
+    import scipy.linalg  # noqa: F401 - it and numpy bring the libraries whose threads are limited
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(1)
 
 
 def _write_tables(out: Path, format: Format, written: list[Written]) -> None:

@@ -1,0 +1,1 @@
+"""From files to HU to the RGB slices that the network sees."""

@@ -1,0 +1,205 @@
+"""One DICOM CT series: headers first, geometry verified, pixels decoded only for the slices that are wanted."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from pydicom import Dataset
+
+from renal_ray.cohort.dicom_headers import COMPANIONS, Header, Pixels, read_headers, readable, syntax_of
+from renal_ray.imaging.decode import load, pixels, require_decoder
+from renal_ray.imaging.source import OUTSIDE_HU, References, compact_hu
+from renal_ray.imaging.stack import Plane, stack
+from renal_ray.imaging.volume import Grid, Turn, turn_to_axial
+from renal_ray.problems import Code, PatientError
+
+TAGS = [
+    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality", "ImageType"),
+    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept", "RescaleType"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+]
+GROUPS = {  # functional group of an enhanced CT: the elements of a single-frame one that it holds
+    "PlanePositionSequence": ("ImagePositionPatient",),
+    "PlaneOrientationSequence": ("ImageOrientationPatient",),
+    "PixelMeasuresSequence": ("PixelSpacing",),
+    "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept", "RescaleType"),
+}
+
+
+@dataclass(frozen=True)
+class CtSlice:
+    """One slice of a series before its pixels are read."""
+
+    header: Header
+    frame: int | None  # of an enhanced CT
+    plane: Plane
+    slope: float
+    intercept: float
+
+
+@dataclass(frozen=True)
+class DicomSeries:
+    """A CT series with verified geometry; an ImageSource."""
+
+    grid: Grid
+    references: References
+    slices: tuple[CtSlice, ...]  # head to foot
+    turn: Turn
+
+    @cached_property
+    def _slice_of_sop(self) -> dict[str, int]:
+        uids = [item.header.text("SOPInstanceUID") for item in self.slices]
+        return {uid: k for k, uid in enumerate(uids) if uid} if len(set(uids)) == len(uids) else {}
+
+    def slices_named(self, sop_uids: set[str]) -> set[int]:
+        """Slices with these SOPInstanceUIDs."""
+        return {self._slice_of_sop[uid] for uid in sop_uids if uid in self._slice_of_sop}
+
+    def read(self, slices: np.ndarray) -> np.ndarray:
+        """Decodes some slices, int16 or float32 (n, rows, cols) in HU, in the standard axial display."""
+        stored = np.stack([_attenuation(self.slices[k]) for k in slices])
+        return np.ascontiguousarray(self.turn.apply(compact_hu(stored)))
+
+
+def open_series(folder: Path, wanted: References) -> DicomSeries:
+    """Finds the CT series of a folder and verifies that it is a volume of axial slices.
+
+    Objects that are no images (SEG, RTSTRUCT, reports) and scout views in a series of their own are passed over.
+
+    Args:
+        folder: folder of one series, or one DICOM file; of several CT series the one that the mask refers to is taken.
+        wanted: what the mask refers to.
+
+    Returns:
+        The series, its slices head to foot.
+
+    Raises:
+        PatientError: with the code of what is wrong.
+    """
+    headers = _one_series(read_headers(folder, TAGS), wanted)
+    slices = [item for header in headers for item in _slices_of(header)]
+    order, stored = stack([item.plane for item in slices])
+    turn = turn_to_axial(stored)
+    if turn.axes[0] != 0:
+        raise PatientError(Code.NOT_AXIAL, "the series is coronal or sagittal; use the axial one")
+    if turn.flips[0]:
+        order = order[::-1]
+    in_order = replace(turn, flips=(False, *turn.flips[1:]))
+    series, frame = (headers[0].text(keyword) for keyword in ("SeriesInstanceUID", "FrameOfReferenceUID"))
+    return DicomSeries(turn.grid(stored), References(frozenset({series} - {""}), frame), tuple(slices[i] for i in order), in_order)
+
+
+def _one_series(headers: list[Header], wanted: References) -> list[Header]:
+    """The headers of the one CT series among those of a folder; other images are in the way unless the mask names the series."""
+    groups: dict[tuple, list[Header]] = defaultdict(list)
+    for header in headers:
+        if header.is_ct:
+            groups[_series_key(header)].append(header)
+    named = [group for group in groups.values() if group[0].text("SeriesInstanceUID") in wanted.series]
+    if len(named) == 1:
+        return named[0]
+    strangers = sorted({header.text("Modality") for header in headers} - COMPANIONS - {"CT", ""})
+    if strangers:
+        raise PatientError(Code.NOT_CT, f"the folder holds images that are no CT (modality {', '.join(strangers)}); give the folder of one CT series")
+    if not groups:
+        code, what = (Code.NOT_CT, "no CT image among its DICOM files") if headers else (Code.FILE_UNREADABLE, "no DICOM file")
+        raise PatientError(code, f"the folder holds {what}; give the folder of one CT series")
+    series = [group for group in groups.values() if not all(header.is_localizer for header in group)] or list(groups.values())
+    if len(series) > 1 and not wanted.series and wanted.frame_of_reference:
+        series = [group for group in series if group[0].text("FrameOfReferenceUID") == wanted.frame_of_reference]
+    if len(series) != 1:
+        raise PatientError(Code.SEVERAL_SERIES, f"the folder holds {len(groups)} CT series and the mask does not say which; give the folder of one")
+    return series[0]
+
+
+def _series_key(header: Header) -> tuple:
+    """What the images of one series have in common: the series UID, or where de-identification emptied it the plane and the matrix."""
+    if uid := header.text("SeriesInstanceUID"):
+        return (uid,)
+    with readable(f"file {header.number} by name"):
+        orientation = tuple(round(float(value), 2) + 0.0 for value in header.dataset.get("ImageOrientationPatient") or ())
+        spacing = tuple(round(float(value), 3) for value in header.dataset.get("PixelSpacing") or ())
+    return (orientation, spacing, header.text("Rows"), header.text("Columns"))
+
+
+def _slices_of(header: Header) -> list[CtSlice]:
+    """The slices of one file: one, or those of an enhanced CT."""
+    if header.pixels is not Pixels.PRESENT:
+        code = Code.NO_PIXEL_DATA if header.pixels is Pixels.ABSENT else Code.FILE_TRUNCATED
+        raise PatientError(code, f"file {header.number} by name: its pixel data are {header.pixels.value}; copy or export it again")
+    require_decoder(syntax_of(header.dataset))
+    with readable(f"file {header.number} by name"):
+        if int(header.dataset.get("SamplesPerPixel") or 1) != 1:
+            raise PatientError(Code.NOT_CT, f"file {header.number} by name is a colour image; give the original CT series")
+        per_frame = header.dataset.get("PerFrameFunctionalGroupsSequence")
+        if not per_frame:
+            return [_slice(header, header.dataset, None)]
+        shared = header.dataset.get("SharedFunctionalGroupsSequence") or [Dataset()]
+        return [_slice(header, _flat([shared[0], group]), frame) for frame, group in enumerate(per_frame)]
+
+
+def _flat(groups: Sequence[Dataset]) -> Dataset:
+    """The functional groups of one frame as the flat dataset of a single-frame CT; later groups win."""
+    flat = Dataset()
+    for group in groups:
+        for sequence, keywords in GROUPS.items():
+            for keyword in keywords if group.get(sequence) else ():
+                setattr(flat, keyword, group[sequence][0].get(keyword))
+    return flat
+
+
+def _slice(header: Header, plane: Dataset, frame: int | None) -> CtSlice:
+    where = f"file {header.number} by name"
+    spacing = _numbers(plane, "PixelSpacing", 2)
+    if spacing is None or spacing.min() <= 0:
+        raise PatientError(Code.NO_PIXEL_SPACING, f"{where} has no pixel spacing; use the original series")
+    position, orientation = _numbers(plane, "ImagePositionPatient", 3), _numbers(plane, "ImageOrientationPatient", 6)
+    if position is None or orientation is None:
+        raise PatientError(Code.NO_POSITION, f"{where} has no position or orientation in the patient; use the original series")
+    axes = orientation.reshape(2, 3)
+    if np.abs(axes @ axes.T - np.eye(2)).max() > 0.01:
+        raise PatientError(Code.NO_POSITION, f"{where} has an orientation that is not two unit vectors at right angles; export it again")
+    slope, intercept = _numbers(plane, "RescaleSlope", 1), _numbers(plane, "RescaleIntercept", 1)
+    if slope is None or intercept is None or slope[0] == 0:
+        raise PatientError(Code.NO_RESCALE, f"{where} has no rescale slope and intercept, so its HU are unknown; use the original series")
+    _require_hu(header, str(plane.get("RescaleType") or ""))
+    shape = (int(header.dataset.Rows), int(header.dataset.Columns))
+    place = Plane(position, orientation, (float(spacing[0]), float(spacing[1])), shape)
+    return CtSlice(header, frame, place, float(slope[0]), float(intercept[0]))
+
+
+def _numbers(plane: Dataset, keyword: str, count: int) -> np.ndarray | None:
+    value = plane.get(keyword)
+    if value is None or value == "":
+        return None
+    numbers = np.array([float(item) for item in np.atleast_1d(np.array(value, dtype=object))])
+    return numbers if numbers.shape == (count,) and np.isfinite(numbers).all() else None
+
+
+def _require_hu(header: Header, rescale_type: str) -> None:
+    """Rescaled values are HU where the type says so or is absent, and in original images, for which PS3.3 C.8.2.1.1.2 fixes HU."""
+    original = header.text("ImageType").strip("[]'").startswith("ORIGINAL")
+    if rescale_type not in ("", "HU", "HU_MOD") and not (rescale_type == "US" and original):
+        raise PatientError(Code.NOT_CT, f"file {header.number} by name holds values in {rescale_type}, not HU (a derived map); use the original series")
+
+
+def _attenuation(item: CtSlice) -> np.ndarray:
+    """HU of one slice as stored, (rows, cols), integer where slope and intercept are; padding becomes air."""
+    dataset = load(item.header.path, number=item.header.number)
+    stored = pixels(dataset, frame=item.frame, number=item.header.number)
+    if stored.shape != item.plane.shape:
+        raise PatientError(Code.FILE_UNREADABLE, f"file {item.header.number} by name has pixels of another matrix than its header says; export it again")
+    hu: np.ndarray
+    if item.slope.is_integer() and item.intercept.is_integer():
+        hu = stored.astype(np.int32) * int(item.slope) + int(item.intercept)
+    else:
+        hu = stored * item.slope + item.intercept
+    with readable(f"file {item.header.number} by name"):
+        padding = [dataset.get(keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    ends = [np.array(int(value)).astype(stored.dtype) for value in padding if isinstance(value, int)]  # a wrong sign in the header wraps right
+    if ends:
+        hu[(stored >= min(ends)) & (stored <= max(ends))] = OUTSIDE_HU
+    return hu

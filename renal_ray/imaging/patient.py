@@ -1,0 +1,74 @@
+"""One patient: from the image and mask that the manifest names to the kept slices."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from renal_ray.cohort.dicom_headers import quiet
+from renal_ray.config import Cohort, Selection
+from renal_ray.imaging.dicom_series import open_series
+from renal_ray.imaging.lesion import kept, max_diameter_mm
+from renal_ray.imaging.masks import is_nifti, open_mask
+from renal_ray.imaging.nifti import open_nifti
+from renal_ray.imaging.source import ImageSource, References
+from renal_ray.imaging.volume import PatientSlices
+from renal_ray.problems import Code, PatientError
+
+
+def read_patient(image: Path, mask: Path, *, cohort: Cohort, selection: Selection) -> PatientSlices:
+    """Reads the slices of a patient that the selection keeps.
+
+    The geometry is verified on headers and the mask is read first, so that pixels are decoded only for slices that are kept.
+
+    Args:
+        image: folder of one DICOM CT series, a single DICOM file, or a NIfTI file.
+        mask: DICOM SEG, a folder that holds one, or a NIfTI label map over either kind of image.
+        cohort: which labels or segments of the mask are the lesion.
+        selection: which slices are kept.
+
+    Returns:
+        The kept slices, head to foot, in the standard axial display.
+
+    Raises:
+        PatientError: with the code of what is wrong and the file at fault.
+    """
+    with _blame(mask):
+        drawn = open_mask(mask, cohort)
+    with _blame(image):
+        source = _open_image(image, drawn.references)
+    with _blame(mask):
+        lesion = drawn.lesion(source)
+    chosen = kept(lesion, selection)
+    slices = lesion.slices[chosen]
+    with _blame(image):
+        hu = source.read(slices)
+    row_spacing, column_spacing = (float(value) for value in source.grid.spacing[1:])
+    return PatientSlices(
+        slice_index=slices.astype(np.int32),
+        position_mm=source.grid.position_mm()[slices].astype(np.float32),
+        lesion_area_mm2=(lesion.pixels[chosen] * row_spacing * column_spacing).astype(np.float32),
+        hu=hu,
+        mask=lesion.mask[chosen],
+        spacing_mm=(row_spacing, column_spacing),
+        n_slices_total=source.grid.shape[0],
+        max_diameter_mm=max_diameter_mm(lesion, (row_spacing, column_spacing)),
+    )
+
+
+def _open_image(path: Path, wanted: References) -> ImageSource:
+    return open_nifti(path) if is_nifti(path) else open_series(path, wanted)
+
+
+@contextmanager
+def _blame(path: Path) -> Iterator[None]:
+    """Names the file in errors that arise inside, refuses one that is not there, and lets no value of it out in a warning."""
+    try:
+        if not path.exists():
+            raise PatientError(Code.FILE_MISSING, "there is no such file or folder; correct the path")
+        with quiet():
+            yield
+    except PatientError as error:
+        error.file = error.file or str(path)
+        raise

@@ -1,0 +1,95 @@
+"""HU slices and lesion masks to the images of the three datasets (Zhou et al. 2019, datasets setting)."""
+
+from collections.abc import Collection
+from math import ceil, isclose
+
+import numpy as np
+from PIL import Image
+
+from renal_ray.config import Images
+from renal_ray.imaging.volume import PatientSlices
+from renal_ray.imaging.windows import three_windows
+from renal_ray.types import DATASETS, Dataset
+
+Box = tuple[slice, slice]
+
+
+def dataset_images(slices: PatientSlices, *, images: Images, datasets: Collection[Dataset] = DATASETS) -> dict[Dataset, np.ndarray]:
+    """Makes the images of a patient for each dataset.
+
+    slice is the whole axial image; roi is black outside the lesion mask and cropped to the lesion's box; rbr is the lesion's bounding
+    rectangle with nothing masked. The windows come first, so that interpolation works on what the network sees.
+
+    Args:
+        slices: the patient's kept slices.
+        images: edge of the square images, and whether roi and rbr are cropped or keep the full frame, black outside.
+        datasets: which datasets to make.
+
+    Returns:
+        uint8 (n, size, size, 3) for each dataset, slices in the given order.
+    """
+    made = {dataset: np.zeros((len(slices.hu), images.size, images.size, 3), np.uint8) for dataset in datasets}
+    for n, (hu, mask) in enumerate(zip(slices.hu, slices.mask, strict=True)):
+        rgb = three_windows(hu)
+        box = lesion_box(mask)
+        for dataset, stack in made.items():
+            stack[n] = fit_square(region(rgb, mask, box, dataset=dataset, crop=images.crop), slices.spacing_mm, images.size)
+    return made
+
+
+def lesion_box(mask: np.ndarray) -> Box:
+    """The smallest rectangle that holds every lesion pixel of a mask (rows, cols), as two slices; the mask is not empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def region(rgb: np.ndarray, mask: np.ndarray, box: Box, *, dataset: Dataset, crop: bool) -> np.ndarray:
+    """What a dataset shows of one slice, at the slice's own resolution.
+
+    Args:
+        rgb: uint8 (rows, cols, 3).
+        mask: bool (rows, cols).
+        box: the lesion's bounding rectangle.
+        dataset: slice, roi or rbr.
+        crop: cut roi and rbr to the box; otherwise they keep the full frame.
+
+    Returns:
+        uint8 (rows, cols, 3), or the shape of the box.
+    """
+    if dataset is Dataset.SLICE:
+        return rgb
+    inside = np.where(mask[box][..., None], rgb[box], 0) if dataset is Dataset.ROI else rgb[box]
+    if crop:
+        return inside
+    frame = np.zeros_like(rgb)
+    frame[box] = inside
+    return frame
+
+
+def fit_square(image: np.ndarray, spacing_mm: tuple[float, float], size: int) -> np.ndarray:
+    """Pads an image with black to a square of patient space, centred, and resizes it; anatomy is never stretched.
+
+    The square is one in millimetres: where the row and the column spacing differ, the two axes are resampled by different factors,
+    so that a pixel of the result is square. An odd line of padding goes to the bottom or the right. Resizing is Pillow's bilinear filter,
+    which averages over all source pixels when it shrinks and works in integers, so that every machine gives the same bytes.
+
+    Args:
+        image: uint8 (rows, cols, 3).
+        spacing_mm: distance between rows and between columns.
+        size: edge of the result in pixels.
+
+    Returns:
+        uint8 (size, size, 3).
+    """
+    rows, columns = image.shape[:2]
+    edge_mm = max(rows * spacing_mm[0], columns * spacing_mm[1])
+    if isclose(*spacing_mm, rel_tol=1e-3):
+        height = width = float(max(rows, columns))
+    else:
+        height, width = max(rows, edge_mm / spacing_mm[0]), max(columns, edge_mm / spacing_mm[1])
+    canvas = np.zeros((ceil(height), ceil(width), 3), np.uint8)
+    top, left = (canvas.shape[0] - rows) // 2, (canvas.shape[1] - columns) // 2
+    canvas[top : top + rows, left : left + columns] = image
+    y, x = (canvas.shape[0] - height) / 2, (canvas.shape[1] - width) / 2
+    resized = Image.fromarray(canvas).resize((size, size), Image.Resampling.BILINEAR, box=(x, y, x + width, y + height))
+    return np.asarray(resized)

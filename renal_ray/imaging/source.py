@@ -1,0 +1,56 @@
+"""What an image is to the rest of the room, whatever files it comes from."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from renal_ray.imaging.volume import Grid
+
+OUTSIDE_HU = -1000.0  # air: what padding outside the scanner's field of view becomes
+
+
+@dataclass(frozen=True)
+class References:
+    """What a mask says of the image it was drawn on; everything is empty where it says nothing.
+
+    Args:
+        series: SeriesInstanceUIDs.
+        frame_of_reference: FrameOfReferenceUID.
+    """
+
+    series: frozenset[str] = frozenset()
+    frame_of_reference: str = ""
+
+
+class ImageSource(Protocol):
+    """A CT image whose geometry is verified and whose pixels are still on disk."""
+
+    @property
+    def grid(self) -> Grid:
+        """Its grid in the standard axial display."""
+        ...
+
+    @property
+    def references(self) -> References:
+        """Its own series and frame of reference."""
+        ...
+
+    def slices_named(self, sop_uids: set[str]) -> set[int]:
+        """Slices with these SOPInstanceUIDs; empty where the image knows none of them or has no unique UIDs."""
+        ...
+
+    def read(self, slices: np.ndarray) -> np.ndarray:
+        """Attenuation of some slices, int16 or float32 (n, rows, cols) in HU, in the standard axial display."""
+        ...
+
+
+def compact_hu(hu: np.ndarray) -> np.ndarray:
+    """The same attenuation as int16 where that loses nothing, else as float32; voxels that are not a number become air."""
+    if not np.issubdtype(hu.dtype, np.integer):
+        hu = np.where(np.isfinite(hu), hu, OUTSIDE_HU)
+        if not np.array_equal(hu, np.rint(hu)):
+            return hu.astype(np.float32)
+    limits = np.iinfo(np.int16)
+    whole = hu.size == 0 or (hu.min() >= limits.min and hu.max() <= limits.max)
+    return hu.astype(np.int16 if whole else np.float32)

@@ -1,0 +1,117 @@
+"""Slices to a volume: order and spacing from positions alone, and every reason to refuse a stack."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from renal_ray.imaging.volume import Grid
+from renal_ray.problems import Code, PatientError
+
+SAME_DIRECTION = 2e-3  # between direction cosines of one series: about 0.1 degrees
+SAME_SPACING = 1e-3  # relative, between the pixel spacings of one series
+UNIFORM = 0.05  # relative, between the distances of neighbouring slices
+ROUNDING_MM = 0.11  # positions are often rounded to 0.1 mm; up to a quarter of the distance
+DUPLICATE_MM = 0.01
+DRIFT_MM = 0.2  # sideways shift between slices that rounding explains, and the slope of 0.3 degrees beyond
+DRIFT_SLOPE = 0.005
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Where one slice lies.
+
+    Args:
+        position: (3,) centre of the first pixel in mm, LPS.
+        orientation: (6,) direction of a row, then of a column.
+        spacing: distance between rows and between columns in mm.
+        shape: rows, columns.
+    """
+
+    position: np.ndarray
+    orientation: np.ndarray
+    spacing: tuple[float, float]
+    shape: tuple[int, int]
+
+
+def plane_steps(plane: Plane) -> np.ndarray:
+    """(3, 3): the unit normal, the step from row to row and the step from column to column, in mm."""
+    along_row, along_column = plane.orientation[:3], plane.orientation[3:]
+    return np.stack([np.cross(along_row, along_column), along_column * plane.spacing[0], along_row * plane.spacing[1]])
+
+
+def stack(planes: Sequence[Plane]) -> tuple[np.ndarray, Grid]:
+    """Orders slices by their position along the normal and verifies that they are a volume.
+
+    Spacing comes from the positions; SliceThickness says how thick a slice is, not where the next one lies.
+
+    Args:
+        planes: the slices in any order.
+
+    Returns:
+        The order, int (n,), along the normal (row direction x column direction), and the grid in that order; the step of a single slice is 1 mm.
+
+    Raises:
+        PatientError: MIXED_ORIENTATION, MIXED_GRID, DUPLICATE_POSITION, TILT, MISSING_SLICE or NON_UNIFORM_SPACING.
+    """
+    first = planes[0]
+    _same_grid(planes)
+    normal, row_step, column_step = plane_steps(first)
+    positions = np.array([plane.position for plane in planes])
+    along = positions @ normal
+    order = np.argsort(along, kind="stable")
+    along, positions = along[order], positions[order]
+    gaps = np.diff(along)
+    if len(gaps) and gaps.min() < DUPLICATE_MM:
+        raise PatientError(
+            Code.DUPLICATE_POSITION,
+            f"{int((gaps < DUPLICATE_MM).sum())} of {len(planes)} slices lie where another one lies; keep one phase and one copy of the series",
+        )
+    _straight(positions, along, normal)
+    _uniform(gaps)
+    step = normal * (along[-1] - along[0]) / (len(planes) - 1) if len(planes) > 1 else normal
+    return order, Grid((len(planes), *first.shape), positions[0], np.stack([step, row_step, column_step]))
+
+
+def _same_grid(planes: Sequence[Plane]) -> None:
+    first = planes[0]
+    orientations = np.array([plane.orientation for plane in planes])
+    if np.abs(orientations - first.orientation).max() > SAME_DIRECTION:
+        raise PatientError(Code.MIXED_ORIENTATION, "the slices of the series have different orientations; keep the axial ones alone")
+    spacings = np.array([plane.spacing for plane in planes])
+    if len({plane.shape for plane in planes}) > 1 or not np.allclose(spacings, first.spacing, rtol=SAME_SPACING, atol=0):
+        raise PatientError(Code.MIXED_GRID, "the slices of the series differ in matrix or pixel spacing; keep one reconstruction")
+
+
+def _straight(positions: np.ndarray, along: np.ndarray, normal: np.ndarray) -> None:
+    """Refuses slices that are shifted sideways: steadily by a tilted gantry, otherwise because they are no single volume."""
+    distance = along - along[0]
+    sideways = positions - positions[0] - distance[:, None] * normal
+    allowed = DRIFT_MM + DRIFT_SLOPE * distance
+    if (np.linalg.norm(sideways, axis=1) <= allowed).all():
+        return
+    steady = sideways[-1] / distance[-1]
+    if (np.linalg.norm(sideways - distance[:, None] * steady, axis=1) <= allowed).all():
+        angle = np.rad2deg(np.arctan(np.linalg.norm(steady)))
+        raise PatientError(
+            Code.TILT, f"the slices are shifted against their normal by {angle:.1f} degrees (gantry tilt); resample the series to a straight grid"
+        )
+    raise PatientError(Code.MIXED_GRID, "the slices are shifted sideways against each other, not all by the same step; keep one reconstruction")
+
+
+def _uniform(gaps: np.ndarray) -> None:
+    """Refuses gaps between neighbouring slices that differ; wide ones that are multiples of the usual gap are missing slices."""
+    if not len(gaps):
+        return
+    usual = np.sort(gaps)[(len(gaps) - 1) // 2]
+    ratio = gaps / usual
+    allowed = max(UNIFORM, min(ROUNDING_MM / usual, 0.25))
+    if np.abs(ratio - 1).max() <= allowed:
+        return
+    wide = (ratio > 1.5) & ((np.abs(ratio - np.rint(ratio)) <= 2 * allowed) | (ratio >= 3))
+    if (wide | (np.abs(ratio - 1) <= allowed)).all():
+        missing = int(np.rint(ratio[wide] - 1).sum())
+        raise PatientError(Code.MISSING_SLICE, f"about {missing} slices are missing from the series ({usual:.2f} mm apart); export it again, complete")
+    raise PatientError(
+        Code.NON_UNIFORM_SPACING, f"neighbouring slices are between {gaps.min():.2f} and {gaps.max():.2f} mm apart; use a series with one spacing"
+    )

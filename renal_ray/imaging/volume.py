@@ -1,0 +1,127 @@
+"""A patient's kept slices, and the voxel grid in patient coordinates that every image and mask is brought to."""
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from renal_ray.problems import Code, PatientError
+
+MAX_OBLIQUITY = np.cos(np.deg2rad(5.0))  # an axis further than this from its patient axis is not axial
+MAX_SHEAR = np.sin(np.deg2rad(0.5))  # cosine allowed between two grid axes
+GRID_TOLERANCE = 0.2  # of a voxel, in every axis, between a mask's grid and the image's
+AXIAL_DISPLAY = np.array([[0, 0, -1], [0, 1, 0], [1, 0, 0]], float)  # slices to the feet, rows to the back, columns to the left, in LPS
+
+
+@dataclass(frozen=True)
+class PatientSlices:
+    """The kept axial slices of one patient in the standard axial display: rows anterior to posterior, columns patient right to left.
+
+    Args:
+        slice_index: int32 (n,), place in the whole series ordered head to foot; 0 is the most superior.
+        position_mm: float32 (n,), position along the slice normal in patient coordinates, superior positive.
+        lesion_area_mm2: float32 (n,), area of the lesion in the slice.
+        hu: int16 or float32 (n, rows, cols), attenuation in HU.
+        mask: bool (n, rows, cols), the lesion.
+        spacing_mm: distance between rows and between columns.
+        n_slices_total: slices of the whole series.
+        max_diameter_mm: largest in-plane Feret diameter of the lesion over all of its slices, kept or not.
+    """
+
+    slice_index: np.ndarray
+    position_mm: np.ndarray
+    lesion_area_mm2: np.ndarray
+    hu: np.ndarray
+    mask: np.ndarray
+    spacing_mm: tuple[float, float]
+    n_slices_total: int
+    max_diameter_mm: float
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A regular voxel grid in patient coordinates.
+
+    Args:
+        shape: slices, rows, columns.
+        origin: (3,) centre of voxel (0, 0, 0) in mm, DICOM's axes: x to the left, y to the back, z to the head (LPS).
+        steps: (3, 3), row i is the step along array axis i in mm.
+    """
+
+    shape: tuple[int, int, int]
+    origin: np.ndarray
+    steps: np.ndarray
+
+    @property
+    def spacing(self) -> np.ndarray:
+        """(3,) distance between slices, rows and columns in mm."""
+        return np.linalg.norm(self.steps, axis=1)
+
+    def position_mm(self) -> np.ndarray:
+        """(slices,) position of each slice along the normal that points to the head, in mm."""
+        up = -self.steps[0] / self.spacing[0]
+        return (self.origin + np.arange(self.shape[0])[:, None] * self.steps[0]) @ up
+
+    def index_of(self, points: np.ndarray) -> np.ndarray:
+        """Array indices, with fractions, of points (..., 3) in patient coordinates."""
+        return (points - self.origin) @ np.linalg.inv(self.steps)
+
+    def corners(self) -> tuple[np.ndarray, np.ndarray]:
+        """The eight corner voxels: their indices (8, 3) and the patient coordinates (8, 3) of their centres."""
+        index = np.array(list(product(*((0, n - 1) for n in self.shape))), float)
+        return index, self.origin + index @ self.steps
+
+    def matches(self, other: "Grid") -> bool:
+        """Whether another grid has the same voxels, to within a fifth of a voxel."""
+        if self.shape != other.shape:
+            return False
+        index, points = other.corners()
+        return bool(np.abs(self.index_of(points) - index).max() <= GRID_TOLERANCE)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """How a stored array is brought to the standard axial display: axes permuted, then flipped.
+
+    Args:
+        axes: stored axis that becomes slices, rows, columns.
+        flips: whether that axis then runs backwards.
+    """
+
+    axes: tuple[int, int, int]
+    flips: tuple[bool, bool, bool]
+
+    def apply(self, stored: np.ndarray) -> np.ndarray:
+        """The array in the standard axial display; a view."""
+        return stored.transpose(self.axes)[tuple(slice(None, None, -1 if flip else None) for flip in self.flips)]
+
+    def grid(self, stored: Grid) -> Grid:
+        """The grid of the turned array."""
+        shape = [stored.shape[axis] for axis in self.axes]
+        steps = stored.steps[list(self.axes)]
+        flips = np.array(self.flips)
+        origin = stored.origin + (flips * (np.array(shape) - 1)) @ steps
+        return Grid((shape[0], shape[1], shape[2]), origin, np.where(flips[:, None], -steps, steps))
+
+
+def turn_to_axial(grid: Grid) -> Turn:
+    """Finds the turn from a stored grid to the standard axial display.
+
+    Args:
+        grid: the grid as stored, its axes in any order and direction.
+
+    Returns:
+        The turn; slices head to foot, rows anterior to posterior, columns patient right to left.
+
+    Raises:
+        PatientError: TILT when the axes are not at right angles, NOT_AXIAL when they are more than 5 degrees off the patient's.
+    """
+    units = grid.steps / grid.spacing[:, None]
+    if np.abs(units @ units.T - np.eye(3)).max() > MAX_SHEAR:
+        raise PatientError(Code.TILT, "the slices are sheared against each other (gantry tilt); resample the series to a straight grid")
+    cosines = AXIAL_DISPLAY @ units.T
+    axes = np.abs(cosines).argmax(axis=1)
+    along = cosines[np.arange(3), axes]
+    if len(set(axes)) < 3 or np.abs(along).min() < MAX_OBLIQUITY:
+        raise PatientError(Code.NOT_AXIAL, "the slices are oblique to the patient's axes by more than 5 degrees; reformat the series to axial slices")
+    return Turn((int(axes[0]), int(axes[1]), int(axes[2])), (bool(along[0] < 0), bool(along[1] < 0), bool(along[2] < 0)))

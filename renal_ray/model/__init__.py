@@ -1,0 +1,1 @@
+"""InceptionV3 cut in two, and the heads on it. Keras 3, any backend."""

@@ -1,0 +1,106 @@
+"""What sits on the features: one image at a time, a patient's strongest features, or a patient's sequence."""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from renal_ray.types import Label
+
+PADDING = -1.0  # fills the steps after a patient's last slice; embeddings come from a ReLU, so no true step is all -1
+EMBEDDING = "embedding"
+SCORES = "scores"
+HEAD_LAYERS = frozenset({EMBEDDING, SCORES, "gru_1", "gru_2"})
+
+
+def image_model(suffix: keras.Model, *, embedding: int = 1024) -> keras.Model:
+    """Suffix, global average pooling, dense ReLU layer (the embedding), softmax (Zhou et al. 2019, image-level models).
+
+    Args:
+        suffix: as `build_suffix` or `cut` gives it.
+        embedding: width of the dense layer.
+
+    Returns:
+        Model from activations to probabilities (n, 2): benign, malignant.
+    """
+    features = suffix.output
+    if len(features.shape) == 4:
+        features = keras.layers.GlobalAveragePooling2D(name="pooled")(features)
+    embedded = keras.layers.Dense(embedding, activation="relu", name=EMBEDDING)(features)
+    return keras.Model(suffix.input, _softmax(embedded), name="image")
+
+
+def fc_model(embedding: int, *, width: int = 1024) -> keras.Model:
+    """Dense ReLU layer and softmax on the maximum over a patient's embeddings (Zhou et al. 2019, patient-level fc models).
+
+    Args:
+        embedding: width of the image model's embedding.
+        width: width of the dense layer.
+
+    Returns:
+        Model from (n, embedding), see `strongest`, to probabilities (n, 2).
+    """
+    inputs = keras.Input((embedding,), name="strongest")
+    return keras.Model(inputs, _softmax(keras.layers.Dense(width, activation="relu", name=EMBEDDING)(inputs)), name="fc")
+
+
+def gru_model(embedding: int, *, units: int = 256, l2: float = 1e-4) -> keras.Model:
+    """Two GRU layers with L2 on their kernels, and softmax (Zhou et al. 2019, patient-level GRU models).
+
+    Args:
+        embedding: width of the image model's embedding.
+        units: width of each GRU layer.
+        l2: penalty on the input and the recurrent kernels.
+
+    Returns:
+        Model from sequences (n, steps, embedding) padded as `padded` does, to probabilities (n, 2).
+    """
+    inputs = keras.Input((None, embedding), name="sequence")
+    sequence = keras.layers.Masking(mask_value=PADDING, name="mask")(inputs)
+    for number in (1, 2):
+        penalty = {key: keras.regularizers.L2(l2) for key in ("kernel_regularizer", "recurrent_regularizer")}
+        sequence = keras.layers.GRU(units, return_sequences=number == 1, name=f"gru_{number}", **penalty)(sequence)
+    return keras.Model(inputs, _softmax(sequence), name="gru")
+
+
+def _softmax(features: keras.KerasTensor) -> keras.KerasTensor:
+    return keras.layers.Dense(len(Label), activation="softmax", dtype="float32", name=SCORES)(features)
+
+
+def strongest(embeddings: Sequence[np.ndarray]) -> np.ndarray:
+    """Maximum over each patient's slices: the input of the fc head.
+
+    Args:
+        embeddings: per patient (slices, embedding), at least one slice each.
+
+    Returns:
+        float32 (patients, embedding).
+    """
+    return np.stack([np.max(one, axis=0) for one in embeddings]).astype(np.float32)
+
+
+def padded(embeddings: Sequence[np.ndarray], steps: int) -> np.ndarray:
+    """Sequences of one length: the input of the gru head.
+
+    Args:
+        embeddings: per patient (slices, embedding) in slice order, head to foot.
+        steps: length of all sequences; one length per study keeps the compiled model one.
+
+    Returns:
+        float32 (patients, steps, embedding), the true steps first, PADDING after them.
+
+    Raises:
+        ValueError: a patient has no slice, or more than `steps`.
+    """
+    lengths = [len(one) for one in embeddings]
+    if min(lengths) < 1 or max(lengths) > steps:
+        raise ValueError(f"sequences of {min(lengths)} to {max(lengths)} slices do not fit into 1 to {steps} steps")
+    out = np.full((len(embeddings), steps, embeddings[0].shape[1]), PADDING, np.float32)
+    for row, one in zip(out, embeddings, strict=True):
+        row[: len(one)] = one
+    return out
+
+
+def trained_parameters(model: keras.Model) -> int:
+    """Number of trained values in a model: kernels, biases and batch-normalisation offsets that the optimizer moves."""
+    return sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)

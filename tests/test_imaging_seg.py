@@ -1,0 +1,229 @@
+"""DICOM SEG over a DICOM series: frames by position, segments, kinds, and the refusals."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dicom_files import save, write_seg, write_series
+from pydicom import Dataset, dcmread
+
+from renal_ray.config import Cohort, Selection
+from renal_ray.imaging.patient import read_patient
+from renal_ray.problems import Code, PatientError
+
+EVERYTHING = Selection(min_area_fraction=0)
+SHAPE = (6, 5, 7)
+
+
+@pytest.fixture
+def volume() -> np.ndarray:
+    return (np.arange(np.prod(SHAPE)).reshape(SHAPE) - 60).astype(np.int16)
+
+
+@pytest.fixture
+def lesion() -> np.ndarray:
+    mask = np.zeros(SHAPE, bool)
+    mask[2, 1:4, 2:5] = mask[3, 2, 1:6] = True
+    return mask
+
+
+def read(folder: Path, segments=None):
+    return read_patient(folder / "ct", folder / "seg.dcm", cohort=Cohort(manifest="unused.csv", lesion_segments=segments), selection=EVERYTHING)
+
+
+def code_of(folder: Path, segments=None) -> Code:
+    with pytest.raises(PatientError) as caught:
+        read(folder, segments)
+    assert "CANARY" not in str(caught.value)
+    return caught.value.code
+
+
+def test_frames_go_where_they_lie_and_absent_ones_are_empty(tmp_path, volume, lesion):
+    """Frames in the wrong order, one missing in between; five by seven pixels do not fill whole bytes."""
+    lesion[5, 0, 0] = True
+    slices = write_series(tmp_path / "ct", volume)
+    write_seg(tmp_path / "seg.dcm", [(1, slices[k], lesion[k]) for k in (5, 2, 3)])
+    got = read(tmp_path)
+    assert got.slice_index.tolist() == [2, 3, 5]
+    assert np.array_equal(got.mask, lesion[[2, 3, 5]])
+    assert np.array_equal(got.hu, volume[[2, 3, 5]])
+    assert got.n_slices_total == 6
+    assert got.lesion_area_mm2.tolist() == [2.25, 1.25, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("orientation", "turn"), [((-1, 0, 0, 0, 1, 0), lambda m: m[:, ::-1]), ((1, 0, 0, 0, -1, 0), lambda m: m[::-1]), ((0, 1, 0, 1, 0, 0), np.transpose)]
+)
+def test_frames_stored_in_another_orientation(tmp_path, volume, lesion, orientation, turn):
+    slices = write_series(tmp_path / "ct", volume)
+    positions = []
+    for k in (2, 3):
+        x, y, z = (float(v) for v in slices[k].ImagePositionPatient)
+        positions.append((x + (0.5 * 6 if orientation[0] < 0 else 0), y + (0.5 * 4 if orientation[4] < 0 else 0), z))
+    frames = [(1, slices[k], np.ascontiguousarray(turn(lesion[k]))) for k in (2, 3)]
+    write_seg(tmp_path / "seg.dcm", frames, orientation=orientation, positions=positions)
+    assert np.array_equal(read(tmp_path).mask, lesion[[2, 3]])
+
+
+def test_overlapping_segments_are_merged_or_chosen(tmp_path, volume, lesion):
+    other = np.roll(lesion, 1, axis=2)
+    slices = write_series(tmp_path / "ct", volume)
+    frames = [(1, slices[2], lesion[2]), (2, slices[2], other[2]), (2, slices[3], other[3])]
+    write_seg(tmp_path / "seg.dcm", frames, labels=("Tumour", "Cyst"))
+    assert np.array_equal(read(tmp_path).mask, np.stack([lesion[2] | other[2], other[3]]))
+    assert np.array_equal(read(tmp_path, ["tumour "]).mask, lesion[[2]])
+    assert np.array_equal(read(tmp_path, ["Cyst"]).mask, other[[2, 3]])
+    assert read(tmp_path, ["Cyst", "Tumour", "Kidney"]).mask.shape[0] == 2
+    with pytest.raises(PatientError, match=r"Cyst, Tumour.*cohort.lesion_segments") as caught:
+        read(tmp_path, ["Kidney"])
+    assert caught.value.code is Code.MASK_EMPTY
+
+
+def test_fractional_masks_count_from_one_half(tmp_path, volume, lesion):
+    slices = write_series(tmp_path / "ct", volume)
+    values = np.where(lesion, 100, 99)
+    values[2, 0, 0] = 200
+    write_seg(tmp_path / "seg.dcm", [(1, slices[k], values[k]) for k in (1, 2, 3)], kind="FRACTIONAL")
+    lesion[2, 0, 0] = True
+    assert np.array_equal(read(tmp_path).mask, lesion[[2, 3]])
+
+
+def test_mask_folder_and_only_file_in_it(tmp_path, volume, lesion):
+    slices = write_series(tmp_path / "ct", volume)
+    write_seg(tmp_path / "masks" / "a.dcm", [(1, slices[2], lesion[2])])
+    cohort = Cohort(manifest="unused.csv")
+    assert read_patient(tmp_path / "ct", tmp_path / "masks", cohort=cohort, selection=EVERYTHING).mask.sum() == 9
+    write_seg(tmp_path / "masks" / "b.dcm", [(1, slices[2], lesion[2])])
+    with pytest.raises(PatientError) as caught:
+        read_patient(tmp_path / "ct", tmp_path / "masks", cohort=cohort, selection=EVERYTHING)
+    assert caught.value.code is Code.SEVERAL_MASKS
+
+
+def test_seg_beside_the_series_in_one_folder(tmp_path, volume, lesion):
+    slices = write_series(tmp_path, volume)
+    write_seg(tmp_path / "seg.dcm", [(1, slices[2], lesion[2])])
+    assert read_patient(tmp_path, tmp_path / "seg.dcm", cohort=Cohort(manifest="unused.csv"), selection=EVERYTHING).mask.sum() == 9
+
+
+def test_the_series_that_the_seg_refers_to_is_taken(tmp_path, volume, lesion):
+    write_series(tmp_path / "ct" / "arterial", volume + 50)
+    slices = write_series(tmp_path / "ct" / "venous", volume)
+    write_seg(tmp_path / "seg.dcm", [(1, slices[2], lesion[2])])
+    assert np.array_equal(read(tmp_path).hu, volume[[2]])
+
+
+def test_sop_references_that_the_series_does_not_know_are_ignored(tmp_path, volume, lesion):
+    slices = write_series(tmp_path / "ct", volume)
+    series = slices[0].SeriesInstanceUID
+    other = write_series(tmp_path / "elsewhere", volume, series=series)
+    write_seg(tmp_path / "seg.dcm", [(1, other[2], lesion[2])])
+    assert np.array_equal(read(tmp_path).mask, lesion[[2]])
+
+
+def test_seg_of_another_series(tmp_path, volume, lesion):
+    slices = write_series(tmp_path / "ct", volume)
+    write_seg(tmp_path / "seg.dcm", [(1, slices[2], lesion[2])], series="1.2.3.99")
+    assert code_of(tmp_path) is Code.MASK_WITHOUT_SERIES
+
+
+def test_seg_without_series_reference_lies_by_geometry(tmp_path, volume, lesion):
+    slices = write_series(tmp_path / "ct", volume)
+    write_seg(tmp_path / "seg.dcm", [(1, slices[2], lesion[2])], series=None, sources=False)
+    assert np.array_equal(read(tmp_path).mask, lesion[[2]])
+
+
+def test_seg_in_another_frame_of_reference(tmp_path, volume, lesion):
+    slices = write_series(tmp_path / "ct", volume)
+    seg = write_seg(tmp_path / "seg.dcm", [(1, slices[2], lesion[2])])
+    seg.FrameOfReferenceUID = "1.2.3.99"
+    save(seg)
+    assert code_of(tmp_path) is Code.MASK_OFF_GRID
+
+
+@pytest.mark.parametrize("shift", [(0.2, 0, 0), (0, -0.5, 0), (0, 0, 1.0), (0, 0, 25.0)])
+def test_frame_off_the_grid(tmp_path, volume, lesion, shift):
+    slices = write_series(tmp_path / "ct", volume)
+    position = np.array(slices[2].ImagePositionPatient, float) + shift
+    write_seg(tmp_path / "seg.dcm", [(1, slices[2], lesion[2])], positions=[position], sources=False)
+    assert code_of(tmp_path) is Code.MASK_OFF_GRID
+
+
+def test_frame_of_another_matrix(tmp_path, volume, lesion):
+    slices = write_series(tmp_path / "ct", volume)
+    write_seg(tmp_path / "seg.dcm", [(1, slices[2], lesion[2][:, :6])])
+    assert code_of(tmp_path) is Code.MASK_OFF_GRID
+
+
+def test_frame_that_refers_to_one_slice_and_lies_on_another(tmp_path, volume, lesion):
+    slices = write_series(tmp_path / "ct", volume)
+    write_seg(tmp_path / "seg.dcm", [(1, slices[2], lesion[2])], positions=[slices[3].ImagePositionPatient])
+    assert code_of(tmp_path) is Code.MASK_OFF_GRID
+
+
+def test_empty_frames_off_the_volume_do_no_harm(tmp_path, volume, lesion):
+    slices = write_series(tmp_path / "ct", volume)
+    frames = [(1, slices[2], lesion[2]), (1, slices[0], np.zeros(SHAPE[1:]))]
+    write_seg(tmp_path / "seg.dcm", frames, positions=[slices[2].ImagePositionPatient, (0, 0, 999)], sources=False)
+    assert np.array_equal(read(tmp_path).mask, lesion[[2]])
+
+
+def test_seg_with_nothing_in_it(tmp_path, volume):
+    slices = write_series(tmp_path / "ct", volume)
+    write_seg(tmp_path / "seg.dcm", [(1, slices[2], np.zeros(SHAPE[1:]))])
+    assert code_of(tmp_path) is Code.MASK_EMPTY
+
+
+def test_frames_without_position(tmp_path, volume, lesion):
+    slices = write_series(tmp_path / "ct", volume)
+    seg = write_seg(tmp_path / "seg.dcm", [(1, slices[2], lesion[2])])
+    del seg.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence
+    save(seg)
+    assert code_of(tmp_path) is Code.NO_POSITION
+
+
+def test_truncated_seg(tmp_path, volume, lesion):
+    slices = write_series(tmp_path / "ct", volume)
+    write_seg(tmp_path / "seg.dcm", [(1, slices[k], lesion[k]) for k in range(6)])
+    path = tmp_path / "seg.dcm"
+    path.write_bytes(path.read_bytes()[:-12])
+    assert code_of(tmp_path) is Code.FILE_TRUNCATED
+
+
+def test_seg_without_its_sequences(tmp_path, volume, lesion):
+    slices = write_series(tmp_path / "ct", volume)
+    seg = write_seg(tmp_path / "seg.dcm", [(1, slices[2], lesion[2])])
+    del seg.PerFrameFunctionalGroupsSequence
+    save(seg)
+    assert code_of(tmp_path) is Code.FILE_UNREADABLE
+
+
+@pytest.mark.parametrize("modality", ["RTSTRUCT", "CT"])
+def test_other_kinds_of_mask_are_named(tmp_path, volume, modality):
+    slices = write_series(tmp_path / "ct", volume)
+    other = Dataset()
+    other.Modality, other.SOPClassUID, other.file_meta = modality, "1.2.840.10008.5.1.4.1.1.481.3", slices[0].file_meta
+    other.save_as(tmp_path / "seg.dcm", enforce_file_format=False)
+    with pytest.raises(PatientError, match=modality) as caught:
+        read(tmp_path)
+    assert caught.value.code is Code.MASK_UNSUPPORTED
+
+
+def test_a_text_file_is_no_mask(tmp_path, volume):
+    write_series(tmp_path / "ct", volume)
+    (tmp_path / "seg.dcm").write_text("not a mask")
+    assert code_of(tmp_path) is Code.MASK_UNSUPPORTED
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL"])
+def test_objects_written_by_highdicom(tmp_path, volume, lesion, kind):
+    """An independent writer: frames of empty slices left out, its own order and references."""
+    hd = pytest.importorskip("highdicom")
+    slices = [dcmread(str(item.filename)) for item in write_series(tmp_path / "ct", volume)]
+    code = hd.sr.CodedConcept("85756007", "SCT", "Tissue")
+    description = hd.seg.SegmentDescription(1, "Lesion", code, code, hd.seg.SegmentAlgorithmTypeValues.MANUAL)
+    pixels = lesion[::-1].astype(np.uint8 if kind == "BINARY" else np.float32)
+    seg = hd.seg.Segmentation(slices[::-1], pixels, kind, [description], hd.UID(), 2, hd.UID(), 1, "maker", "model", "1", "serial", max_fractional_value=255)
+    seg.save_as(tmp_path / "seg.dcm")
+    got = read(tmp_path, ["Lesion"])
+    assert got.slice_index.tolist() == [2, 3]
+    assert np.array_equal(got.mask, lesion[[2, 3]])
