@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec
 import typer
 
 from renal_ray import __version__
-from renal_ray.problems import StudyError
+from renal_ray.problems import StrictError, StudyError
 
 if TYPE_CHECKING:
     from renal_ray.config import Study
@@ -42,7 +42,7 @@ def _command(function: Callable[P, int]) -> Callable[P, None]:
             code = function(*args, **kwargs)
         except StudyError as error:
             print(f"renal-ray: {error}", file=sys.stderr)
-            code = UNUSABLE
+            code = PARTLY if isinstance(error, StrictError) else UNUSABLE
         except KeyboardInterrupt:
             print("\nrenal-ray: interrupted; what was finished is kept, the same command continues from there", file=sys.stderr)
             code = INTERRUPTED

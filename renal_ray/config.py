@@ -64,7 +64,7 @@ class Folds(Section):
 
     n: int = Field(5, ge=2, description="number of folds")
     method: Literal["approximate", "stratified"] = Field("approximate", description="the paper's approximate equalisation, or StratifiedGroupKFold")
-    run: list[int] | None = Field(None, description="train only these folds now; the split stays the same")
+    run: list[int] | None = Field(None, min_length=1, description="train only these folds now; the split stays the same")
 
 
 class Epochs(Section):
@@ -99,6 +99,8 @@ class Heads(Section):
 
     @model_validator(mode="after")
     def _image_first(self) -> Self:
+        if len(set(self.use)) != len(self.use):
+            raise ValueError(f"use: a head is listed twice in {[str(head) for head in self.use]}")
         if Head.IMAGE not in self.use:
             raise ValueError("fc and gru stand on the embeddings of the image head: add image")
         return self

@@ -8,6 +8,10 @@ class StudyError(Exception):
     """The study cannot run: one sentence for a person with what, where and what to do; the program exits with 2."""
 
 
+class StrictError(StudyError):
+    """--strict stopped at a patient who cannot be read: a sentence as above, but the study could run; the program exits with 1."""
+
+
 class Code(StrEnum):
     """Stable reason codes of quarantine.csv."""
 

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from renal_ray.problems import StudyError
 from renal_ray.store.place import Place
 
 RESULT = "result.json"
@@ -94,5 +95,5 @@ class Ledger:
         return data
 
 
-class DamagedFileError(Exception):
+class DamagedFileError(StudyError):
     """A file of a finished trial does not have the bytes that were written."""

@@ -42,6 +42,7 @@ def cluster(resources: Resources, address: str | None = None) -> Iterator[None]:
     try:
         if address is None:
             ray.init(
+                address="local",  # without it Ray joins whatever it finds in RAY_ADDRESS or started on this machine
                 num_cpus=resources.cpus,
                 object_store_memory=resources.object_store_mb * 2**20,
                 include_dashboard=False,

@@ -12,7 +12,7 @@ from renal_ray.cohort.source import load_cohort
 from renal_ray.config import Study
 from renal_ray.imaging.patient import read_patient
 from renal_ray.imaging.regions import dataset_images
-from renal_ray.problems import PatientError, Quarantined, StudyError
+from renal_ray.problems import PatientError, Quarantined, StrictError, StudyError
 from renal_ray.progress import progress
 from renal_ray.protocol.splits import SplitSet, make_splits
 from renal_ray.store import slices
@@ -52,12 +52,13 @@ def prepare(study: Study, *, strict: bool = False) -> Prepared:
         Counts and the quarantined patients.
 
     Raises:
-        StudyError: nobody can be read, or strict and somebody cannot, or the split cannot be drawn.
+        StudyError: nobody can be read, or the split cannot be drawn.
+        StrictError: strict, and somebody cannot be read.
     """
     work = Place(study.work)
     cohort, quarantined = load_cohort(study.cohort)
     if strict and quarantined:
-        raise StudyError(f"--strict: {_say(quarantined[0])}")
+        raise StrictError(f"--strict: {_say(quarantined[0])}")
     if cohort.empty:
         first = _say(quarantined[0]) if quarantined else "nobody is listed"
         raise StudyError(f"cohort: no patient can be used; {len(quarantined)} were left out, the first: {first}")
@@ -122,24 +123,37 @@ def _run_shards(study: Study, work: Place, shards: list[dict[str, str]], *, stri
     import ray
 
     parts = {shard["shard"]: part for shard in shards if (part := _finished_part(work, shard)) is not None}
+    for part in parts.values():
+        _stop_at_quarantined(part, strict)
     todo = [shard for shard in shards if shard["shard"] not in parts]
     with progress("prepare: shards of patients") as show:
         if todo:
             stream = ray.data.from_items(todo, override_num_blocks=len(todo)).map(_Sharder(study, work))
             for row in stream.iter_rows():
                 part = json.loads(row["part"])
-                if strict and part["quarantined"]:
-                    raise StudyError(f"--strict: {_say(Quarantined(**part['quarantined'][0]))}")
+                _stop_at_quarantined(part, strict)
                 parts[row["shard"]] = part
                 show(len(parts), len(shards))
     return [parts[shard["shard"]] for shard in shards]
 
 
+def _stop_at_quarantined(part: dict[str, Any], strict: bool) -> None:
+    if strict and part["quarantined"]:
+        raise StrictError(f"--strict: {_say(Quarantined(**part['quarantined'][0]))}")
+
+
 def _finished_part(work: Place, shard: dict[str, str]) -> dict[str, Any] | None:
-    """What an earlier run made of the same files with the same settings."""
-    name = f"slices/shards/{shard['shard']}.json"
+    """What an earlier run made of the same files with the same settings; None where its Arrow files are gone."""
+    name = _part_file(shard)
     part: dict[str, Any] | None = work.read_json(name) if work.exists(name) else None
-    return part if part is not None and part["key"] == shard["key"] else None
+    if part is None or part["key"] != shard["key"]:
+        return None
+    files = {f"slices/{dataset}/{row['file']}" for dataset, rows in part["index"].items() for row in rows}
+    return part if all(work.exists(file) for file in files) else None
+
+
+def _part_file(shard: dict[str, str]) -> str:
+    return f"slices/shards/{shard['shard']}.json"
 
 
 class _Sharder:
@@ -150,6 +164,7 @@ class _Sharder:
         self.work = work
 
     def __call__(self, shard: dict[str, str]) -> dict[str, str]:
+        self.work.remove(_part_file(shard))  # it must not vouch for Arrow files of other settings
         rows: dict[Dataset, list[slices.PatientRows]] = {dataset: [] for dataset in DATASETS}
         measured, quarantined = [], []
         for patient in json.loads(shard["patients"]):
@@ -173,7 +188,7 @@ class _Sharder:
         size = self.study.images.size
         index = {dataset: slices.write_shard(self.work, dataset, shard["shard"], patients, size=size) for dataset, patients in rows.items()}
         part = {"key": shard["key"], "measured": measured, "quarantined": quarantined, "index": index}
-        self.work.write_json(f"slices/shards/{shard['shard']}.json", part)
+        self.work.write_json(_part_file(shard), part)
         return {"shard": shard["shard"], "part": json.dumps(part)}
 
 

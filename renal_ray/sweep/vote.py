@@ -7,9 +7,11 @@ import pandas as pd
 from renal_ray.config import Study
 from renal_ray.problems import StudyError
 from renal_ray.protocol.vote import majority
+from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place
 from renal_ray.store.seal import Seal, open_seal
 from renal_ray.store.slices import Slices
+from renal_ray.sweep.run import check_fits
 from renal_ray.trial.plan import Plan, Results, finished_results, make_plan
 from renal_ray.trial.score import score_test
 from renal_ray.trial.spec import TrialSpec
@@ -46,7 +48,7 @@ def test(study: Study) -> Tested:
         Counts. Nothing is read or written again where the same models were tested before.
 
     Raises:
-        StudyError: trials are missing.
+        StudyError: trials are missing, the weights of one are damaged, or no node can host the scoring. The seal then stays closed.
     """
     import ray
 
@@ -58,12 +60,16 @@ def test(study: Study) -> Tested:
     patients = len(plan.splits.test)
     if work.exists(VOTES) and set(work.read_parquet(PREDICTIONS, ["trial_id"])["trial_id"]) == set(ids):
         return Tested(patients, len(ids), opened=False)
+    check_fits(study)
+    for trial_id in ids:
+        Ledger(work).read_checked(trial_id, "weights.h5")
     counts = Slices(work, study.datasets[0], sealed=plan.splits.test).counts()
     seal = open_seal(work, patients=patients, slices=sum(counts[patient] for patient in plan.splits.test), models=ids)
     share = {"num_cpus": study.resources.cpus_per_trial, "num_gpus": study.resources.gpus_per_trial}
     task = ray.remote(**share)(_score)
     tables = ray.get([task.remote(study, work, plan, specs, {spec.trial_id: results[spec.trial_id] for spec in specs}, seal) for specs in models.values()])
     predictions = pd.concat(tables, ignore_index=True)
+    work.remove(VOTES)  # those of other models; written again last, they say that the test is complete
     work.write_parquet(PREDICTIONS, predictions)
     work.write_parquet(VOTES, count_votes(predictions))
     return Tested(patients, len(ids), opened=True)

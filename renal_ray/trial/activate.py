@@ -33,14 +33,14 @@ def make_backbone(work: Place, dataset: Dataset, splits: SplitSet, *, weights: s
     Raises:
         StudyError: the weights cannot be had.
     """
+    name = backbone_file(weights_hash)
+    if work.exists(name):
+        return
     from renal_ray.model.backbone import build_backbone
     from renal_ray.model.initial import weights_by_name
     from renal_ray.model.weight_files import save_weights_h5
     from renal_ray.model.weights import load_weights
 
-    name = backbone_file(weights_hash)
-    if work.exists(name):
-        return
     slices = Slices(work, dataset, sealed=splits.test)
     backbone = build_backbone(size)
     load_weights(backbone, weights, seed=seed, calibration=_mixed_batches(slices, splits.training, seed=seed, batch_size=batch_size))

@@ -120,9 +120,13 @@ def make_plan(study: Study, work: Place) -> Plan:
     """The plan of a prepared study.
 
     Raises:
-        StudyError: the study is not prepared, or a weights file is missing.
+        StudyError: the study is not prepared, its split was drawn with other settings, or a weights file is missing.
     """
     splits = read_splits(work)
+    drawn, asked = (splits.seed, splits.method, splits.n_folds), (study.seed, study.folds.method, study.folds.n)
+    if drawn != asked:
+        said = " and ".join("seed {}, folds.method {}, folds.n {}".format(*one) for one in (drawn, asked))
+        raise StudyError(f"{work.uri}/splits.json and the study differ ({said}): run `renal-ray prepare` again, or restore the study's settings")
     split_hash = digest([work.read("splits.json")])
     inputs = {}
     for dataset in study.datasets:

@@ -99,9 +99,7 @@ def _lungs(canvas: Canvas, whole: Patch, cavity: Array, top_mm: float) -> None:
     canvas.paint(whole, np.maximum(cavity - 2, (dome - z) * 0.45).astype(np.float32), LUNG_HU)
 
 
-def _liver_and_spleen(
-    canvas: Canvas, whole: Patch, build: Build, textures: Textures, cavity: Array, top_mm: float, rng: np.random.Generator
-) -> None:
+def _liver_and_spleen(canvas: Canvas, whole: Patch, build: Build, textures: Textures, cavity: Array, top_mm: float, rng: np.random.Generator) -> None:
     scale = build.half_width / 155
     z, y, x = open_axes(whole.axes)
     dome = (z - (top_mm - 3 - 0.006 * ((np.abs(x) - 55) ** 2 + (y + 5) ** 2))) * 0.45
@@ -128,7 +126,14 @@ def _stomach(canvas: Canvas, build: Build, rng: np.random.Generator, folds: Smoo
 
 
 def _hollow(
-    canvas: Canvas, centre: tuple[float, float, float], radii: tuple[float, ...], *, wall_mm: float, wall_hu: float, content_hu: float, gas_from: float,
+    canvas: Canvas,
+    centre: tuple[float, float, float],
+    radii: tuple[float, ...],
+    *,
+    wall_mm: float,
+    wall_hu: float,
+    content_hu: float,
+    gas_from: float,
     folds: SmoothField,
 ) -> None:
     """A hollow organ: enhancing wall, content, and gas in front of an air-fluid level at gas_from (in radii behind the middle; below -1 no gas)."""

@@ -33,9 +33,7 @@ def sinus(kidney: Kidney, own: tuple[Array, Array, Array], bumps: Array | float 
     return np.asarray((unit - 1) * np.float32(0.4) * b + np.float32(2.4) * bumps, np.float32)
 
 
-def paint_kidney(
-    values: Array, axes: Axes, kidney: Kidney, rng: np.random.Generator, distance: Array, fields: tuple[SmoothField, SmoothField]
-) -> Array:
+def paint_kidney(values: Array, axes: Axes, kidney: Kidney, rng: np.random.Generator, distance: Array, fields: tuple[SmoothField, SmoothField]) -> Array:
     """Paints one kidney into a box of sub-voxels.
 
     Args:

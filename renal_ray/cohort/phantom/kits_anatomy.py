@@ -111,9 +111,7 @@ def _placed(slab: NDArray[np.uint8], spacing: tuple[float, float, float], pathol
     x = (np.arange(slab.shape[2]) - _middle_column(slab, spacing[2])) * spacing[2]
     reach = float(np.abs(x[columns]).max())
     kidneys = tuple(replace(kidney, centre=(0.0, spine - 4, kidney.side * min(70.0, reach - 30))) for kidney in build.kidneys)
-    build = replace(
-        build, half_width=max(build.half_width, reach + shell), half_depth=half_depth, spine=(spine, 0.0), aorta=(spine - 30, 8.0), kidneys=kidneys
-    )
+    build = replace(build, half_width=max(build.half_width, reach + shell), half_depth=half_depth, spine=(spine, 0.0), aorta=(spine - 30, 8.0), kidneys=kidneys)
     return Grid(z.astype(np.float32), y.astype(np.float32), x.astype(np.float32), spacing[0]), build
 
 

@@ -1,0 +1,39 @@
+# make smoke   the whole study on a phantom cohort, from nothing to the report
+# make test    all tests
+# make lint    style and types
+# make lock    writes requirements.lock anew (needs uv)
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# Byte-compiled on purpose: without it TensorFlow's import takes 22 s instead of 8 s.
+COMPILED := env -u PYTHONDONTWRITEBYTECODE
+
+.PHONY: smoke test lint lock clean
+
+smoke: $(READY)
+	$(BIN)/renal-ray phantom runs/phantom --patients 56 --seed 17
+	$(BIN)/renal-ray run configs/smoke.yaml
+
+test: $(READY)
+	$(BIN)/python -m pytest -q
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "Python 3.11 to 3.13 is needed: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(COMPILED) $(BIN)/python -m pip install --quiet --compile --require-hashes -r requirements.lock
+	$(COMPILED) $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+lock:
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --upgrade -o requirements.lock
+
+clean:
+	rm -rf $(VENV) runs build dist *.egg-info
