@@ -2,7 +2,8 @@
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ParamSpec
@@ -72,8 +73,8 @@ def phantom(
 @_command
 def prepare(study: StudyFile, set: Set = None, strict: Strict = False, address: Address = None) -> int:
     """Read every patient's files once and write the slices of all datasets."""
-    loaded, _ = _open(study, set)
-    return _prepare(loaded, strict=strict, address=address)
+    with _working(study, set) as loaded:
+        return _prepare(loaded, strict=strict, address=address)
 
 
 @_command
@@ -86,15 +87,15 @@ def plan(study: StudyFile, set: Set = None) -> int:
 @_command
 def sweep(study: StudyFile, set: Set = None, address: Address = None) -> int:
     """Train every trial that is not finished yet."""
-    loaded, _ = _open(study, set)
-    return _sweep(loaded, address=address)
+    with _working(study, set) as loaded:
+        return _sweep(loaded, address=address)
 
 
 @_command
 def test(study: StudyFile, set: Set = None, address: Address = None) -> int:
     """Open the seal: let the fold models vote on the test patients."""
-    loaded, _ = _open(study, set)
-    return _test(loaded, address=address)
+    with _working(study, set, keep=False) as loaded:
+        return _test(loaded, address=address)
 
 
 @_command
@@ -122,13 +123,16 @@ def run(
             print(line, flush=True)
         return DONE
     from renal_ray.sweep.cluster import cluster
+    from renal_ray.sweep.preflight import preflight
 
-    loaded, _ = _open(study, set)
-    with cluster(loaded.resources, address):
+    with _working(study, set) as loaded, cluster(loaded.resources, address):
+        preflight(loaded)
         codes = [_prepare(loaded, strict=strict), _plan(loaded), _sweep(loaded)]
-        if max(codes) == DONE:
+        if loaded.fold_numbers != list(range(loaded.folds.n)):
+            print("folds.run leaves folds out: the seal stays closed; `renal-ray test` lets the folds that there are vote")
+        elif max(codes) == DONE:
             codes.append(_test(loaded))
-    codes.append(_report(loaded))
+        codes.append(_report(loaded))
     return max(codes)
 
 
@@ -137,7 +141,7 @@ def status(study: StudyFile, set: Set = None) -> int:
     """Show which trials are finished, waiting or failed."""
     from renal_ray.trial.status import describe
 
-    loaded, work = _open(study, set, show=False, keep=False)
+    loaded, work = _open(study, set, show=False)
     for line in describe(loaded, work):
         print(line)
     return DONE
@@ -151,18 +155,27 @@ def _main(version: Annotated[bool, typer.Option("--version", help="Show the vers
         raise typer.Exit
 
 
-def _open(file: Path, overrides: list[str] | None, *, show: bool = True, keep: bool = True) -> "tuple[Study, Place]":
+def _open(file: Path, overrides: list[str] | None, *, show: bool = True) -> "tuple[Study, Place]":
     from renal_ray.config import dump_study, load_study
     from renal_ray.store.place import Place
-    from renal_ray.trial.record import keep_study
 
     study = load_study(file, overrides)
-    work = Place(study.work)
     if show:
         print(dump_study(study))
-    if keep:
-        keep_study(study, work)
-    return study, work
+    return study, Place(study.work)
+
+
+@contextmanager
+def _working(file: Path, overrides: list[str] | None, *, keep: bool = True) -> "Iterator[Study]":
+    """Opens a study to write into its work directory, which no other run may do meanwhile; `keep` records it there as study.yaml."""
+    from renal_ray.store.lock import held
+    from renal_ray.trial.record import keep_study
+
+    study, work = _open(file, overrides)
+    with held(work):
+        if keep:
+            keep_study(study, work)
+        yield study
 
 
 def _prepare(study: "Study", *, strict: bool, address: str | None = None) -> int:
@@ -172,6 +185,8 @@ def _prepare(study: "Study", *, strict: bool, address: str | None = None) -> int
     with cluster(study.resources, address):
         found = prepare(study, strict=strict)
     print(f"prepared {found.patients} patients, {found.images} images in each dataset; {len(found.quarantined)} patients left out")
+    if found.no_split:
+        print(f"note: the slices are written, but no split can be drawn, and without one nothing trains: {found.no_split}")
     for code in sorted({str(one.code) for one in found.quarantined}):
         print(f"  {code}: {sum(one.code == code for one in found.quarantined)}, see quarantine.csv")
     return DONE

@@ -14,7 +14,7 @@ PROVENANCE = "provenance"  # key of the resolved study.yaml that says with what 
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Cohort(Section):

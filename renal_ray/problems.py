@@ -15,6 +15,7 @@ class StrictError(StudyError):
 class Code(StrEnum):
     """Stable reason codes of quarantine.csv."""
 
+    UNEXPECTED = "unexpected"
     LABEL_MISSING = "label-missing"
     LABEL_CONFLICT = "label-conflict"
     FILE_MISSING = "file-missing"

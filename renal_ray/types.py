@@ -1,9 +1,10 @@
 """The words of the field, as types: every other room speaks in these."""
 
 from enum import IntEnum, StrEnum
-from typing import NewType, Protocol
+from typing import TYPE_CHECKING, NewType, Protocol
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 PatientId = NewType("PatientId", str)
 Mm = float  # a length in millimetres
@@ -53,5 +54,5 @@ class Rows(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, rows: slice | np.ndarray, /) -> np.ndarray:
+    def __getitem__(self, rows: "slice | np.ndarray", /) -> "np.ndarray":
         """float32 (rows, ...)."""

@@ -1,7 +1,11 @@
 """Fixtures that several test files share: real inputs, and a small study whose slices are drawn, not imaged."""
 
 import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +15,11 @@ from renal_ray.config import Study
 from renal_ray.protocol.splits import SplitSet, make_splits
 from renal_ray.store.place import Place
 from renal_ray.store.slices import PatientRows, write_index, write_shard
-from renal_ray.types import DATASETS
+from renal_ray.trial import prepared
+from renal_ray.trial.plan import Plan, make_plan
+from renal_ray.trial.spec import TrialSpec
+from renal_ray.trial.workshop import Workshop
+from renal_ray.types import DATASETS, Head
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SIZE = 75  # the smallest image that InceptionV3 takes
@@ -76,4 +84,96 @@ def write_small_work(study: Study, patients: list[PatientRows]) -> tuple[Place, 
     work.write("quarantine.csv", b"patient_id,file,code,message\n")
     splits = make_splits(cohort, seed=study.seed, split=study.split, folds=study.folds)
     work.write_json("splits.json", splits.to_json())
+    prepared.declare(study, work)
     return work, splits
+
+
+@dataclass(frozen=True)
+class SmallWork:
+    """A small study with its activations, and the results of the trials that were run."""
+
+    study: Study
+    work: Place
+    splits: SplitSet
+    plan: Plan
+    workshop: Workshop
+    results: Mapping[str, Mapping[str, Any]]
+
+    def specs(self, head: Head | None = None) -> list[TrialSpec]:
+        """Every trial of the study, or those of one head on true labels."""
+        found = self.plan.specs(self.results)
+        return found if head is None else [spec for spec in found if spec.head is head and spec.labels == "true"]
+
+    def run(self, spec: TrialSpec, workshop: Workshop | None = None) -> dict[str, Any]:
+        """One trial, start to end."""
+        from renal_ray.trial.run import run_trial
+
+        trial = run_trial(spec, self.work, self.splits, workshop or self.workshop)
+        while True:
+            try:
+                next(trial)
+            except StopIteration as end:
+                return end.value
+
+    def copy(self, folder: Path, **changes: object) -> "SmallWork":
+        """The same slices, backbone and activations in another work directory, without trials; `changes` to the study."""
+        shutil.copytree(self.work.path(), folder, ignore=shutil.ignore_patterns("trials", "test", "report", "study.yaml"))
+        study = Study.model_validate(self.study.model_dump() | changes | {"work": str(folder)})
+        work = Place(str(folder))
+        return replace(self, study=study, work=work, plan=make_plan(study, work), workshop=Workshop(work), results={})
+
+
+def activated(study: Study, patients: list[PatientRows]) -> SmallWork:
+    """Writes a study's slices, backbone and activations, in this process."""
+    from renal_ray.store import activations
+    from renal_ray.store.slices import Slices
+    from renal_ray.trial.activate import Prefix, activate, make_backbone
+
+    work, splits = write_small_work(study, patients)
+    plan, workshop = make_plan(study, work), Workshop(work)
+    size, batch_size = study.images.size, study.training.batch_size
+    for dataset in study.datasets:
+        weights_hash, sets = plan.inputs[dataset].weights, plan.activation_sets(dataset)
+        make_backbone(work, dataset, splits, weights=study.weights, weights_hash=weights_hash, size=size, seed=study.seed)
+        prefix = Prefix(workshop.backbone(weights_hash), size=size, freeze_points=study.freeze_points, batch_size=batch_size)
+        slices = Slices(work, dataset, sealed=splits.test)
+        training = sorted(splits.training)
+        activate(work, slices, prefix, sets, part="all", patients=training, dtype=study.activation_dtype)
+        for which in sets:
+            activations.write_index(work, which, {"all": [(one, slices.where[one].rows) for one in training]})
+    return SmallWork(study, work, splits, plan, workshop, {})
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> SmallWork:
+    """All trials of a small study, run one after another by one workshop. To be read, not to be changed: take a `copy`."""
+    study = small_study(
+        tmp_path_factory.mktemp("trained"),
+        freeze_points=["mixed9", "mixed10"],
+        controls={"permuted_labels": True, "permutations": 2},
+    )
+    small = activated(study, draw_patients(24))
+    results: dict[str, Mapping[str, Any]] = {}
+    small = replace(small, results=results)
+    while waiting := [spec for spec in small.specs() if spec.trial_id not in results]:
+        for spec in waiting:
+            results[spec.trial_id] = small.run(spec)
+    return small
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    """One Ray on this machine for all tests of a session; every command then runs inside it."""
+    from renal_ray.config import Resources
+    from renal_ray.sweep.cluster import cluster
+
+    with cluster(Resources(cpus=2, object_store_mb=100)):
+        yield
+
+
+@pytest.fixture(scope="session")
+def phantom_manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Manifest of eighteen small phantoms in DICOM. To be read, not to be changed."""
+    from renal_ray.cohort.phantom import write_phantom
+
+    return write_phantom(tmp_path_factory.mktemp("phantom") / "cohort", patients=18, seed=17, matrix=128, slice_mm=10.0)

@@ -95,6 +95,10 @@ def test_parquet_with_numbers(tmp_path):
         ("patient_id,label,image,mask,age\np,1,i,m,-3\n", ["age", "zero or more"]),
         ("patient_id,label,image,mask,max_diameter_mm\np,1,i,m,inf\n", ["max_diameter_mm"]),
         ('patient_id,label,image,mask\n"p,1,i,m\n', ["not readable"]),
+        ("patient_id,label,image,mask\np,1,i,m,\n", ["more cells", "commas"]),
+        ("patient_id,label,image,mask\nx,p,1,i,m\ny,q,0,i,m\n", ["more cells"]),
+        ("patient_id;label;image;mask\np;1;i;m\n", ["semicolons"]),
+        ("patient_id\tlabel\timage\tmask\np\t1\ti\tm\n", ["tabs"]),
     ],
 )
 def test_refusals_say_what_and_where(tmp_path, text, words):
@@ -112,7 +116,7 @@ def test_absent_and_foreign_files(tmp_path):
     with pytest.raises(StudyError, match="not readable as parquet"):
         read_manifest(tmp_path / "m.parquet")
     (tmp_path / "latin.csv").write_bytes("patient_id,label,image,mask\nJ\xfcrgen,1,i,m\n".encode("latin-1"))
-    with pytest.raises(StudyError, match="not readable as csv"):
+    with pytest.raises(StudyError, match=r"not readable as csv.* UTF-8"):
         read_manifest(tmp_path / "latin.csv")
 
 

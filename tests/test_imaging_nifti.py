@@ -262,3 +262,23 @@ def test_truncated_and_foreign_files(tmp_path):
         "text.nii": Code.FILE_UNREADABLE,
         "text.nii.gz": Code.FILE_UNREADABLE,
     }
+
+
+def test_an_image_in_the_place_of_the_mask(tmp_path):
+    ct = image()
+    values = np.asanyarray(ct.dataobj).astype(np.int16) - 900
+    values[0, 0, 0] = 2
+    air = nib.Nifti1Image(values, ct.affine)
+    for mask in (air, nib.Nifti1Image(values.astype(np.float32), ct.affine)):
+        with pytest.raises(PatientError) as caught:
+            patient(tmp_path, ct, mask)
+        assert caught.value.code is Code.MASK_UNSUPPORTED
+        assert "CT image" in caught.value.message
+
+
+def test_a_label_map_may_use_a_negative_value(tmp_path):
+    ct = image()
+    mask = label_map(ct)
+    values = np.asanyarray(mask.dataobj).astype(np.int16)
+    values[0, 0, 0] = -1
+    assert patient(tmp_path, ct, nib.Nifti1Image(values, mask.affine)).mask.sum() == (values == 2).sum()

@@ -16,6 +16,8 @@ from renal_ray.report import canvas, page
 from renal_ray.report.page import write_report
 from renal_ray.types import Dataset, FreezePoint, Head
 
+DONE = (Dataset.ROI, Dataset.SLICE)
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _coarse_png() -> Iterator[None]:
@@ -33,20 +35,17 @@ def _no_figures(monkeypatch) -> None:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> tuple[Synthetic, Path, str, object]:
-    """A whole study: trained, controlled, one trial failed, tested twice; and its report."""
+    """A study with two datasets trained, controlled and tested twice, a third that waits for one failed trial; and its report."""
     work = tmp_path_factory.mktemp("work")
-    made = Synthetic(study_at(work))
-    made.train(
-        without={
-            (Dataset.SLICE, FreezePoint.MIXED0, Head.IMAGE, 3),
-            (Dataset.SLICE, FreezePoint.MIXED0, Head.FC, 3),
-            (Dataset.SLICE, FreezePoint.MIXED0, Head.GRU, 3),
-        }
-    )
-    made.control()
-    error = f'Traceback (most recent call last):\n  File "x.py", line 1\n    secret frame\nMemoryError: {HOSTILE}\n'
-    made.fail(made.spec(Dataset.SLICE, FreezePoint.MIXED0, Head.IMAGE, 3), error)
-    made.test(openings=2)
+    weights = tmp_path_factory.mktemp("somewhere") / "renal.weights.h5"
+    weights.write_bytes(b"weights")
+    made = Synthetic(study_at(work, datasets=[*DONE, Dataset.RBR], weights=str(weights), cohort={"manifest": str(work / "hospital" / "manifest.csv")}))
+    made.train(datasets=DONE)
+    made.train(heads=[Head.IMAGE], datasets=[Dataset.RBR], without={(Dataset.RBR, FreezePoint.MIXED0, Head.IMAGE, 3)})
+    made.control(DONE)
+    error = f'Traceback (most recent call last):\n  File "x.py", line 1\n    secret frame\nMemoryError: /data/hospital/x.arrow {HOSTILE}\n'
+    made.fail(made.spec(Dataset.RBR, FreezePoint.MIXED0, Head.IMAGE, 3), error)
+    made.test(openings=2, datasets=DONE)
     headline = write_report(made.study)
     return made, work, (work / "report/index.html").read_text(encoding="utf-8"), headline
 
@@ -100,8 +99,10 @@ def test_table_1_has_the_papers_values_beside_ours(whole):
 def test_table_2_equals_independent_arithmetic(whole):
     made, work, html, _ = whole
     table = csv(work, "table2-validation")
-    assert len(table) == 2 * 4
-    for row in table.itertuples():
+    assert len(table) == 3 * 4
+    waiting = table.query("dataset == 'rbr'").set_index(["head", "level"])["n_folds"]
+    assert waiting.to_dict() == {("image", "slice"): 5, ("image", "patient"): 5, ("fc", "patient"): 0, ("gru", "patient"): 0}
+    for row in table[table["n_folds"] > 0].itertuples():
         if (row.head, row.level) == ("image", "patient"):
             continue
         aucs = fold_aucs(made, row.dataset, row.freeze_point, row.head)
@@ -116,7 +117,9 @@ def test_table_2_equals_independent_arithmetic(whole):
 
 def test_table_3_equals_independent_arithmetic(whole):
     made, work, _, _ = whole
-    for row in csv(work, "table3-test").itertuples():
+    table = csv(work, "table3-test")
+    assert set(table[table["n"] > 0]["dataset"]) == set(DONE)
+    for row in table[table["n"] > 0].itertuples():
         votes = made.votes.query("dataset == @row.dataset and head == @row.head and level == @row.level")
         assert row.n == len(votes)
         assert row.acc == pytest.approx(accuracy_score(votes["label"], votes["decision"]), abs=1e-5)
@@ -129,10 +132,10 @@ def test_table_4_adds_the_folds_that_are_there(whole):
     _, work, html, _ = whole
     times = csv(work, "table4-training-minutes").set_index(["dataset", "freeze_point"])
     assert times.loc[("roi", "mixed6"), "minutes_sum"] == pytest.approx((5 * 60 + 10) / 60, abs=1e-4)
-    assert times.loc[("slice", "mixed0"), "minutes_sum"] == pytest.approx((4 * 60 + 7) / 60, abs=1e-4)
-    assert times.loc[("slice", "mixed0"), "n_folds"] == 4
+    assert times.loc[("rbr", "mixed0"), "minutes_sum"] == pytest.approx((4 * 60 + 7) / 60, abs=1e-4)
+    assert times.loc[("rbr", "mixed0"), "n_folds"] == 4
     assert times.loc[("roi", "mixed0"), "zhou2019_minutes"] == 97.3
-    assert "Sums over fewer folds than planned: Slice mixed0." in visible(html)
+    assert "Sums over fewer folds than planned: RBR mixed0." in visible(html)
 
 
 def test_sizes_are_counted_at_4_cm(whole):
@@ -151,8 +154,8 @@ def test_selection_and_headline(whole):
         means = {point: np.mean(fold_aucs(made, result.dataset, point, "image")) for point in ("mixed0", "mixed6")}
         assert result.freeze_point == max(means, key=means.get) == "mixed6"
         assert f"{means['mixed6']:.2f}" in next(line for line in headline.lines if line.lower().startswith(result.dataset))
-    assert "provisional" in visible(html)  # slice mixed0 lacks a fold
-    assert [result.provisional for result in headline.datasets] == [False, True]
+    assert "provisional" in visible(html)  # rbr mixed0 lacks a fold
+    assert [result.provisional for result in headline.datasets] == [False, False, True]
 
 
 def test_permuted_trials_never_mix(whole):
@@ -173,9 +176,19 @@ def test_every_value_is_escaped_and_readable(whole):
     _, _, html, _ = whole
     assert "<script" not in html
     text = visible(html)
-    for place in (f"tilted {HOSTILE}", f"MemoryError: {HOSTILE}", f"numpy {HOSTILE}", f"{HOSTILE}.dcm"):
+    for place in (f"tilted {HOSTILE}", f"MemoryError: x.arrow {HOSTILE}", f"numpy {HOSTILE}", f"{HOSTILE}.dcm"):
         assert place in text
     assert "secret frame" not in text
+
+
+def test_page_names_files_and_not_where_they_lie(whole):
+    made, work, html, _ = whole
+    assert "Weights renal.weights.h5" in visible(html)
+    assert "weights: renal.weights.h5" in html
+    assert "x.arrow" in html
+    written = [html, *(path.read_text(encoding="utf-8") for path in (work / "report").rglob("*") if path.suffix in (".csv", ".svg"))]
+    for folder in (str(work), str(work.parent), str(Path(made.study.weights).parent), "hospital", "/data/"):
+        assert not any(folder in text for text in written)
 
 
 def test_page_stands_alone(whole):
@@ -206,7 +219,8 @@ def test_caveats_and_footer(whole):
     text = visible(html)
     for sentence in (
         "1 trial failed",
-        "Slice: mixed0 Image-level has 4 of 5 folds",
+        "RBR: mixed0 Image-level has 4 of 5 folds",
+        "0 of other settings, data, splits or selected freeze points set aside",
         "The seal was opened 2 times",
         "not for clinical use",
         "1 patient could not be used and is quarantined",

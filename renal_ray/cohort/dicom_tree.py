@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from renal_ray.cohort.access import trouble
 from renal_ray.cohort.dicom_headers import Header, quiet, read_header
 from renal_ray.cohort.manifest import COLUMNS, read_table, refuse_duplicates
 from renal_ray.problems import Code, PatientError, Quarantined, StudyError
@@ -66,17 +67,23 @@ def read_dicom_tree(folder: Path, labels: Path, *, keep_ids: bool) -> tuple[pd.D
     Raises:
         StudyError: the folder or the table cannot be read, or no key can be kept.
     """
-    if not folder.is_dir():
-        raise StudyError(f"{folder}: no such folder; cohort.dicom is a folder of DICOM files")
+    if trouble(folder) or not folder.is_dir():
+        raise StudyError(f"{folder}: no such folder, or it may not be read; cohort.dicom is a folder of DICOM files")
     table = read_table(labels, required=("patient_id", "label"), known=LABEL_COLUMNS, safe_ids=keep_ids)
     conflicting = _conflicting(table)
     refuse_duplicates(table[~table["patient_id"].isin(conflicting)], labels, show_id=keep_ids)
-    name: Callable[[str], str] = str if keep_ids else keyed_hash(labels.absolute().parent / KEY_FILE)
+    key_file = labels.absolute().parent / KEY_FILE
+
+    def hidden(patient: str) -> str:
+        return keyed_hash(key_file)(patient)
+
+    # Without a row in the labels an id comes from DICOM alone, and then leaves it only as a hash.
+    name: Callable[[str], str] = str if keep_ids else keyed_hash(key_file)
     found, quarantined = _walk(folder)
     records = {str(record["patient_id"]): record for record in table.to_dict("records")}
     rows: list[dict[str, Any]] = []
     for patient in [*records, *sorted(set(found) - set(records))]:
-        shown = name(patient) if patient else ""
+        shown = name(patient) if patient in records else hidden(patient) if patient else ""
         try:
             record = _labelled(patient, records, conflicting)
             image, mask = _pair(found.get(patient, Found()))

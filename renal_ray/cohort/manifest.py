@@ -1,6 +1,7 @@
 """The manifest: one row a patient, with label, image and mask."""
 
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def read_manifest(path: Path) -> pd.DataFrame:
     """
     table = read_table(path, required=REQUIRED, known=COLUMNS)
     for column in ("image", "mask"):
-        table[column] = [str((path.absolute().parent / name).resolve()) if name else "" for name in table[column]]
+        table[column] = [_absolute(path.absolute().parent / name) if name else "" for name in table[column]]
     refuse_duplicates(table, path)
     return table
 
@@ -71,6 +72,8 @@ def read_table(path: Path, *, required: tuple[str, ...], known: tuple[str, ...],
         StudyError: with the file, the row and what to do.
     """
     raw = _read_text(path)
+    if len(raw.columns) == 1 and any(mark in raw.columns[0] for mark in ";\t"):
+        raise StudyError(f"{path}: its cells are separated by semicolons or tabs; save it again with commas")
     unknown, missing = sorted(set(raw.columns) - set(known)), sorted(set(required) - set(raw.columns))
     if unknown:
         raise StudyError(f"{path}: unknown columns {unknown}; known are {list(known)}")
@@ -112,6 +115,13 @@ def refuse_duplicates(table: pd.DataFrame, path: Path, *, show_id: bool = True) 
         raise StudyError(f"{path}: patient_id {patient if show_id else '(hidden)'} is in rows {rows}; keep one row a patient")
 
 
+def _absolute(path: Path) -> str:
+    try:
+        return str(path.resolve())
+    except (OSError, RuntimeError, ValueError):  # a loop of links, or a name that no file system takes: quarantined as a missing file
+        return str(path)
+
+
 def _ending(path: Path) -> str:
     if path.suffix.lower() not in (".csv", ".parquet"):
         raise StudyError(f"{path}: a table ends in .csv or .parquet")
@@ -122,13 +132,20 @@ def _read_text(path: Path) -> pd.DataFrame:
     """Every cell as stripped text, empty where missing; ids such as 007 stay as they are."""
     try:
         if _ending(path) == ".csv":
-            raw = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
+            with warnings.catch_warnings():  # rows longer than the header would lose cells, or shift them by one column
+                warnings.simplefilter("error", pd.errors.ParserWarning)
+                raw = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True, index_col=False)
         else:
             raw = pd.read_parquet(path)
     except FileNotFoundError:
         raise StudyError(f"{path}: no such table; give a CSV or Parquet file") from None
+    except PermissionError:
+        raise StudyError(f"{path}: the table may not be read; change its permissions") from None
+    except pd.errors.ParserWarning:
+        raise StudyError(f"{path}: its rows have more cells than its header has columns; remove the surplus commas or name the columns") from None
     except (OSError, ValueError, pd.errors.ParserError) as error:
-        raise StudyError(f"{path}: not readable as {path.suffix[1:]} ({type(error).__name__}); save it again") from None
+        wanted = "UTF-8, cells separated by commas" if path.suffix.lower() == ".csv" else "Parquet"
+        raise StudyError(f"{path}: not readable as {path.suffix[1:]} ({type(error).__name__}); save it again as {wanted}") from None
     raw.columns = [str(column).strip() for column in raw.columns]
     if raw.columns.has_duplicates:
         raise StudyError(f"{path}: a column appears twice in {list(raw.columns)}")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from renal_ray.cohort.access import trouble
 from renal_ray.cohort.kits import read_kits
 from renal_ray.cohort.manifest import read_manifest
 from renal_ray.config import Cohort
@@ -39,6 +40,8 @@ def _problem(patient_id: str, label: object, image: str, mask: str) -> Quarantin
     if pd.isna(label):
         return Quarantined(patient_id, "", Code.LABEL_MISSING, "the manifest gives no label; enter 0, 1, benign or malignant")
     for column, name in (("image", image), ("mask", mask)):
-        if not name or not Path(name).exists():
-            return Quarantined(patient_id, name, Code.FILE_MISSING, f"the {column} that the manifest names is not there; correct the path")
+        if not name:
+            return Quarantined(patient_id, "", Code.FILE_MISSING, f"the manifest names no {column}; enter its path")
+        if found := trouble(Path(name)):
+            return Quarantined(patient_id, name, found[0], f"{column}: {found[1]}")
     return None

@@ -19,6 +19,7 @@ from renal_ray.problems import Code, PatientError
 RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
 NIFTI_FAULTS = (ImageFileError, HeaderDataError, ArithmeticError, EOFError, MemoryError, OSError, ValueError, IndexError, TypeError, zlib.error)
 MAX_PIXEL_ASPECT = 2.0
+LEAST_LABEL = -100  # label maps may use a few negative values for what is not labelled; air and fat lie below
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,15 @@ class NiftiVolume:
 
         Returns:
             Slices that hold any, ascending; their masks, bool (n, rows, cols); and when there is none the first ten values that the map holds.
+
+        Raises:
+            PatientError: FILE_TRUNCATED, or MASK_UNSUPPORTED when the values are those of an image.
         """
         stored = self._block(0, self.grid.shape[0])
         if not np.issubdtype(stored.dtype, np.integer):
             stored = np.rint(np.nan_to_num(stored)).astype(np.int32)
+        if stored.dtype.kind == "i" and stored.min() < LEAST_LABEL:
+            raise PatientError(Code.MASK_UNSUPPORTED, f"the mask holds values down to {stored.min()}, as a CT image does; name the label map as the mask")
         mask = reduce(np.logical_or, (stored == label for label in labels))  # several times faster than a set test
         in_plane = tuple(axis for axis in range(3) if axis != self.turn.axes[0])
         hit = mask.any(axis=in_plane)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from renal_ray.cohort.access import trouble
 from renal_ray.cohort.dicom_headers import quiet
 from renal_ray.config import Cohort, Selection
 from renal_ray.imaging.dicom_series import open_series
@@ -14,7 +15,7 @@ from renal_ray.imaging.masks import is_nifti, open_mask
 from renal_ray.imaging.nifti import open_nifti
 from renal_ray.imaging.source import ImageSource, References
 from renal_ray.imaging.volume import PatientSlices
-from renal_ray.problems import Code, PatientError
+from renal_ray.problems import PatientError
 
 
 def read_patient(image: Path, mask: Path, *, cohort: Cohort, selection: Selection) -> PatientSlices:
@@ -63,10 +64,10 @@ def _open_image(path: Path, wanted: References) -> ImageSource:
 
 @contextmanager
 def _blame(path: Path) -> Iterator[None]:
-    """Names the file in errors that arise inside, refuses one that is not there, and lets no value of it out in a warning."""
+    """Names the file in errors that arise inside, refuses one that cannot be opened, and lets no value of it out in a warning."""
     try:
-        if not path.exists():
-            raise PatientError(Code.FILE_MISSING, "there is no such file or folder; correct the path")
+        if found := trouble(path):
+            raise PatientError(*found)
         with quiet():
             yield
     except PatientError as error:

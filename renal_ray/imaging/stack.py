@@ -111,7 +111,10 @@ def _uniform(gaps: np.ndarray) -> None:
     wide = (ratio > 1.5) & ((np.abs(ratio - np.rint(ratio)) <= 2 * allowed) | (ratio >= 3))
     if (wide | (np.abs(ratio - 1) <= allowed)).all():
         missing = int(np.rint(ratio[wide] - 1).sum())
-        raise PatientError(Code.MISSING_SLICE, f"about {missing} slices are missing from the series ({usual:.2f} mm apart); export it again, complete")
+        raise PatientError(
+            Code.MISSING_SLICE,
+            f"about {missing} slice{'s are' if missing > 1 else ' is'} missing from the series ({usual:.2f} mm apart); export it again, complete",
+        )
     raise PatientError(
         Code.NON_UNIFORM_SPACING, f"neighbouring slices are between {gaps.min():.2f} and {gaps.max():.2f} mm apart; use a series with one spacing"
     )

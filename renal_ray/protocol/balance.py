@@ -28,3 +28,11 @@ def balanced_epoch(labels: ArrayLike, rng: np.random.Generator) -> NDArray[np.in
         raise ValueError(f"labels: {len(larger)} samples of a single class; nothing can be balanced")
     extra = rng.choice(smaller, size=len(larger) - len(smaller), replace=True)
     return rng.permutation(np.concatenate([larger, smaller, extra]).astype(np.int64))
+
+
+def even_batches(rows: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
+    """Divides rows, in order, into the fewest batches of at most `size`, as even as they can be.
+
+    A last batch of one image, which plain slicing can leave, has no statistics to normalise by.
+    """
+    return np.array_split(rows, -(-len(rows) // size)) if len(rows) else []

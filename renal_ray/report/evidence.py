@@ -10,12 +10,12 @@ import pandas as pd
 import yaml
 
 from renal_ray.config import PROVENANCE, Study
-from renal_ray.problems import StudyError
 from renal_ray.protocol.selection import select_freeze_point
 from renal_ray.protocol.splits import SplitSet
 from renal_ray.report.trials import Trial, Trials, main_level, read_trials
 from renal_ray.store.place import Place
 from renal_ray.store.seal import LOG as SEAL_LOG
+from renal_ray.trial.plan import Plan, Results, finished_results, make_plan
 from renal_ray.types import FREEZE_POINTS, Dataset, FreezePoint, Head
 
 QUARANTINE_COLUMNS = ["patient_id", "file", "code", "message"]
@@ -53,7 +53,7 @@ class Evidence:
         splits: who trained, validated and was sealed.
         trials: what was trained.
         test: the sealed test.
-        selected: freeze point of each dataset with a finished image trial.
+        selected: freeze point of each dataset with a finished image trial; provisional while others are missing.
     """
 
     study: Study
@@ -101,37 +101,35 @@ def read_evidence(study: Study) -> Evidence:
         study: the study as it stands; `work` says where.
 
     Raises:
-        StudyError: the study was not prepared, or a file is damaged.
+        StudyError: the study was not prepared, or with other settings, or a file is damaged.
     """
     work = Place(study.work)
-    for name in ("cohort.parquet", "splits.json"):
-        if not work.exists(name):
-            raise StudyError(f"{study.work}/{name} is missing: run `renal-ray prepare` first")
-    splits = SplitSet.from_json(work.read_json("splits.json"))
-    trials = read_trials(study, work, splits)
-    selected = _selected(study, trials)
+    plan, results = make_plan(study, work), finished_results(work)
+    trials = read_trials(plan, results, work)
     return Evidence(
         study=study,
         provenance=_provenance(work),
         cohort=work.read_parquet("cohort.parquet").sort_values("patient_id", ignore_index=True),
         quarantine=_quarantine(work),
-        splits=splits,
+        splits=plan.splits,
         trials=trials,
-        test=_test(work, splits, trials),
-        selected=selected,
+        test=_test(work, plan.splits, trials),
+        selected=_selected(plan, results, trials),
     )
 
 
-def _selected(study: Study, trials: Trials) -> dict[Dataset, FreezePoint]:
-    selected = {}
-    for dataset in study.datasets:
-        aucs: dict[FreezePoint, list[float | None]] = {}
-        for trial in trials.true:
-            if trial.spec.dataset is dataset and trial.spec.head is Head.IMAGE:
-                aucs.setdefault(trial.spec.freeze_point, []).append(trial.metrics(main_level(Head.IMAGE))["auc"])
-        if any(value is not None for values in aucs.values() for value in values):
-            selected[dataset] = select_freeze_point(aucs)
-    return selected
+def _selected(plan: Plan, results: Results, trials: Trials) -> dict[Dataset, FreezePoint]:
+    points = {dataset: plan.selected(dataset, results) or _provisional(dataset, trials) for dataset in plan.study.datasets}
+    return {dataset: point for dataset, point in points.items() if point is not None}
+
+
+def _provisional(dataset: Dataset, trials: Trials) -> FreezePoint | None:
+    """What the image trials finished so far would select; None without an AUC among them."""
+    aucs: dict[FreezePoint, list[float | None]] = {}
+    for trial in trials.true:
+        if trial.spec.dataset is dataset and trial.spec.head is Head.IMAGE:
+            aucs.setdefault(trial.spec.freeze_point, []).append(trial.metrics(main_level(Head.IMAGE))["auc"])
+    return select_freeze_point(aucs) if any(auc is not None for values in aucs.values() for auc in values) else None
 
 
 def _provenance(work: Place) -> dict[str, Any]:

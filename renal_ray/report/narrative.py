@@ -128,7 +128,7 @@ def caveats(evidence: Evidence) -> Iterator[str]:
         yield f"{counted(len(failed), 'trial')} failed; the next `renal-ray sweep` tries {'it' if len(failed) == 1 else 'them'} again. See Trials."
     if trials.set_aside:
         yield (
-            f"{counted(trials.set_aside, 'finished trial')} of other settings, data or splits in the same work directory "
+            f"{counted(trials.set_aside, 'finished trial')} of other settings, data, splits or selected freeze points in the same work directory "
             f"{_are(trials.set_aside)} in no number here."
         )
     yield from _test_caveats(evidence)

@@ -17,7 +17,7 @@ from renal_ray.report.evidence import Evidence, read_evidence
 from renal_ray.report.figures import draw_all
 from renal_ray.report.narrative import DatasetResult
 from renal_ray.report.protocol_facts import protocol_facts, provenance_facts
-from renal_ray.report.text import counted, dataset_name, head_name, plus_minus, two
+from renal_ray.report.text import counted, dataset_name, head_name, plus_minus, two, weights_name
 from renal_ray.store.place import Place
 from renal_ray.types import Head
 
@@ -62,7 +62,7 @@ def write_report(study: Study) -> Headline:
         The headline numbers.
 
     Raises:
-        StudyError: the study was not prepared, or a file is damaged.
+        StudyError: the study was not prepared, or with other settings, or a file is damaged.
     """
     evidence = read_evidence(study)
     work = Place(study.work)
@@ -158,12 +158,13 @@ def _trials_sentence(evidence: Evidence) -> str:
     trials = evidence.trials
     return (
         f"{counted(len(trials.true), 'finished trial')} on the patients' own labels, {len(trials.controls)} on permuted ones; "
-        f"{len(trials.unfinished)} without a result; {trials.set_aside} of other settings, data or splits set aside."
+        f"{len(trials.unfinished)} without a result; {trials.set_aside} of other settings, data, splits or selected freeze points set aside."
     )
 
 
 def _study_without_paths(study: Study) -> str:
     value = study.model_dump(mode="json", exclude={"work": True, "cohort": {"manifest", "dicom", "labels", "kits"}})
+    value["weights"] = weights_name(study.weights)
     return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120)
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from renal_ray import __version__
 from renal_ray.report.evidence import Evidence
-from renal_ray.report.text import listed
+from renal_ray.report.text import listed, weights_name
 
 
 def protocol_facts(evidence: Evidence) -> list[tuple[str, str]]:
@@ -43,7 +43,7 @@ def provenance_facts(evidence: Evidence) -> list[tuple[str, str]]:
     facts += [
         ("Seed of the study", str(evidence.study.seed)),
         ("Seeds of the trials", "follow from it and the trial's name; each stands in its spec.json"),
-        ("Weights", evidence.study.weights),
+        ("Weights", weights_name(evidence.study.weights)),
         ("Backend", evidence.study.backend),
         ("Activations", evidence.study.activation_dtype),
     ]

@@ -1,12 +1,15 @@
 """How numbers and names are written on the page."""
 
+import re
 from collections.abc import Iterable
+from pathlib import PurePath
 
 from renal_ray.types import Dataset, Head
 
 DASH = "–"
 DATASET_NAMES = {Dataset.SLICE: "Slice", Dataset.ROI: "ROI", Dataset.RBR: "RBR"}
 HEAD_NAMES = {Head.IMAGE: "Image-level", Head.FC: "FC", Head.GRU: "GRU"}
+FOLDERS = re.compile(r"""(?<![\w./~-])~?/(?:[^\s/'"<>:]+/)+""")  # all of an absolute path but its last name
 METRIC_NAMES = {"auc": "AUC", "acc": "ACC", "sen": "SEN", "spec": "SPEC", "ppv": "PPV", "npv": "NPV", "mcc": "MCC"}
 
 
@@ -51,3 +54,13 @@ def dataset_name(dataset: str) -> str:
 def head_name(head: str) -> str:
     """The paper's name of a model."""
     return HEAD_NAMES[Head(head)]
+
+
+def without_folders(sentence: str) -> str:
+    """A sentence with absolute paths cut to their last name: a page that is passed on says nothing of the machine it was made on."""
+    return FOLDERS.sub("", sentence)
+
+
+def weights_name(weights: str) -> str:
+    """The backbone's weights: imagenet, random or the name of the weights file."""
+    return PurePath(weights).name

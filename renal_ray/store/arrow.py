@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from renal_ray.problems import StudyError
 from renal_ray.store.place import Place
 
 
@@ -87,7 +88,11 @@ class BatchFiles:
         where = self._index[patient_id]
         if where.file not in self._open:
             self._open[where.file] = BatchFile(self._place.local(where.file))
-        return self._open[where.file], where.batch
+        file = self._open[where.file]
+        owners = file.batch(where.batch).column("patient_id") if where.batch < len(file) else []
+        if len(owners) != where.rows or any(owner.as_py() != patient_id for owner in (owners[:1], owners[-1:]) for owner in owner):
+            raise StudyError(f"{self._place.uri}/{where.file} does not hold what its index says: run `renal-ray prepare`, then the same command again")
+        return file, where.batch
 
     def tensor(self, patient_id: str, column: str) -> np.ndarray:
         """A tensor column of one patient's rows as a read-only (rows, ...) array."""

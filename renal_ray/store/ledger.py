@@ -1,7 +1,7 @@
 """The ledger of trials: what is on disk is the truth, and result.json is written last.
 
 trials/<trial_id>/ holds spec.json, history.parquet, weights.h5, embeddings.arrow, predictions.parquet and result.json. A trial is
-finished if and only if result.json is there and every file that it lists has the bytes that it lists.
+finished if and only if result.json is there and lists the checksums of the others, which are there too; `read_checked` holds them against it.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from renal_ray.store.place import Place
 
 RESULT = "result.json"
 ERROR = "error.txt"
+FILES = ("spec.json", "history.parquet", "weights.h5", "embeddings.arrow", "predictions.parquet")
 State = Literal["finished", "failed", "unfinished", "absent"]
 
 
@@ -40,7 +41,7 @@ class Ledger:
         if not folder.exists(RESULT):
             return None
         result: dict[str, Any] = folder.read_json(RESULT)
-        return result if all(folder.exists(name) for name in result["files"]) else None
+        return result if set(FILES) <= result["files"].keys() and all(folder.exists(name) for name in FILES) else None
 
     def state(self, trial_id: str) -> State:
         """How far a trial got."""
@@ -69,7 +70,7 @@ class Ledger:
             The result as written.
         """
         folder = self.folder(trial_id)
-        files = {name: hashlib.sha256(folder.read(name)).hexdigest() for name in folder.entries()}
+        files = {name: hashlib.sha256(folder.read(name)).hexdigest() for name in FILES}
         complete = {**result, "files": files}
         folder.write_json(RESULT, complete)
         return complete

@@ -22,6 +22,17 @@ class Seal:
     opened: str
 
 
+def was_opened_for(work: Place, models: Sequence[str]) -> bool:
+    """Whether the last opening was for exactly these models.
+
+    Args:
+        work: the study's work directory.
+        models: checksums of their weights.
+    """
+    lines = work.read(LOG).decode().splitlines() if work.exists(LOG) else []
+    return bool(lines) and bool(json.loads(lines[-1])["models_sha256"] == digest(sorted(models)))
+
+
 def open_seal(work: Place, *, patients: int, slices: int, models: Sequence[str]) -> Seal:
     """Opens the seal: writes the opening to test/seal.jsonl first, then hands out the proof.
 
@@ -29,7 +40,7 @@ def open_seal(work: Place, *, patients: int, slices: int, models: Sequence[str])
         work: the study's work directory.
         patients: number of test patients.
         slices: number of their slices in one dataset.
-        models: trial ids that will be scored.
+        models: checksums of the weights that will be used.
 
     Returns:
         What `Slices` asks for to read test patients.

@@ -46,7 +46,7 @@ def write_shard(work: Place, dataset: Dataset, shard: str, patients: Iterable[Pa
     Args:
         work: the study's work directory.
         dataset: which dataset.
-        shard: name of the file without its ending.
+        shard: what the file's name begins with; a hash of its content follows.
         patients: their rows.
         size: edge of the images in pixels.
 
@@ -54,7 +54,9 @@ def write_shard(work: Place, dataset: Dataset, shard: str, patients: Iterable[Pa
         The rows of index.parquet for these patients: patient_id, file, batch, rows, label, sha256 of the pixels.
     """
     patients = list(patients)
-    file = f"{shard}.arrow"
+    hashes = [hashlib.sha256(np.ascontiguousarray(rows.image).tobytes() + rows.slice_index.astype("<i4").tobytes()).hexdigest() for rows in patients]
+    # Named by content: a file that an index points to is never overwritten by another.
+    file = f"{shard}-{digest([*(rows.patient_id for rows in patients), *hashes])[:8]}.arrow"
     write_batches(work.at(f"slices/{dataset}"), file, (_columns(rows) for rows in patients), schema(size))
     return [
         {
@@ -63,7 +65,7 @@ def write_shard(work: Place, dataset: Dataset, shard: str, patients: Iterable[Pa
             "batch": batch,
             "rows": len(rows.image),
             "label": int(rows.label),
-            "sha256": hashlib.sha256(np.ascontiguousarray(rows.image).tobytes() + rows.slice_index.astype("<i4").tobytes()).hexdigest(),
+            "sha256": hashes[batch],
         }
         for batch, rows in enumerate(patients)
     ]

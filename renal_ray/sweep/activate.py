@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 from renal_ray.config import Study
-from renal_ray.problems import StudyError
 from renal_ray.progress import progress
 from renal_ray.store import activations
 from renal_ray.store.place import Place
 from renal_ray.store.slices import Slices
+from renal_ray.sweep.cluster import study_errors
 from renal_ray.trial.activate import Prefix, activate, make_backbone
 from renal_ray.trial.plan import Plan
 from renal_ray.trial.workshop import Workshop, configure_keras
@@ -33,17 +33,15 @@ def fill_activations(study: Study, work: Place, plan: Plan) -> None:
     share = {"num_cpus": study.resources.cpus_per_trial, "num_gpus": study.resources.gpus_per_trial}
     # A process of its own: the framework's memory goes with it.
     task = ray.remote(**share, max_calls=1)(_make_backbones)
-    try:
+    with study_errors():
         ray.get(task.remote(study, work, plan, missing))
-    except ray.exceptions.RayTaskError as error:
-        raise (error.cause if isinstance(error.cause, StudyError) else error) from None
     parts = {dataset: _parts(work, plan, dataset) for dataset in missing}
     items = [{"dataset": str(dataset), "part": part} for dataset in missing for part in parts[dataset]]
     actors = max(1, min(len(items), int(ray.cluster_resources().get("CPU", 1) // share["num_cpus"])))
     stream = ray.data.from_items(items, override_num_blocks=len(items)).map(
         _Activator, fn_constructor_args=(study, work, plan, parts), concurrency=actors, **share
     )
-    with progress("frozen layers: shards") as show:
+    with progress("frozen layers: shards") as show, study_errors():
         for done, _ in enumerate(stream.iter_rows(), start=1):
             show(done, len(items))
     for dataset in missing:
@@ -74,7 +72,6 @@ def _make_backbones(study: Study, work: Place, plan: Plan, datasets: Sequence[Da
             weights_hash=plan.inputs[dataset].weights,
             size=study.images.size,
             seed=study.seed,
-            batch_size=study.training.batch_size,
         )
 
 

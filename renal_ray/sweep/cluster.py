@@ -13,12 +13,26 @@ QUIET = {
     "RAY_DEDUP_LOGS": "1",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # who was promised no GPU sees none
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours: it must reach the command as KeyboardInterrupt
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "10",
 }
+
+
+@contextmanager
+def study_errors() -> Iterator[None]:
+    """Lets a StudyError that a worker raised come out as itself, one sentence instead of a remote traceback."""
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not (isinstance(cause, StudyError) and type(cause).__module__ == StudyError.__module__):
+            cause = getattr(cause, "cause", None) or cause.__cause__
+        if cause is not None:
+            raise cause from None
+        raise
 
 
 @contextmanager

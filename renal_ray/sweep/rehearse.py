@@ -71,7 +71,7 @@ def _activate(study: Study, work: Place, plan: Plan, workshop: Workshop) -> str:
     dataset = study.datasets[0]
     weights_hash = plan.inputs[dataset].weights
     size, batch_size = study.images.size, study.training.batch_size
-    make_backbone(work, dataset, plan.splits, weights=study.weights, weights_hash=weights_hash, size=size, seed=study.seed, batch_size=batch_size)
+    make_backbone(work, dataset, plan.splits, weights=study.weights, weights_hash=weights_hash, size=size, seed=study.seed)
     slices = Slices(work, dataset, sealed=plan.splits.test)
     prefix = Prefix(workshop.backbone(weights_hash), size=size, freeze_points=study.freeze_points, batch_size=batch_size)
     patients = sorted(plan.splits.training)
@@ -90,7 +90,7 @@ def _kinds(plan: Plan, work: Place) -> Iterator[TrialSpec]:
 
 def _step(spec: TrialSpec, work: Place, plan: Plan, workshop: Workshop) -> str:
     begun = perf_counter()
-    epoch = next(iter(list(run_trial(spec, work, plan.splits, workshop, max_steps=1))))
+    (epoch,) = run_trial(spec, work, plan.splits, workshop, max_steps=1)
     result = Ledger(work).result(spec.trial_id)
     parameters = result["trained_parameters"] if result else 0
     return f"{spec.head} at {spec.freeze_point}: {parameters:,} trained parameters, loss {epoch.loss:.3f}, {perf_counter() - begun:.1f} s"

@@ -5,10 +5,10 @@ import tempfile
 from dataclasses import dataclass
 
 from renal_ray.config import Study
-from renal_ray.problems import StudyError
 from renal_ray.store.place import Place
 from renal_ray.sweep.activate import fill_activations
 from renal_ray.sweep.console import SweepConsole
+from renal_ray.sweep.preflight import check_disk, preflight
 from renal_ray.sweep.searcher import StudySearcher
 from renal_ray.sweep.worker import StudyWorker
 from renal_ray.trial.plan import Plan, finished_results, make_plan
@@ -46,33 +46,14 @@ def sweep(study: Study) -> Swept:
     results = finished_results(work)
     if sum(spec.trial_id in results for spec in plan.specs(results)) == plan.total():
         return Swept(plan.total(), (), plan.total())
-    check_fits(study)
+    preflight(study)
+    check_disk(study, work, plan)
     fill_activations(study, work, plan)
     searcher = StudySearcher(plan, work)
     _tune(study, work, plan, searcher)
     results = finished_results(work)
     finished = sum(spec.trial_id in results for spec in plan.specs(results))
     return Swept(finished, tuple(sorted(searcher.failed)), plan.total())
-
-
-def check_fits(study: Study) -> None:
-    """Refuses a study whose trials no node can host; Tune would only warn, after a while, against cluster totals.
-
-    Raises:
-        StudyError: every node is too small.
-    """
-    import ray
-
-    need = {"CPU": study.resources.cpus_per_trial, "GPU": study.resources.gpus_per_trial}
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if not any(all(node.get(name, 0) >= amount for name, amount in need.items()) for node in nodes):
-        largest: dict[str, float] = max(nodes, key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)), default={})
-        have = ", ".join(f"{name}: {largest.get(name, 0):g}" for name in need)
-        wanted = ", ".join(f"{name}: {amount:g}" for name, amount in need.items())
-        raise StudyError(
-            f"0 of {len(nodes)} nodes can host a trial of {{{wanted}}}: the largest has {{{have}}}; "
-            "lower resources.cpus_per_trial or resources.gpus_per_trial, or add a node"
-        )
 
 
 def _tune(study: Study, work: Place, plan: Plan, searcher: StudySearcher) -> None:

@@ -9,9 +9,10 @@ from renal_ray.problems import StudyError
 from renal_ray.protocol.vote import majority
 from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place
-from renal_ray.store.seal import Seal, open_seal
+from renal_ray.store.seal import Seal, open_seal, was_opened_for
 from renal_ray.store.slices import Slices
-from renal_ray.sweep.run import check_fits
+from renal_ray.sweep.cluster import study_errors
+from renal_ray.sweep.preflight import check_fits
 from renal_ray.trial.plan import Plan, Results, finished_results, make_plan
 from renal_ray.trial.score import score_test
 from renal_ray.trial.spec import TrialSpec
@@ -58,21 +59,36 @@ def test(study: Study) -> Tested:
     models = {dataset: _models(plan, dataset, results) for dataset in study.datasets}
     ids = [spec.trial_id for specs in models.values() for spec in specs]
     patients = len(plan.splits.test)
-    if work.exists(VOTES) and set(work.read_parquet(PREDICTIONS, ["trial_id"])["trial_id"]) == set(ids):
+    weights = [results[trial_id]["files"]["weights.h5"] for trial_id in ids]
+    if _tested_before(work, ids, weights):
         return Tested(patients, len(ids), opened=False)
     check_fits(study)
     for trial_id in ids:
         Ledger(work).read_checked(trial_id, "weights.h5")
     counts = Slices(work, study.datasets[0], sealed=plan.splits.test).counts()
-    seal = open_seal(work, patients=patients, slices=sum(counts[patient] for patient in plan.splits.test), models=ids)
+    seal = open_seal(work, patients=patients, slices=sum(counts[patient] for patient in plan.splits.test), models=weights)
     share = {"num_cpus": study.resources.cpus_per_trial, "num_gpus": study.resources.gpus_per_trial}
     task = ray.remote(**share)(_score)
-    tables = ray.get([task.remote(study, work, plan, specs, {spec.trial_id: results[spec.trial_id] for spec in specs}, seal) for specs in models.values()])
+    with study_errors():
+        found = {dataset: {spec.trial_id: results[spec.trial_id] for spec in specs} for dataset, specs in models.items()}
+        tables = ray.get([task.remote(study, work, plan, specs, found[dataset], seal) for dataset, specs in models.items()])
     predictions = pd.concat(tables, ignore_index=True)
     work.remove(VOTES)  # those of other models; written again last, they say that the test is complete
     work.write_parquet(PREDICTIONS, predictions)
     work.write_parquet(VOTES, count_votes(predictions))
     return Tested(patients, len(ids), opened=True)
+
+
+def _tested_before(work: Place, ids: list[str], weights: list[str]) -> bool:
+    """Whether the scores of exactly these models stand; votes that an interrupted test did not count are counted now."""
+    if not work.exists(PREDICTIONS) or not was_opened_for(work, weights):
+        return False
+    predictions = work.read_parquet(PREDICTIONS)
+    if set(predictions["trial_id"]) != set(ids):
+        return False
+    if not work.exists(VOTES):
+        work.write_parquet(VOTES, count_votes(predictions))
+    return True
 
 
 def _models(plan: Plan, dataset: Dataset, results: Results) -> list[TrialSpec]:
@@ -105,7 +121,8 @@ def count_votes(predictions: pd.DataFrame) -> pd.DataFrame:
     for key, group in predictions.groupby(GROUP, sort=True):
         ordered = group.sort_values(["fold", "patient_id", "slice_index"], ignore_index=True)
         folds = ordered["fold"].nunique()
-        if len({tuple(fold["patient_id"]) for _, fold in ordered.groupby("fold")}) != 1:
+        named = ordered[["patient_id", "slice_index", "label"]].astype(str)  # as text, so that a missing slice number equals another
+        if len({tuple(fold.itertuples(index=False, name=None)) for _, fold in named.groupby(ordered["fold"])}) != 1:
             raise ValueError(f"{' '.join(key)}: the fold models scored different samples")
         samples = ordered.iloc[: len(ordered) // folds][["patient_id", "slice_index", "label"]].reset_index(drop=True)
         vote = majority(ordered["decision"].to_numpy().reshape(folds, -1), ordered["score"].to_numpy().reshape(folds, -1))

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from renal_ray.protocol.balance import even_batches
 from renal_ray.protocol.splits import SplitSet
 from renal_ray.store import activations
 from renal_ray.store.activations import ActivationSet
@@ -16,8 +17,10 @@ from renal_ray.types import Dataset, FreezePoint
 if TYPE_CHECKING:
     import keras
 
+CALIBRATION_BATCH = 32  # not the study's batch size: the random weights of a seed must not change with it
 
-def make_backbone(work: Place, dataset: Dataset, splits: SplitSet, *, weights: str, weights_hash: str, size: int, seed: int, batch_size: int) -> None:
+
+def make_backbone(work: Place, dataset: Dataset, splits: SplitSet, *, weights: str, weights_hash: str, size: int, seed: int) -> None:
     """Writes the weights that all trials of a dataset start from; nothing happens where they are already there.
 
     Args:
@@ -28,7 +31,6 @@ def make_backbone(work: Place, dataset: Dataset, splits: SplitSet, *, weights: s
         weights_hash: names the file.
         size: edge of the images in pixels.
         seed: of random weights.
-        batch_size: images a step of the pass.
 
     Raises:
         StudyError: the weights cannot be had.
@@ -43,17 +45,17 @@ def make_backbone(work: Place, dataset: Dataset, splits: SplitSet, *, weights: s
 
     slices = Slices(work, dataset, sealed=splits.test)
     backbone = build_backbone(size)
-    load_weights(backbone, weights, seed=seed, calibration=_mixed_batches(slices, splits.training, seed=seed, batch_size=batch_size))
+    load_weights(backbone, weights, seed=seed, calibration=_mixed_batches(slices, splits.training, seed=seed))
     work.write(name, save_weights_h5(weights_by_name(backbone)))
 
 
-def _mixed_batches(slices: Slices, patients: Sequence[str], *, seed: int, batch_size: int) -> Iterator[np.ndarray]:
+def _mixed_batches(slices: Slices, patients: Sequence[str], *, seed: int) -> Iterator[np.ndarray]:
     """All images in random order: a batch of one patient's slices has statistics of its own, unlike any that training sees."""
     images = [slices.images(patient) for patient in patients]
     rows = [(patient, row) for patient, values in enumerate(images) for row in range(len(values))]
     order = np.random.default_rng(seed).permutation(len(rows))
-    for start in range(0, len(order), batch_size):
-        yield np.stack([images[rows[one][0]][rows[one][1]] for one in order[start : start + batch_size]])
+    for batch in even_batches(order, CALIBRATION_BATCH):
+        yield np.stack([images[rows[one][0]][rows[one][1]] for one in batch])
 
 
 class Prefix:

@@ -90,14 +90,15 @@ def patient_feed(spec: TrialSpec, work: Place, splits: SplitSet) -> Feed:
     """The embeddings that the fold's own image model gave, a sample a patient: their maximum for fc, their sequence for gru.
 
     Raises:
-        LeakError: the embeddings are those of another dataset, freeze point or fold.
+        LeakError: the embeddings are those of another dataset, freeze point, fold, split or labels.
     """
     if spec.image_trial is None:
         raise LeakError(f"{spec.trial_id}: a patient-level head needs the image trial of its own fold")
     ledger = Ledger(work)
     source = TrialSpec.from_json(ledger.folder(spec.image_trial).read_json("spec.json"))
-    if (source.dataset, source.freeze_point, source.fold, source.head) != (spec.dataset, spec.freeze_point, spec.fold, Head.IMAGE):
-        raise LeakError(f"{spec.trial_id}: the embeddings of {spec.image_trial} are of another dataset, freeze point or fold")
+    shared = ("dataset", "freeze_point", "fold", "labels", "inputs")  # inputs: the same fold number of another split holds other patients
+    if source.head is not Head.IMAGE or any(getattr(source, name) != getattr(spec, name) for name in shared):
+        raise LeakError(f"{spec.trial_id}: the embeddings of {spec.image_trial} are of another dataset, freeze point, fold, split or labels")
     embeddings = read_embeddings(ledger.read_checked(spec.image_trial, "embeddings.arrow"))
     labels = fold_labels(spec, splits)
     fold = splits.fold(spec.fold)

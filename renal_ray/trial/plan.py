@@ -16,9 +16,11 @@ from renal_ray.store.activations import ActivationSet
 from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place, digest
 from renal_ray.store.slices import Slices
+from renal_ray.trial import prepared
 from renal_ray.trial.spec import TRUE_LABELS, Inputs, TrialSpec, cost_rank, make_spec, permuted_name
 from renal_ray.types import Dataset, FreezePoint, Head
 
+WEIGHTS_RECIPE = "1"  # raised whenever the same seed gives other random weights
 Results = Mapping[str, Mapping[str, Any]]  # trial_id -> result.json
 
 
@@ -106,13 +108,7 @@ class Plan:
 
 
 def read_splits(work: Place) -> SplitSet:
-    """The split that prepare drew.
-
-    Raises:
-        StudyError: there is none.
-    """
-    if not work.exists("splits.json"):
-        raise StudyError(f"{work.uri}/splits.json is missing: run `renal-ray prepare` first")
+    """The split that prepare drew."""
     return SplitSet.from_json(work.read_json("splits.json"))
 
 
@@ -120,13 +116,10 @@ def make_plan(study: Study, work: Place) -> Plan:
     """The plan of a prepared study.
 
     Raises:
-        StudyError: the study is not prepared, its split was drawn with other settings, or a weights file is missing.
+        StudyError: the study is not prepared, or with other settings, or a weights file is missing.
     """
+    prepared.require(study, work)
     splits = read_splits(work)
-    drawn, asked = (splits.seed, splits.method, splits.n_folds), (study.seed, study.folds.method, study.folds.n)
-    if drawn != asked:
-        said = " and ".join("seed {}, folds.method {}, folds.n {}".format(*one) for one in (drawn, asked))
-        raise StudyError(f"{work.uri}/splits.json and the study differ ({said}): run `renal-ray prepare` again, or restore the study's settings")
     split_hash = digest([work.read("splits.json")])
     inputs = {}
     for dataset in study.datasets:
@@ -145,7 +138,7 @@ def weights_hash(study: Study, work: Place, slices: str) -> str:
         StudyError: the file is neither here nor recorded.
     """
     if study.weights == "random":
-        return digest(["random", str(study.seed), str(study.images.size), slices])
+        return digest(["random", WEIGHTS_RECIPE, study.backend, str(study.seed), str(study.images.size), slices])
     if study.weights == "imagenet":
         return digest(["imagenet", "keras.applications.InceptionV3"])
     file = Path(study.weights)

@@ -3,19 +3,20 @@
 import traceback
 from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
-from importlib.metadata import version
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from renal_ray.protocol.balance import even_batches
 from renal_ray.protocol.metrics import evaluate
 from renal_ray.protocol.splits import SplitSet
 from renal_ray.protocol.thresholds import youden_threshold
 from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place
 from renal_ray.trial.feed import Feed, Samples, image_feed, patient_feed, write_embeddings
+from renal_ray.trial.record import versions
 from renal_ray.trial.spec import TrialSpec
 from renal_ray.trial.train import Epoch, Trained, train
 from renal_ray.trial.workshop import Workshop
@@ -23,8 +24,6 @@ from renal_ray.types import Head
 
 if TYPE_CHECKING:
     from renal_ray.model.compiled import CompiledModel
-
-VERSIONS = ("renal-ray", "keras", "tensorflow", "numpy", "scikit-learn")
 
 
 def run_trial(spec: TrialSpec, work: Place, splits: SplitSet, workshop: Workshop, *, max_steps: int | None = None) -> Generator[Epoch, None, dict[str, Any]]:
@@ -79,8 +78,7 @@ def _reestimate(model: "CompiledModel", train_side: Samples, spec: TrialSpec) ->
 
     # In shuffled order: a batch of one patient's slices has moments of its own, unlike any that training saw.
     order = np.random.default_rng(spec.seed).permutation(len(train_side))
-    size = spec.training.batch_size
-    reestimate_batch_norm(model.model, (train_side.inputs[order[start : start + size]] for start in range(0, len(order), size)))
+    reestimate_batch_norm(model.model, (train_side.inputs[rows] for rows in even_batches(order, spec.training.batch_size)))
 
 
 def _write_outcome(folder: Place, model: "CompiledModel", spec: TrialSpec, feed: Feed) -> dict[str, Any]:
@@ -142,6 +140,6 @@ def _result(spec: TrialSpec, model: "CompiledModel", feed: Feed, trained: Traine
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "images_per_second": round(trained.samples_per_second, 2),
         "trained_parameters": trained_parameters(model.model),
-        "versions": {name: version(name) for name in VERSIONS},
+        "versions": versions(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }

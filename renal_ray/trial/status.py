@@ -7,6 +7,7 @@ from renal_ray.config import Study
 from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place
 from renal_ray.store.seal import LOG as SEAL_LOG
+from renal_ray.trial import prepared
 from renal_ray.trial.plan import Plan, finished_results, make_plan
 from renal_ray.trial.spec import TRUE_LABELS, TrialSpec
 from renal_ray.types import Label
@@ -25,7 +26,7 @@ def describe_plan(study: Study, work: Place) -> Iterator[str]:
         inside = [person for person in people if person.fold == k]
         yield f"fold {k}: {_counted([person.label for person in inside])}, {sum(person.n_images for person in inside)} images"
     sealed = [person for person in people if person.role == "test"]
-    yield f"sealed for the test: {_counted([person.label for person in sealed])}, {sum(person.n_images for person in sealed)} images"
+    yield f"sealed for the test: {len(sealed)} patients, {sum(person.n_images for person in sealed)} images"  # and not their labels
     results = finished_results(work)
     specs = plan.specs(results)
     done = sum(spec.trial_id in results for spec in specs)
@@ -42,7 +43,7 @@ def describe(study: Study, work: Place) -> Iterator[str]:
         study: the study.
         work: its work directory.
     """
-    if not work.exists("splits.json"):
+    if not work.exists(prepared.MARKER):
         yield f"{study.name}: not prepared yet; run `renal-ray prepare`"
         return
     plan = make_plan(study, work)
@@ -57,7 +58,7 @@ def describe(study: Study, work: Place) -> Iterator[str]:
         if state == "failed":
             yield f"{spec.trial_id}: {ledger.error(spec.trial_id).strip().splitlines()[-1]}"
     openings = work.read(SEAL_LOG).count(b"\n") if work.exists(SEAL_LOG) else 0
-    yield "the seal on the test patients is closed" if not openings else f"the seal on the test patients was opened {openings} times"
+    yield "the seal on the test patients is closed" if not openings else f"the seal on the test patients was opened, {openings} x"
 
 
 def _by_kind(plan: Plan, states: Mapping[TrialSpec, str]) -> Iterator[str]:

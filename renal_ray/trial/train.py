@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from renal_ray.protocol.balance import balanced_epoch
+from renal_ray.protocol.balance import balanced_epoch, even_batches
 from renal_ray.protocol.metrics import evaluate
 from renal_ray.trial.feed import Feed, Samples
 from renal_ray.trial.spec import TrialSpec
@@ -71,7 +71,7 @@ def train(model: "CompiledModel", spec: TrialSpec, feed: Feed, *, max_steps: int
     for number in range(1, spec.epochs + 1):
         rows = balanced_epoch(feed.train.labels, rng)[: max_steps and max_steps * size]
         start = perf_counter()
-        loss, accuracy = model.train_epoch((feed.train.inputs[part], feed.train.labels[part]) for part in _chunks(rows, size))
+        loss, accuracy = model.train_epoch((feed.train.inputs[part], feed.train.labels[part]) for part in even_batches(rows, size))
         seconds = perf_counter() - start
         samples += len(rows)
         epochs.append(Epoch(number, loss, accuracy, *_validate(model, feed.validation, size), seconds))
@@ -82,11 +82,6 @@ def train(model: "CompiledModel", spec: TrialSpec, feed: Feed, *, max_steps: int
     if best is not None:
         model.set_weights_by_name(best[2])
     return Trained(_history(epochs), spec.epochs if best is None else best[1], samples / max(sum(e.seconds for e in epochs), TINY))
-
-
-def _chunks(rows: np.ndarray, size: int) -> list[np.ndarray]:
-    """Steps of at most `size` samples, as even as they can be: a last step of one image has no batch statistics to normalise by."""
-    return np.array_split(rows, -(-len(rows) // size))
 
 
 def _validate(model: "CompiledModel", side: Samples, batch_size: int) -> tuple[float, float, float | None]:

@@ -26,6 +26,9 @@ def configure_keras(backend: str, threads: int) -> None:
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
         os.environ[name] = str(max(1, threads))
     os.environ["TF_NUM_INTEROP_THREADS"] = "1"
+    # Trials may share a card: nobody takes all of its memory at once.
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # what fails also raises; the rest is talk about absent GPUs
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 

@@ -153,7 +153,9 @@ def _anatomy_jobs(out: Path, anatomy: Path, patients: int, seed: int) -> list[Jo
     listing = anatomy / "kits23.json"
     if not listing.is_file():
         raise StudyError(f"phantom: no kits23.json in {anatomy}; give a folder in the KiTS layout")
-    entries = {entry["case_id"]: entry for entry in json.loads(listing.read_text())}
+    from renal_ray.cohort.kits import read_pathology
+
+    entries = read_pathology(anatomy)
     cases = [path.parent for path in sorted(anatomy.glob("case_*/segmentation.nii.gz")) if path.parent.name in entries]
     if not cases:
         raise StudyError(f"phantom: no case_NNNNN/segmentation.nii.gz named in kits23.json under {anatomy}; give a folder in the KiTS layout")

@@ -1,0 +1,117 @@
+"""Shards of patients: each is read by one task of Ray Data and becomes one Arrow file per dataset."""
+
+import json
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from renal_ray import __version__
+from renal_ray.config import Study
+from renal_ray.imaging.patient import read_patient
+from renal_ray.imaging.regions import dataset_images
+from renal_ray.imaging.volume import PatientSlices
+from renal_ray.problems import Code, PatientError, Quarantined
+from renal_ray.store import slices
+from renal_ray.store.place import Place, digest
+from renal_ray.types import DATASETS, Dataset
+
+PATIENTS_PER_SHARD = 8  # bounds a worker's memory: its images of one shard, three datasets at once
+
+Part = dict[str, Any]  # what a shard came to: key, measured, quarantined, index
+
+
+def make_shards(study: Study, cohort: pd.DataFrame) -> list[dict[str, str]]:
+    """Divides the cohort; a shard's key changes with its patients, their files and the settings that decide their slices."""
+    rows = json.loads(cohort[["patient_id", "label", "image", "mask"]].to_json(orient="records"))
+    settings = [study.selection.model_dump_json(), study.images.model_dump_json(), study.cohort.model_dump_json(include={"lesion_labels", "lesion_segments"})]
+    shards = []
+    for number, first in enumerate(range(0, len(rows), PATIENTS_PER_SHARD)):
+        patients = rows[first : first + PATIENTS_PER_SHARD]
+        seen = [_fingerprint(Path(row[kind])) for row in patients for kind in ("image", "mask")]
+        key = digest([__version__, *settings, json.dumps(patients), *seen])
+        shards.append({"shard": f"shard-{number:05d}", "patients": json.dumps(patients), "key": key})
+    return shards
+
+
+def _fingerprint(path: Path) -> str:
+    """Names, sizes and times of a patient's files: enough to see that they changed, without reading them."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path] if path.exists() else []
+    stats = [(str(file.relative_to(path)), file.stat()) for file in files if file.is_file()]
+    return digest(f"{name}|{stat.st_size}|{stat.st_mtime_ns}" for name, stat in stats)
+
+
+def part_file(shard: dict[str, str]) -> str:
+    """Name of the JSON that says what a shard came to."""
+    return f"slices/shards/{shard['shard']}.json"
+
+
+def finished_part(work: Place, shard: dict[str, str]) -> Part | None:
+    """What an earlier run made of the same files with the same settings.
+
+    None where its Arrow files are gone, or where somebody was quarantined: the remedy may lie outside the files, a decoder installed, a disk back.
+    """
+    name = part_file(shard)
+    part: Part | None = work.read_json(name) if work.exists(name) else None
+    if part is None or part["key"] != shard["key"] or part["quarantined"]:
+        return None
+    files = {f"slices/{dataset}/{row['file']}" for dataset, rows in part["index"].items() for row in rows}
+    return part if all(work.exists(file) for file in files) else None
+
+
+class Sharder:
+    """Reads a shard's patients and writes their slices; the shard's JSON comes last."""
+
+    def __init__(self, study: Study, work: Place) -> None:
+        self._study = study
+        self._work = work
+
+    def __call__(self, shard: dict[str, str]) -> dict[str, str]:
+        rows: dict[Dataset, list[slices.PatientRows]] = {dataset: [] for dataset in DATASETS}
+        measured, quarantined = [], []
+        for patient in json.loads(shard["patients"]):
+            try:
+                found = read_patient(Path(patient["image"]), Path(patient["mask"]), cohort=self._study.cohort, selection=self._study.selection)
+                images = dataset_images(found, images=self._study.images)
+            except PatientError as error:
+                quarantined.append(asdict(Quarantined(patient["patient_id"], self._shown(error.file, patient), error.code, error.message)))
+                continue
+            except Exception as error:  # noqa: BLE001 - one patient must not end the cohort; what the exception says may quote the files
+                message = f"{type(error).__name__} at {_where(error)}; report this, with the file if you may"
+                quarantined.append(asdict(Quarantined(patient["patient_id"], "", Code.UNEXPECTED, message)))
+                continue
+            measured.append(_measured(patient["patient_id"], found))
+            for dataset, image in images.items():
+                geometry = (found.slice_index, found.position_mm, found.lesion_area_mm2)
+                rows[dataset].append(slices.PatientRows(patient["patient_id"], patient["label"], *geometry, image))
+        size = self._study.images.size
+        index = {dataset: slices.write_shard(self._work, dataset, shard["shard"], patients, size=size) for dataset, patients in rows.items()}
+        part: Part = {"key": shard["key"], "measured": measured, "quarantined": quarantined, "index": index}
+        self._work.write_json(part_file(shard), part)
+        return {"shard": shard["shard"], "part": json.dumps(part)}
+
+    def _shown(self, file: str, patient: dict[str, str]) -> str:
+        """The file at fault without what folder names may tell of a patient: relative to the manifest, or only which of the two it was."""
+        if not file:
+            return ""
+        cohort = self._study.cohort
+        base = cohort.kits or (cohort.manifest.parent if cohort.manifest else None)
+        if base is not None and Path(file).is_relative_to(base):
+            return str(Path(file).relative_to(base))
+        return "mask" if file.startswith(patient["mask"]) else "image"
+
+
+def _measured(patient_id: str, found: PatientSlices) -> dict[str, Any]:
+    return {
+        "patient_id": patient_id,
+        "n_images": len(found.slice_index),
+        "n_slices_total": int(found.n_slices_total),
+        "max_diameter_mm": float(found.max_diameter_mm),
+    }
+
+
+def _where(error: Exception) -> str:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{Path(last.filename).name}:{last.lineno}"
