@@ -33,8 +33,10 @@ HEAD_STYLE: dict[Head, dict[str, Any]] = {
     Head.FC: {"color": VERMILION, "linestyle": "--", "marker": "s"},
     Head.GRU: {"color": GREEN, "linestyle": "-.", "marker": "^"},
 }
+NOT_TRAINED = "no finished trial"
 WIDTH_IN = 7.2  # two columns of a journal
 PNG_DPI = 300
+FONT, FONTS_LIKE_IT = "'DejaVu Sans'", "Verdana, sans-serif"  # for readers of the SVG who lack the font it was laid out with
 SETTINGS = {
     "font.family": ["DejaVu Sans"],
     "font.size": 8,
@@ -95,7 +97,8 @@ def finish(figure: Figure, *, name: str, caption: str) -> Drawing:
     svg, png = io.BytesIO(), io.BytesIO()
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
     figure.savefig(png, format="png", dpi=PNG_DPI, metadata={"Software": None})
-    return Drawing(name=name, caption=caption, svg=svg.getvalue(), png=png.getvalue(), inline=_inline(svg.getvalue().decode(), caption))
+    drawn = svg.getvalue().decode().replace(f"font-family: {FONT}", f"font-family: {FONT}, {FONTS_LIKE_IT}")
+    return Drawing(name=name, caption=caption, svg=drawn.encode(), png=png.getvalue(), inline=_inline(drawn, caption))
 
 
 def letter(axes: Axes, text: str) -> None:
@@ -115,5 +118,5 @@ def _inline(svg: str, caption: str) -> str:
     element = re.sub(r"<style[^>]*>.*?</style>", "", element, flags=re.S)
     opening, rest = element.split(">", 1)
     opening = re.sub(r'\s(?:width|height)="[^"]*"', "", opening)
-    title = caption.split(".")[0].replace("&", "and").replace("<", "").replace('"', "")
+    title = ". ".join(caption.split(". ")[:2]).rstrip(".").replace("&", "and").replace("<", "").replace('"', "")
     return f'{opening} role="img" aria-label="{title}">{rest}'

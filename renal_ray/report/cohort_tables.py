@@ -6,8 +6,8 @@ from renal_ray.cohort.summary import table_one
 from renal_ray.protocol.metrics import mean_sd
 from renal_ray.report import paper
 from renal_ray.report.evidence import Evidence
-from renal_ray.report.tables import Row, Table
-from renal_ray.report.text import DASH, counted, dataset_name, head_name, percent, plus_minus, two
+from renal_ray.report.tables import Row, Table, model_name
+from renal_ray.report.text import DASH, counted, dataset_name, level_name, percent, plus_minus, two
 from renal_ray.report.trials import main_level
 from renal_ray.types import Head, Label
 
@@ -28,7 +28,8 @@ def cohort_table(evidence: Evidence) -> Table:
         if row.level:
             if key not in seen:
                 rows.append(Row((_sentence_case(row.characteristic), "", "", p[0], "", "", p[1])))
-            rows.append(Row((f"\u2003{row.level}", row.benign, row.malignant, "", *theirs.get((key, row.level), (DASH, DASH, ""))[:2], "")))
+            printed = theirs.get((key, row.level), (DASH, DASH, ""))
+            rows.append(Row((level_name(row.level), row.benign, row.malignant, "", *printed[:2], ""), "level"))
         else:
             printed = theirs.get((key, ""), (DASH, DASH, DASH))
             rows.append(Row((_sentence_case(row.characteristic), row.benign, row.malignant, p[0], *printed[:2], p[1])))
@@ -120,7 +121,6 @@ def size_table(evidence: Evidence) -> Table:
             size = votes["patient_id"].map(diameter)
             unknown = int(size.isna().sum())
             right = votes["decision"] == votes["label"]
-            name = f"{head_name(head)}, per patient" if head is Head.IMAGE else head_name(head)
             cells: list[str] = []
             numbers: dict[str, float | int | None] = {}
             for group, chosen in (("small", size < SMALL_BELOW_MM), ("large", size >= SMALL_BELOW_MM)):
@@ -128,7 +128,7 @@ def size_table(evidence: Evidence) -> Table:
                 accuracy = float(right[chosen].mean()) if n else None
                 cells += [two(accuracy), str(n)]
                 numbers |= {f"{group}_acc": accuracy, f"{group}_n": n}
-            rows.append(Row((dataset_name(dataset), name, *cells)))
+            rows.append(Row((dataset_name(dataset), model_name(head, "patient"), *cells)))
             data.append({"dataset": str(dataset), "head": str(head), "freeze_point": str(evidence.selected[dataset]), **numbers})
     if rows:
         printed = [cell for size in ("small", "large") for cell in (two(theirs[size]["accuracy"]), str(theirs[size]["patients"]))]

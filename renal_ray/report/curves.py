@@ -1,6 +1,6 @@
 """The arithmetic of the figures: curves averaged over folds. Draws nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +9,11 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import roc_curve
 
 from renal_ray.protocol.metrics import as_labels_and_scores, mean_sd
+from renal_ray.types import FreezePoint
 
 FPR_GRID = np.linspace(0, 1, 201)
+FAR_OUT = 3.0  # interquartile ranges above the upper quartile: J. W. Tukey, Exploratory Data Analysis (1977), chapter 2
+ALIKE = 4.0  # panels whose highest losses differ less than this share one axis
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,44 @@ def mean_trace(histories: Sequence[pd.DataFrame], column: str) -> Curve | None:
     length = min(len(history) for history in histories)
     epochs = histories[0]["epoch"].to_numpy(float)[:length]
     return _average(epochs, [history[column].to_numpy(float)[:length] for history in histories])
+
+
+def loss_limit(curves: Sequence[Curve]) -> float:
+    """Where a loss axis from 0 ends: above every mean and band that is not far out among them (Tukey's outer fence).
+
+    Args:
+        curves: the losses of one panel.
+
+    Returns:
+        The upper limit, above 0; 1 where no loss is a finite positive number.
+    """
+    heights = np.concatenate([np.concatenate([curve.mean, curve.mean + curve.sd]) for curve in curves]) if curves else np.empty(0)
+    heights = heights[np.isfinite(heights)]
+    if not heights.size or heights.max() <= 0:
+        return 1.0
+    lower, upper = np.quantile(heights, [0.25, 0.75])
+    return 1.05 * float(heights[heights <= upper + FAR_OUT * (upper - lower)].max()) or 1.0
+
+
+def shared_limits(limits: Mapping[FreezePoint, float]) -> dict[FreezePoint, float]:
+    """One limit for the panels of a dataset; each its own where they differ more than fourfold and one would flatten another."""
+    highest = max(limits.values(), default=1.0)
+    return {point: highest if highest <= ALIKE * min(limits.values()) else limit for point, limit in limits.items()}
+
+
+def cut_bars(mean: ArrayLike, sd: ArrayLike, *, lowest: float) -> NDArray[np.float64]:
+    """Lengths of error bars of ± 1 SD, down and up, cut where the metric ends.
+
+    Args:
+        mean: (n,) within lowest..1.
+        sd: (n,) at least 0.
+        lowest: 0, or -1 for the Matthews correlation coefficient.
+
+    Returns:
+        (2, n) lengths below and above the mean.
+    """
+    middle, length = np.asarray(mean, dtype=float), np.asarray(sd, dtype=float)
+    return np.stack([np.minimum(length, middle - lowest), np.minimum(length, 1 - middle)]).clip(min=0)
 
 
 def _average(x: NDArray[np.float64], curves: Sequence[NDArray[np.float64]]) -> Curve | None:

@@ -95,6 +95,15 @@ def population(evidence: Evidence) -> str:
     )
 
 
+def averaged_over(evidence: Evidence) -> str:
+    """On whom the curves and points of a validation figure stand: slices, patients, folds."""
+    training = [patient for patient in evidence.splits.patients if patient.role == "train"]
+    counts = sorted({len(evidence.cell(d, p, Head.IMAGE)) for d in evidence.study.datasets for p in evidence.freeze_points})
+    averaged = counted(counts[0], "fold") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} folds"
+    slices = counted(sum(patient.n_images for patient in training), "slice")
+    return f"n = {slices} of {counted(len(training), 'training patient')} in {evidence.splits.n_folds} folds; {averaged} averaged."
+
+
 def best_results(evidence: Evidence, results: tuple[DatasetResult, ...]) -> Iterator[str]:
     """The best of validation and of the test, as sentences."""
     ranked = [(r, h) for r in results for h in r.heads if h.head is Head.IMAGE and h.validation_auc[0] is not None]

@@ -16,8 +16,8 @@ from renal_ray.report.canvas import Drawing
 from renal_ray.report.evidence import Evidence, read_evidence
 from renal_ray.report.figures import draw_all
 from renal_ray.report.narrative import DatasetResult
-from renal_ray.report.protocol_facts import protocol_facts, provenance_facts
-from renal_ray.report.text import counted, dataset_name, head_name, plus_minus, two, weights_name
+from renal_ray.report.protocol_facts import ABBREVIATIONS, protocol_facts, provenance_facts
+from renal_ray.report.text import counted, dataset_name, head_name, moment, plus_minus, two, unbroken, weights_name
 from renal_ray.store.place import Place
 from renal_ray.types import Head
 
@@ -100,7 +100,7 @@ def all_tables(evidence: Evidence) -> list[tables.Table]:
 
 def _html(evidence: Evidence, made: dict[str, tables.Table], drawings: dict[str, Drawing], results: tuple[DatasetResult, ...], caveats: tuple[str, ...]) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, loader=jinja2.FunctionLoader(_file), keep_trailing_newline=True)
-    environment.filters["commands"] = _commands
+    environment.filters |= {"commands": _commands, "moment": moment, "unbroken": unbroken}
     # Only our own style sheet and our own drawings are marked as safe; every value of the study is escaped.
     return environment.get_template("template.html").render(
         study=evidence.study,
@@ -111,8 +111,9 @@ def _html(evidence: Evidence, made: dict[str, tables.Table], drawings: dict[str,
         cards=[_card(result) for result in results],
         best=list(narrative.best_results(evidence, results)),
         caveats=caveats,
+        abbreviations=ABBREVIATIONS,
         tables=made,
-        drawings={name: _Inline(Markup(drawing.inline), drawing.caption) for name, drawing in drawings.items()},
+        drawings={name: _inline(drawing) for name, drawing in drawings.items()},
         protocol=protocol_facts(evidence),
         openings=evidence.test.openings,
         tested=evidence.test.votes is not None and len(evidence.test.votes) > 0,
@@ -128,7 +129,14 @@ def _html(evidence: Evidence, made: dict[str, tables.Table], drawings: dict[str,
 @dataclass(frozen=True)
 class _Inline:
     inline: Markup
-    caption: str
+    title: str
+    rest: str
+
+
+def _inline(drawing: Drawing) -> _Inline:
+    """A drawing and its caption: number and first sentence, then the rest."""
+    number, title, rest = drawing.caption.split(". ", 2)
+    return _Inline(inline=Markup(drawing.inline), title=f"{number}. {title}", rest=rest)
 
 
 def _commands(sentence: str) -> Markup:

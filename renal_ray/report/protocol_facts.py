@@ -1,10 +1,21 @@
 """How the study was done, as pairs of a name and a sentence: what chose what, and with which versions and seeds."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from renal_ray import __version__
 from renal_ray.report.evidence import Evidence
-from renal_ray.report.text import listed, weights_name
+from renal_ray.report.text import head_name, listed, moment, weights_name
+
+PROGRAM = "renal-ray"
+ABBREVIATIONS = (
+    "Malignant is the positive class. AUC: area under the receiver operating characteristic (ROC) curve; ACC: accuracy; SEN: sensitivity; SPEC: specificity; "
+    "PPV, NPV: positive and negative predictive value; MCC: Matthews correlation coefficient, −1 to 1; SD: standard deviation; CI: confidence interval. "
+    "Slice: the whole axial image; ROI: the lesion alone, all else black; RBR: the bounding rectangle of the lesion with what surrounds it. Image-level: a "
+    "score for each slice; FC and GRU: a score for each patient, from fully connected or gated recurrent layers over the embeddings of the slices. "
+    "mixed0 to mixed10: last frozen layer of Inception V3; the deeper, the less of the network is retrained. Tables 1 to 4 and Figures 3 to 5 bear the "
+    "numbers of the paper's."
+)
 
 
 def protocol_facts(evidence: Evidence) -> list[tuple[str, str]]:
@@ -14,7 +25,7 @@ def protocol_facts(evidence: Evidence) -> list[tuple[str, str]]:
     drawn = "stratified by label" if study.split.stratify else "not stratified"
     models = len(study.fold_numbers)
     most = f" (at least {models // 2 + 1} of {models})"
-    epochs = ", ".join(f"{getattr(study.training.epochs, head)} ({head})" for head in study.heads.use)
+    epochs = ", ".join(f"{getattr(study.training.epochs, head)} ({head_name(head)})" for head in study.heads.use)
     training = study.training
     largest = f", at most the {study.selection.max_slices} largest" if study.selection.max_slices else ""
     return [
@@ -35,20 +46,39 @@ def protocol_facts(evidence: Evidence) -> list[tuple[str, str]]:
 
 
 def provenance_facts(evidence: Evidence) -> list[tuple[str, str]]:
-    """Versions, seeds and hashes."""
-    facts = [("Report by", f"renal-ray {__version__}")]
-    codes = sorted({trial.spec.inputs.code for trial in (*evidence.trials.true, *evidence.trials.controls)})
-    if codes:
-        facts.append(("Trials by", f"renal-ray {listed(codes)}"))
+    """Versions, seeds and hashes, each once."""
+    study, given = evidence.study, dict(evidence.provenance)
+    prepared = {str(name): str(version) for name, version in (given.pop("versions", None) or {}).items()}
+    facts = _programs(evidence, prepared.pop(PROGRAM, None))
+    if prepared:
+        facts.append(("Versions", _versions(prepared)))
+    differing = {name: version for name, version in _trial_versions(evidence).items() if name != PROGRAM and version != prepared.get(name)}
+    if differing:
+        facts.append(("Versions in training" + (", where others" if prepared else ""), _versions(differing)))
     facts += [
-        ("Seed of the study", str(evidence.study.seed)),
+        ("Seed of the study", str(study.seed)),
         ("Seeds of the trials", "follow from it and the trial's name; each stands in its spec.json"),
-        ("Weights", weights_name(evidence.study.weights)),
-        ("Backend", evidence.study.backend),
-        ("Activations", evidence.study.activation_dtype),
+        ("Weights", weights_name(study.weights)),
+        ("Backend", study.backend),
+        ("Activations", study.activation_dtype),
     ]
-    facts += [(f"Versions in training, {name}", value) for name, value in _trial_versions(evidence)]
-    return facts + [(name.replace("_", " ").capitalize(), value) for name, value in _flat(evidence.provenance)]
+    facts += [(f"SHA-256 of the {name}", str(value)) for name, value in (given.pop("hashes", None) or {}).items()]
+    if created := given.pop("created", None):
+        facts.append(("Prepared", moment(str(created))))
+    return facts + [(name.replace("_", " ").capitalize(), value) for name, value in _flat(given)]
+
+
+def _programs(evidence: Evidence, prepared: str | None) -> list[tuple[str, str]]:
+    """Which renal-ray did what; one line where it was the same all along."""
+    trials = sorted({trial.spec.inputs.code for trial in (*evidence.trials.true, *evidence.trials.controls)})
+    did = {"Prepared by": [prepared] if prepared else [], "Trials by": trials, "Report by": [__version__]}
+    if {version for versions in did.values() for version in versions} == {__version__}:
+        return [("Program", f"{PROGRAM} {__version__}")]
+    return [(name, f"{PROGRAM} {listed(versions)}") for name, versions in did.items() if versions]
+
+
+def _versions(found: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in found.items())
 
 
 def _statistics(choice: str) -> str:
@@ -57,12 +87,12 @@ def _statistics(choice: str) -> str:
     return "Statistics of the trained layers re-estimated over the fold's training images after the last epoch."
 
 
-def _trial_versions(evidence: Evidence) -> list[tuple[str, str]]:
+def _trial_versions(evidence: Evidence) -> dict[str, str]:
     found: dict[str, set[str]] = {}
-    for trial in evidence.trials.true:
+    for trial in (*evidence.trials.true, *evidence.trials.controls):
         for name, version in trial.result.get("versions", {}).items():
             found.setdefault(str(name), set()).add(str(version))
-    return [(name, listed(sorted(versions))) for name, versions in sorted(found.items())]
+    return {name: listed(sorted(versions)) for name, versions in sorted(found.items())}
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ from renal_ray.protocol.intervals import wilson
 from renal_ray.protocol.metrics import METRICS, auc, confusion, mean_sd
 from renal_ray.report import paper
 from renal_ray.report.evidence import Evidence
-from renal_ray.report.text import DASH, METRIC_NAMES, counted, dataset_name, head_name, plus_minus, two
+from renal_ray.report.text import DASH, METRIC_NAMES, counted, dataset_name, head_name, plus_minus, probability, two
 from renal_ray.report.trials import Trial, main_level
 from renal_ray.types import Dataset, FreezePoint, Head
 
@@ -25,7 +25,7 @@ class Row:
 
     Args:
         cells: one a column.
-        kind: ours, paper (their value), extra (apart from the paper's table) or group (a heading).
+        kind: ours, paper (their value), extra (apart from the paper's table), level (of the characteristic above it) or group (a heading).
     """
 
     cells: tuple[str, ...]
@@ -60,6 +60,11 @@ def levels(head: Head) -> tuple[str, ...]:
     return ("slice", "patient") if head is Head.IMAGE else ("patient",)
 
 
+def model_name(head: Head, level: str) -> str:
+    """The name of a model scored at a level; it says so where the level is not the paper's."""
+    return head_name(head) if level == main_level(head) else f"{head_name(head)}, per {level}"
+
+
 def validation_summary(trials: Sequence[Trial], level: str) -> dict[str, tuple[float | None, float | None]]:
     """Metric -> mean and SD (ddof = 1) over the folds of one cell."""
     return {name: mean_sd([trial.metrics(level)[name] for trial in trials]) for name in METRICS}
@@ -77,7 +82,7 @@ def validation_table(evidence: Evidence) -> Table:
             summary = validation_summary(trials, level)
             known = [plus_minus(*summary[name]) for name in VALIDATION_METRICS]
             apart = level != main_level(head)
-            rows.append(Row((_model(head, apart), THIS, str(len(trials)), *known), "extra" if apart else "ours"))
+            rows.append(Row((model_name(head, level), THIS, str(len(trials)), *known), "extra" if apart else "ours"))
             if not apart:
                 rows.append(Row(("", paper.NAME, "5", *(plus_minus(*theirs[name]) for name in VALIDATION_METRICS)), "paper"))
             data.append(
@@ -94,7 +99,7 @@ def validation_table(evidence: Evidence) -> Table:
         left=2,
         notes=(
             "Image-level models are scored per slice, FC and GRU models per patient, as in the paper. “Image-level, per patient” is ours: the mean "
-            "score over a patient's slices. SD with ddof = 1.",
+            "score over a patient's slices. SD: sample standard deviation (n − 1).",
             "Threshold and freeze point were chosen on these same folds (Youden's J; highest mean AUC), so all values are somewhat optimistic here; "
             "the sealed test is the honest figure.",
         ),
@@ -148,7 +153,7 @@ def test_table(evidence: Evidence) -> Table:
             apart = level != main_level(head)
             counts = f"{counted(len(votes), level)}" if len(votes) else DASH
             shown = f"{two(interval[0])} to {two(interval[1])}" if interval else DASH
-            rows.append(Row((_model(head, apart), THIS, counts, *(two(summary[name]) for name in columns), shown), "extra" if apart else "ours"))
+            rows.append(Row((model_name(head, level), THIS, counts, *(two(summary[name]) for name in columns), shown), "extra" if apart else "ours"))
             if not apart:
                 rows.append(Row(("", paper.NAME, "39 patients" if level == "patient" else DASH, *(two(theirs.get(name)) for name in columns), DASH), "paper"))
             data.append(
@@ -180,7 +185,7 @@ def threshold_table(evidence: Evidence) -> Table:
     for dataset, point, head in _models(evidence):
         for level in levels(head):
             found = {t.spec.fold: float(t.result["levels"][level]["threshold"]) for t in evidence.cell(dataset, point, head)} if point else {}
-            rows.append(Row((dataset_name(dataset), _model(head, level != main_level(head)), *(two(found.get(fold), 3) for fold in folds))))
+            rows.append(Row((dataset_name(dataset), model_name(head, level), *(probability(found.get(fold)) for fold in folds))))
             data += [_keys(dataset, point, head, level, fold=fold, threshold=found.get(fold)) for fold in folds]
     return Table(
         name="thresholds",
@@ -244,10 +249,6 @@ def _group(evidence: Evidence, dataset: Dataset, width: int, *, selected: bool =
         point = evidence.selected.get(dataset)
         name += f" · selected freeze point {point} (paper: {paper.freeze_point(dataset)})" if point else " · no finished image-level trial"
     return Row((name, *[""] * (width - 1)), "group")
-
-
-def _model(head: Head, apart: bool) -> str:
-    return f"{head_name(head)}, per patient" if apart else head_name(head)
 
 
 def _keys(dataset: Dataset, point: FreezePoint | None, head: Head, level: str, **counts: Any) -> dict[str, Any]:

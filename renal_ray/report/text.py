@@ -56,6 +56,30 @@ def head_name(head: str) -> str:
     return HEAD_NAMES[Head(head)]
 
 
+def level_name(level: str) -> str:
+    """A level of histology or location as a reader writes it: clear_cell_rcc is clear cell RCC."""
+    return re.sub(r"\brcc\b", "RCC", level.replace("_", " "), flags=re.IGNORECASE)
+
+
+def probability(value: float | None) -> str:
+    """A probability or threshold with three decimals, never rounded to 0 or 1 that it is not."""
+    if value is not None and 0 < value < 0.0005:
+        return "< 0.001"
+    if value is not None and 0.9995 <= value < 1:
+        return "> 0.999"
+    return two(value, 3)
+
+
+def moment(written: str) -> str:
+    """A time in UTC without the letter T; any other text as it is."""
+    return re.sub(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?(?:\+00:00|Z)$", r"\1 \2 UTC", written)
+
+
+def unbroken(sentence: str) -> str:
+    """A sentence in which no line ends beside a ±."""
+    return sentence.replace(" ± ", "\u00a0±\u00a0")
+
+
 def without_folders(sentence: str) -> str:
     """A sentence with absolute paths cut to their last name: a page that is passed on says nothing of the machine it was made on."""
     return FOLDERS.sub("", sentence)
