@@ -44,9 +44,8 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"frozen_layers-{machine}.json").write_text(json.dumps(result, indent=1) + "\n")
     for row in rows:
-        print(
-            f"{row['freeze_point']}: usual {row['usual_s']:.2f} s an epoch, cached {row['cached_s']:.3f} s, {row['ratio']:.1f} x; filling {row['fill_s']:.2f} s once"
-        )
+        seconds = f"usual {row['usual_s']:.2f} s an epoch, cached {row['cached_s']:.3f} s, {row['ratio']:.1f} x"
+        print(f"{row['freeze_point']}: {seconds}; filling the cache {row['fill_s']:.2f} s, once")
 
 
 def measure(freeze: FreezePoint, images: np.ndarray, labels: np.ndarray, *, batch: int, repeats: int) -> dict[str, float | str]:
