@@ -44,7 +44,7 @@ def small_study(work: Path, **changes: object) -> Study:
     settings: dict = {
         "name": "small",
         "work": str(work),
-        "cohort": {"manifest": "unused.csv"},
+        "cohort": {"manifest": "/nowhere/unused.csv"},
         "datasets": ["roi"],
         "freeze_points": ["mixed10"],
         "images": {"size": SIZE},

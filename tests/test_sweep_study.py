@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -271,8 +272,6 @@ def test_a_test_that_was_cut_off_between_its_two_files_is_done_again(work_copy: 
 
 
 def test_a_worker_that_dies_leaves_a_failed_trial_with_a_reason(finished: Place, study_file: Path, tmp_path: Path) -> None:
-    from ray.tune.experiment import Trial
-
     from renal_ray.sweep.console import SweepConsole
 
     shutil.copytree(finished.uri, tmp_path / "work", ignore=shutil.ignore_patterns("test", "report", "trials"))
@@ -282,7 +281,7 @@ def test_a_worker_that_dies_leaves_a_failed_trial_with_a_reason(finished: Place,
     spec = plan.specs({})[0]
     ledger = Ledger(work)
     ledger.begin(spec.trial_id, spec.to_json())
-    trial = Trial("unused", config={"spec": spec.to_json()}, stub=True)
-    SweepConsole(plan, work).on_trial_error(0, [trial], trial)
+    trial = SimpleNamespace(config={"spec": spec.to_json()}, error_file=None)
+    SweepConsole(plan, work).on_trial_error(0, [], trial)  # type: ignore[arg-type]
     assert ledger.state(spec.trial_id) == "failed"
     assert "ended before the trial did" in ledger.error(spec.trial_id)

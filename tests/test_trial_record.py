@@ -1,5 +1,6 @@
 """study.yaml, the plan and the status of a work directory."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -208,8 +209,9 @@ def test_status_counts_every_state_and_ends_with_the_seal(trained: SmallWork, tm
     assert "  roi mixed10 image: 1 of 2 folds finished" in lines
     assert f"{second.trial_id}: ValueError: it broke" in lines
     assert lines[-1] == "the seal on the test patients is closed"
-    open_seal(small.work, patients=1, slices=1, models=[])
-    assert list(describe(small.study, small.work))[-1].startswith("the seal on the test patients was opened 1 time")
+    for openings in (1, 2):
+        open_seal(small.work, patients=1, slices=1, models=[])
+        assert re.search(rf"the seal on the test patients was opened\b.*\b{openings}\b", list(describe(small.study, small.work))[-1])
 
 
 def test_status_of_a_finished_study_shows_the_controls_apart(trained: SmallWork) -> None:
