@@ -31,6 +31,7 @@ def fill_activations(study: Study, work: Place, plan: Plan) -> None:
     if not missing:
         return
     share = {"num_cpus": study.resources.cpus_per_trial, "num_gpus": study.resources.gpus_per_trial}
+    print(f"frozen layers: weights of the backbone for {', '.join(missing)}", flush=True)
     # A process of its own: the framework's memory goes with it.
     task = ray.remote(**share, max_calls=1)(_make_backbones)
     with study_errors():

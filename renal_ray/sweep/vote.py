@@ -6,6 +6,7 @@ import pandas as pd
 
 from renal_ray.config import Study
 from renal_ray.problems import StudyError
+from renal_ray.progress import progress
 from renal_ray.protocol.vote import majority
 from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place
@@ -69,9 +70,14 @@ def test(study: Study) -> Tested:
     seal = open_seal(work, patients=patients, slices=sum(counts[patient] for patient in plan.splits.test), models=weights)
     share = {"num_cpus": study.resources.cpus_per_trial, "num_gpus": study.resources.gpus_per_trial}
     task = ray.remote(**share)(_score)
-    with study_errors():
-        found = {dataset: {spec.trial_id: results[spec.trial_id] for spec in specs} for dataset, specs in models.items()}
-        tables = ray.get([task.remote(study, work, plan, specs, found[dataset], seal) for dataset, specs in models.items()])
+    tasks = []
+    for specs in models.values():
+        tasks.append(task.remote(study, work, plan, specs, {spec.trial_id: results[spec.trial_id] for spec in specs}, seal))
+    with study_errors(), progress("test: datasets") as show:
+        for done in range(1, len(tasks) + 1):
+            ray.wait(tasks, num_returns=done)
+            show(done, len(tasks))
+        tables = ray.get(tasks)
     predictions = pd.concat(tables, ignore_index=True)
     work.remove(VOTES)  # those of other models; written again last, they say that the test is complete
     work.write_parquet(PREDICTIONS, predictions)
