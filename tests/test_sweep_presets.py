@@ -44,12 +44,11 @@ def test_the_paper_s_preset_is_the_paper_s_protocol() -> None:
     assert (training.bn_statistics, training.keep, study.weights, study.images.size) == ("moving", "last", "imagenet", 299)
 
 
-# kits23 has the paper's kinds of trials: all of them, at 299 pixels, run in the paper's preset; here a small part of them does.
-@pytest.mark.parametrize(("name", "overrides"), [("smoke", []), ("paper", []), ("kits23", ["images.size=75", "freeze_points=[mixed6,mixed10]"])])
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
 @pytest.mark.usefixtures("local_ray")
-def test_a_preset_passes_its_dry_run(name: str, overrides: list[str]) -> None:
-    study = load_study(NAMED[name], overrides)
-    done = CliRunner().invoke(app, ["run", str(NAMED[name]), "--dry-run", *(word for one in overrides for word in ("--set", one))])
+def test_a_preset_passes_its_dry_run(preset: Path) -> None:
+    study = load_study(preset)
+    done = CliRunner().invoke(app, ["run", str(preset), "--dry-run"])
     assert done.exit_code == 0, done.output
     for point in study.freeze_points:
         assert f"image at {point}: " in done.output

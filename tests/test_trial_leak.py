@@ -48,8 +48,8 @@ def noise(tmp_path_factory: pytest.TempPathFactory) -> SmallWork:
     """Forty patients, benign and malignant drawn alike."""
     study = small_study(
         tmp_path_factory.mktemp("noise"),
-        training={"epochs": {"image": 40}, "batch_size": 16, "embedding": 256, "learning_rate": 0.02},
-        controls={"permuted_labels": True, "permutations": 2},
+        training={"epochs": {"image": 15}, "batch_size": 16, "embedding": 256, "learning_rate": 0.02},
+        controls={"permuted_labels": True, "permutations": 4},
     )
     return activated(study, draw_patients(40, signal=0.0))
 

@@ -1,7 +1,7 @@
 """prepare: from the cohort's files to slices in Arrow, in one pass over each patient, streamed by Ray Data."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -14,7 +14,7 @@ from renal_ray.store import slices
 from renal_ray.store.place import Place
 from renal_ray.store.seal import LOG as SEAL_LOG
 from renal_ray.sweep.cluster import study_errors
-from renal_ray.sweep.shards import Part, Sharder, finished_part, make_shards
+from renal_ray.sweep.shards import Part, Sharder, finished_part, make_shards, shown_file
 from renal_ray.trial import prepared
 from renal_ray.types import DATASETS
 
@@ -54,7 +54,8 @@ def prepare(study: Study, *, strict: bool = False) -> Prepared:
         StrictError: strict, and somebody cannot be read.
     """
     work = Place(study.work)
-    table, quarantined = load_cohort(study.cohort)
+    table, left_out = load_cohort(study.cohort)
+    quarantined = [replace(one, file=shown_file(one.file, study.cohort)) for one in left_out]
     _stop_at(quarantined, strict)
     parts = _run_shards(study, work, table, strict=strict) if len(table) else []
     quarantined += [Quarantined(**row) for part in parts for row in part["quarantined"]]

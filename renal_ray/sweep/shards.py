@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from renal_ray import __version__
-from renal_ray.config import Study
+from renal_ray.config import Cohort, Study
 from renal_ray.imaging.patient import read_patient
 from renal_ray.imaging.regions import dataset_images
 from renal_ray.imaging.volume import PatientSlices
@@ -76,7 +76,7 @@ class Sharder:
                 found = read_patient(Path(patient["image"]), Path(patient["mask"]), cohort=self._study.cohort, selection=self._study.selection)
                 images = dataset_images(found, images=self._study.images)
             except PatientError as error:
-                quarantined.append(asdict(Quarantined(patient["patient_id"], self._shown(error.file, patient), error.code, error.message)))
+                quarantined.append(asdict(Quarantined(patient["patient_id"], shown_file(error.file, self._study.cohort), error.code, error.message)))
                 continue
             except Exception as error:  # noqa: BLE001 - one patient must not end the cohort; what the exception says may quote the files
                 message = f"{type(error).__name__} at {_where(error)}; report this, with the file if you may"
@@ -92,15 +92,13 @@ class Sharder:
         self._work.write_json(part_file(shard), part)
         return {"shard": shard["shard"], "part": json.dumps(part)}
 
-    def _shown(self, file: str, patient: dict[str, str]) -> str:
-        """The file at fault without what folder names may tell of a patient: relative to the manifest, or only which of the two it was."""
-        if not file:
-            return ""
-        cohort = self._study.cohort
-        base = cohort.kits or (cohort.manifest.parent if cohort.manifest else None)
-        if base is not None and Path(file).is_relative_to(base):
-            return str(Path(file).relative_to(base))
-        return "mask" if file.startswith(patient["mask"]) else "image"
+
+def shown_file(file: str, cohort: Cohort) -> str:
+    """A file at fault, relative to the manifest or the KiTS folder; nothing of it for a folder of DICOM, whose names may tell who somebody is."""
+    base = cohort.kits or (cohort.manifest.parent if cohort.manifest else None)
+    if base is None or not Path(file).is_relative_to(base):
+        return ""
+    return str(Path(file).relative_to(base))
 
 
 def _measured(patient_id: str, found: PatientSlices) -> dict[str, Any]:
