@@ -7,8 +7,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 PatientId = NewType("PatientId", str)
-Mm = float  # a length in millimetres
-Hu = float  # an attenuation in Hounsfield units
 
 
 class Label(IntEnum):

@@ -8,7 +8,7 @@ from renal_ray.report import paper
 from renal_ray.report.evidence import Evidence
 from renal_ray.report.tables import Row, Table, model_name
 from renal_ray.report.text import DASH, counted, dataset_name, level_name, percent, plus_minus, two
-from renal_ray.report.trials import main_level
+from renal_ray.trial.spec import main_level
 from renal_ray.types import Head, Label
 
 SMALL_BELOW_MM = 40.0

@@ -12,10 +12,11 @@ import yaml
 from renal_ray.config import PROVENANCE, Study
 from renal_ray.protocol.selection import select_freeze_point
 from renal_ray.protocol.splits import SplitSet
-from renal_ray.report.trials import Trial, Trials, main_level, read_trials
+from renal_ray.report.trials import Trial, Trials, read_trials
 from renal_ray.store.place import Place
 from renal_ray.store.seal import LOG as SEAL_LOG
 from renal_ray.trial.plan import Plan, Results, finished_results, make_plan
+from renal_ray.trial.spec import main_level
 from renal_ray.types import FREEZE_POINTS, Dataset, FreezePoint, Head
 
 QUARANTINE_COLUMNS = ["patient_id", "file", "code", "message"]

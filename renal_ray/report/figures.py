@@ -14,7 +14,7 @@ from renal_ray.report.narrative import averaged_over
 from renal_ray.report.tables import model_name, validation_summary, vote_metrics
 from renal_ray.report.text import METRIC_NAMES, counted, dataset_name, two
 from renal_ray.report.traces import traces
-from renal_ray.report.trials import main_level
+from renal_ray.trial.spec import main_level
 from renal_ray.types import Dataset, Head
 
 FIFTHS = (0, 0.2, 0.4, 0.6, 0.8, 1)

@@ -9,7 +9,7 @@ from renal_ray.report.cohort_tables import CONTROL_RANGE
 from renal_ray.report.evidence import Evidence
 from renal_ray.report.tables import validation_summary, vote_metrics
 from renal_ray.report.text import counted, dataset_name, head_name, listed, plus_minus, two
-from renal_ray.report.trials import main_level
+from renal_ray.trial.spec import main_level
 from renal_ray.types import Dataset, FreezePoint, Head, Label
 
 

@@ -11,7 +11,8 @@ from renal_ray.protocol.metrics import METRICS, auc, confusion, mean_sd
 from renal_ray.report import paper
 from renal_ray.report.evidence import Evidence
 from renal_ray.report.text import DASH, METRIC_NAMES, counted, dataset_name, head_name, plus_minus, probability, two
-from renal_ray.report.trials import Trial, main_level
+from renal_ray.report.trials import Trial
+from renal_ray.trial.spec import main_level
 from renal_ray.types import Dataset, FreezePoint, Head
 
 VALIDATION_METRICS = ("auc", "acc", "sen", "spec", "mcc")

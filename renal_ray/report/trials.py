@@ -13,12 +13,6 @@ from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place
 from renal_ray.trial.plan import Plan, Results
 from renal_ray.trial.spec import TRUE_LABELS, TrialSpec
-from renal_ray.types import Head
-
-
-def main_level(head: Head) -> str:
-    """Level at which the paper's tables give a head: slices for the image head, patients for the others."""
-    return "slice" if head is Head.IMAGE else "patient"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from rich.text import Text
 from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place
 from renal_ray.trial.plan import Plan, finished_results
-from renal_ray.trial.spec import TRUE_LABELS, TrialSpec
+from renal_ray.trial.spec import TRUE_LABELS, TrialSpec, main_level
 
 
 class SweepConsole(Callback):
@@ -34,7 +34,7 @@ class SweepConsole(Callback):
         for spec in plan.specs(results):
             if spec.trial_id in results:
                 self._done += 1
-                self._put(spec, _auc(results[spec.trial_id]))
+                self._put(spec, _auc(spec, results[spec.trial_id]))
         self._console = Console()
         self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
 
@@ -67,8 +67,8 @@ class SweepConsole(Callback):
         if result is None:
             return
         self._done += 1
-        self._put(spec, _auc(result))
-        self._say(f"{spec.trial_id}: validation AUC {_auc(result)}, {result['seconds']['total']:.1f} s")
+        self._put(spec, _auc(spec, result))
+        self._say(f"{spec.trial_id}: validation AUC {_auc(spec, result)}, {result['seconds']['total']:.1f} s")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Shows a failed trial and where its traceback is."""
@@ -99,7 +99,6 @@ class SweepConsole(Callback):
             self._live.update(Group(table, Text(f"{self._done} of {self._plan.total()} trials finished")), refresh=True)
 
 
-def _auc(result: dict[str, Any]) -> str:
-    levels = result["levels"]
-    auc = levels["slice" if "slice" in levels else "patient"]["metrics"]["auc"]
+def _auc(spec: TrialSpec, result: dict[str, Any]) -> str:
+    auc = result["levels"][main_level(spec.head)]["metrics"]["auc"]
     return "-" if auc is None else f"{auc:.3f}"

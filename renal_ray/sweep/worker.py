@@ -11,7 +11,7 @@ from renal_ray.protocol.splits import SplitSet
 from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place
 from renal_ray.trial.run import attempt_trial
-from renal_ray.trial.spec import TrialSpec
+from renal_ray.trial.spec import TrialSpec, main_level
 from renal_ray.trial.train import Epoch
 from renal_ray.trial.workshop import Workshop, configure_keras
 
@@ -48,13 +48,12 @@ class StudyWorker(tune.Trainable):
         result = Ledger(self._work).result(self._spec.trial_id)
         if result is None:
             raise RuntimeError(f"{self._spec.trial_id}: the trial ended without a result")
-        level = "slice" if "slice" in result["levels"] else "patient"
         return {
             "done": True,
             "trial": self._spec.trial_id,
             "epoch": self._spec.epochs,
             "epochs": self._spec.epochs,
-            "val_auc": result["levels"][level]["metrics"]["auc"],
+            "val_auc": result["levels"][main_level(self._spec.head)]["metrics"]["auc"],
             "images_per_second": result["images_per_second"],
             "seconds": result["seconds"]["total"],
         }

@@ -20,6 +20,11 @@ def permuted_name(index: int) -> str:
     return f"permuted-{index}"
 
 
+def main_level(head: Head) -> str:
+    """Level at which the paper's tables give a head: slices for the image head, patients for the others."""
+    return "slice" if head is Head.IMAGE else "patient"
+
+
 class Inputs(Section):
     """Hashes of what a trial reads."""
 
