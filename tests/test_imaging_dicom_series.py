@@ -7,8 +7,8 @@ from pydicom import Dataset, dcmread
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import EnhancedCTImageStorage, JPEGLosslessSV1, RLELossless
 
-from renal_ray.imaging.dicom_series import open_series
-from renal_ray.imaging.source import References
+from renal_ray.imaging.images.dicom_series import open_series
+from renal_ray.imaging.images.source import References
 from renal_ray.problems import Code, PatientError
 
 NOTHING = References()

@@ -9,7 +9,7 @@ import pytest
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 from renal_ray.config import Cohort, Selection
-from renal_ray.imaging.nifti import open_nifti
+from renal_ray.imaging.images.nifti import open_nifti
 from renal_ray.imaging.patient import read_patient
 from renal_ray.problems import Code, PatientError
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import pdist
 
 from renal_ray.config import Cohort, Selection
-from renal_ray.imaging import dicom_series
-from renal_ray.imaging.lesion import Lesion, kept, max_diameter_mm
+from renal_ray.imaging.images import dicom_series
+from renal_ray.imaging.masks.lesion import Lesion, kept, max_diameter_mm
 from renal_ray.imaging.patient import read_patient
 from renal_ray.problems import Code, PatientError
 

@@ -10,12 +10,12 @@ from pydicom.pixels import get_decoder
 from pydicom.uid import UID
 
 from renal_ray.config import Cohort, Images, Selection
-from renal_ray.imaging.dicom_series import open_series
-from renal_ray.imaging.nifti import open_nifti
+from renal_ray.imaging.geometry.grid import PatientSlices
+from renal_ray.imaging.images.dicom_series import open_series
+from renal_ray.imaging.images.nifti import open_nifti
+from renal_ray.imaging.images.source import References
 from renal_ray.imaging.patient import read_patient
 from renal_ray.imaging.regions import dataset_images
-from renal_ray.imaging.source import References
-from renal_ray.imaging.volume import PatientSlices
 from renal_ray.problems import Code, PatientError
 from renal_ray.types import DATASETS, Dataset
 

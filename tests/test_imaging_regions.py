@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from renal_ray.config import Images
+from renal_ray.imaging.geometry.grid import PatientSlices
 from renal_ray.imaging.regions import dataset_images, fit_square, lesion_box, region
-from renal_ray.imaging.volume import PatientSlices
 from renal_ray.imaging.windows import three_windows
 from renal_ray.types import DATASETS, Dataset
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from renal_ray.imaging.stack import Plane, stack
+from renal_ray.imaging.geometry.stack import Plane, stack
 from renal_ray.problems import Code, PatientError
 
 AXIAL = np.array([1.0, 0, 0, 0, 1, 0])

@@ -13,8 +13,8 @@ from typing import Any
 import pandas as pd
 
 from renal_ray.cohort.access import trouble
-from renal_ray.cohort.dicom_headers import Header, quiet, read_header
 from renal_ray.cohort.manifest import COLUMNS, read_table, refuse_duplicates
+from renal_ray.dicom.headers import Header, quiet, read_header
 from renal_ray.problems import Code, PatientError, Quarantined, StudyError
 
 TAGS = ["PatientID", "Modality", "SOPClassUID", "ImageType", "SeriesInstanceUID", "FrameOfReferenceUID", "ReferencedSeriesSequence"]

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from renal_ray.cohort.access import trouble
-from renal_ray.cohort.dicom_headers import quiet
 from renal_ray.config import Cohort, Selection
-from renal_ray.imaging.dicom_series import open_series
-from renal_ray.imaging.lesion import kept, max_diameter_mm
-from renal_ray.imaging.masks import is_nifti, open_mask
-from renal_ray.imaging.nifti import open_nifti
-from renal_ray.imaging.source import ImageSource, References
-from renal_ray.imaging.volume import PatientSlices
+from renal_ray.dicom.headers import quiet
+from renal_ray.imaging.geometry.grid import PatientSlices
+from renal_ray.imaging.images.dicom_series import open_series
+from renal_ray.imaging.images.nifti import open_nifti
+from renal_ray.imaging.images.source import ImageSource, References
+from renal_ray.imaging.masks.lesion import kept, max_diameter_mm
+from renal_ray.imaging.masks.open import is_nifti, open_mask
 from renal_ray.problems import PatientError
 
 

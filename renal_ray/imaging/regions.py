@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from renal_ray.config import Images
-from renal_ray.imaging.volume import PatientSlices
+from renal_ray.imaging.geometry.grid import PatientSlices
 from renal_ray.imaging.windows import three_windows
 from renal_ray.types import DATASETS, Dataset
 

@@ -10,9 +10,9 @@ import pandas as pd
 
 from renal_ray import __version__
 from renal_ray.config import Cohort, Study
+from renal_ray.imaging.geometry.grid import PatientSlices
 from renal_ray.imaging.patient import read_patient
 from renal_ray.imaging.regions import dataset_images
-from renal_ray.imaging.volume import PatientSlices
 from renal_ray.problems import Code, PatientError, Quarantined
 from renal_ray.store import slices
 from renal_ray.store.place import Place, digest

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Protocol
 
-from renal_ray.cohort.dicom_headers import Header, read_headers
 from renal_ray.config import Cohort
-from renal_ray.imaging.lesion import Lesion
-from renal_ray.imaging.nifti import NiftiVolume, open_nifti
-from renal_ray.imaging.seg import DicomSeg, open_seg
-from renal_ray.imaging.source import ImageSource, References
+from renal_ray.dicom.headers import Header, read_headers
+from renal_ray.imaging.images.nifti import NiftiVolume, open_nifti
+from renal_ray.imaging.images.source import ImageSource, References
+from renal_ray.imaging.masks.lesion import Lesion
+from renal_ray.imaging.masks.seg import DicomSeg, open_seg
 from renal_ray.problems import Code, PatientError
 
 NIFTI_ENDINGS = (".nii", ".nii.gz")

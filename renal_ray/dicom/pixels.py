@@ -7,7 +7,7 @@ from pydicom import Dataset, dcmread
 from pydicom.pixels import get_decoder
 from pydicom.uid import UID
 
-from renal_ray.cohort.dicom_headers import DICOM_FAULTS, readable, syntax_of
+from renal_ray.dicom.headers import DICOM_FAULTS, readable, syntax_of
 from renal_ray.problems import Code, PatientError
 
 

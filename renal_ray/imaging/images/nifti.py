@@ -12,8 +12,8 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from nibabel.volumeutils import apply_read_scaling
 
-from renal_ray.imaging.source import References, compact_hu
-from renal_ray.imaging.volume import Grid, Turn, turn_to_axial
+from renal_ray.imaging.geometry.grid import Grid, Turn, turn_to_axial
+from renal_ray.imaging.images.source import References, compact_hu
 from renal_ray.problems import Code, PatientError
 
 RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
-from renal_ray.imaging.volume import Grid
+from renal_ray.imaging.geometry.grid import Grid
 
 OUTSIDE_HU = -1000.0  # air: what padding outside the scanner's field of view becomes
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset
 
-from renal_ray.cohort.dicom_headers import readable
-from renal_ray.imaging.decode import load, pixels
-from renal_ray.imaging.lesion import Lesion, lesion_of
-from renal_ray.imaging.source import ImageSource, References
-from renal_ray.imaging.stack import Plane, plane_steps
-from renal_ray.imaging.volume import GRID_TOLERANCE, Grid, Turn, turn_to_axial
+from renal_ray.dicom.headers import readable
+from renal_ray.dicom.pixels import load, pixels
+from renal_ray.imaging.geometry.grid import GRID_TOLERANCE, Grid, Turn, turn_to_axial
+from renal_ray.imaging.geometry.stack import Plane, plane_steps
+from renal_ray.imaging.images.source import ImageSource, References
+from renal_ray.imaging.masks.lesion import Lesion, lesion_of
 from renal_ray.problems import Code, PatientError
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset
 
-from renal_ray.cohort.dicom_headers import COMPANIONS, Header, Pixels, read_headers, readable, syntax_of
-from renal_ray.imaging.decode import load, pixels, require_decoder
-from renal_ray.imaging.source import OUTSIDE_HU, References, compact_hu
-from renal_ray.imaging.stack import Plane, stack
-from renal_ray.imaging.volume import Grid, Turn, turn_to_axial
+from renal_ray.dicom.headers import COMPANIONS, Header, Pixels, read_headers, readable, syntax_of
+from renal_ray.dicom.pixels import load, pixels, require_decoder
+from renal_ray.imaging.geometry.grid import Grid, Turn, turn_to_axial
+from renal_ray.imaging.geometry.stack import Plane, stack
+from renal_ray.imaging.images.source import OUTSIDE_HU, References, compact_hu
 from renal_ray.problems import Code, PatientError
 
 TAGS = [

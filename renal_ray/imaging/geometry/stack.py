@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from renal_ray.imaging.volume import Grid
+from renal_ray.imaging.geometry.grid import Grid
 from renal_ray.problems import Code, PatientError
 
 SAME_DIRECTION = 2e-3  # between direction cosines of one series: about 0.1 degrees

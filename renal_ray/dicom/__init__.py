@@ -1,0 +1,1 @@
+"""DICOM files: headers, faults and pixels, whatever they are used for."""

@@ -1,0 +1,1 @@
+"""CT images: one reader a kind of file."""

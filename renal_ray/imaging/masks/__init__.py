@@ -1,0 +1,1 @@
+"""Lesion masks: one reader a kind of file."""
