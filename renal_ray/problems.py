@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
 
 class StudyError(Exception):
@@ -12,35 +13,86 @@ class StrictError(StudyError):
     """--strict stopped at a patient who cannot be read: a sentence as above, but the study could run; the program exits with 1."""
 
 
-class Code(StrEnum):
-    """Stable reason codes of quarantine.csv."""
+class Severity(StrEnum):
+    """What a finding does to the patient."""
 
-    UNEXPECTED = "unexpected"
-    LABEL_MISSING = "label-missing"
-    LABEL_CONFLICT = "label-conflict"
-    FILE_MISSING = "file-missing"
-    FILE_UNREADABLE = "file-unreadable"
-    FILE_TRUNCATED = "file-truncated"
-    NOT_CT = "not-ct"
-    NO_PIXEL_DATA = "no-pixel-data"
-    NO_PIXEL_SPACING = "no-pixel-spacing"
-    NO_POSITION = "no-position"
-    UNDECODABLE_SYNTAX = "undecodable-syntax"
-    MISSING_SLICE = "missing-slice"
-    NON_UNIFORM_SPACING = "non-uniform-spacing"
-    DUPLICATE_POSITION = "duplicate-position"
-    MIXED_ORIENTATION = "mixed-orientation"
-    MIXED_GRID = "mixed-grid"
-    NOT_AXIAL = "not-axial"
-    TILT = "tilt"
-    SEVERAL_SERIES = "several-series"
-    SERIES_WITHOUT_MASK = "series-without-mask"
-    MASK_WITHOUT_SERIES = "mask-without-series"
-    MASK_UNSUPPORTED = "mask-unsupported"
-    MASK_OFF_GRID = "mask-off-grid"
-    MASK_EMPTY = "mask-empty"
-    SEVERAL_MASKS = "several-masks"
-    NO_RESCALE = "no-rescale"
+    ERROR = "error"  # left out
+    WARNING = "warning"  # kept, and reported
+    NOTE = "note"  # a file that is no part of the study, passed over
+
+
+class Code(StrEnum):
+    """Stable reason codes, each with its severity and what it means: the one place where they are explained."""
+
+    severity: Severity
+    meaning: str
+
+    def __new__(cls, value: str, severity: Severity, meaning: str) -> Self:
+        code = str.__new__(cls, value)
+        code._value_, code.severity, code.meaning = value, severity, meaning
+        return code
+
+    UNEXPECTED = "unexpected", Severity.ERROR, "Reading failed in a way that has no code of its own."
+    LABEL_MISSING = "label-missing", Severity.ERROR, "No pathology is given for the patient."
+    LABEL_CONFLICT = "label-conflict", Severity.ERROR, "The patient is given both labels."
+    FILE_MISSING = "file-missing", Severity.ERROR, "A file or folder that is named does not exist."
+    FILE_UNREADABLE = "file-unreadable", Severity.ERROR, "A file is damaged, closed to the reader or not of its kind."
+    FILE_TRUNCATED = "file-truncated", Severity.ERROR, "A file ends before its pixels do."
+    TOO_LARGE = "too-large", Severity.ERROR, "A file declares more than it can hold or than any CT series has."
+    PATH_OUTSIDE = "path-outside", Severity.ERROR, "A relative path leads out of its root folder."
+    NOT_CT = "not-ct", Severity.ERROR, "The images are no CT, or their values are no HU."
+    NO_PIXEL_DATA = "no-pixel-data", Severity.ERROR, "An image has no pixels."
+    NO_PIXEL_SPACING = "no-pixel-spacing", Severity.ERROR, "The distance between pixels is not given."
+    NO_POSITION = "no-position", Severity.ERROR, "Position or orientation in the patient is not given."
+    NO_RESCALE = "no-rescale", Severity.ERROR, "Slope and intercept are not given, so the HU are unknown."
+    UNDECODABLE_SYNTAX = "undecodable-syntax", Severity.ERROR, "Nothing installed decodes the pixels' transfer syntax."
+    MISSING_SLICE = "missing-slice", Severity.ERROR, "Slices are missing inside the series."
+    NON_UNIFORM_SPACING = "non-uniform-spacing", Severity.ERROR, "Neighbouring slices lie at different distances."
+    DUPLICATE_POSITION = "duplicate-position", Severity.ERROR, "Several slices lie at one position."
+    MIXED_ORIENTATION = "mixed-orientation", Severity.ERROR, "The slices of a series have different orientations."
+    MIXED_GRID = "mixed-grid", Severity.ERROR, "The slices of a series differ in matrix, pixel spacing or sideways position."
+    NOT_AXIAL = "not-axial", Severity.ERROR, "The slices are oblique, coronal or sagittal."
+    TILT = "tilt", Severity.ERROR, "The gantry was tilted: slices are shifted against their normal."
+    SEVERAL_SERIES = "several-series", Severity.ERROR, "Several CT series are candidates and nothing decides between them."
+    SERIES_WITHOUT_MASK = "series-without-mask", Severity.ERROR, "A CT series has no lesion mask."
+    MASK_WITHOUT_SERIES = "mask-without-series", Severity.ERROR, "The series that a mask was drawn on is not there."
+    SEVERAL_MASKS = "several-masks", Severity.ERROR, "Several masks belong to one series."
+    MASK_UNSUPPORTED = "mask-unsupported", Severity.ERROR, "The mask is of a kind that cannot be read."
+    MASK_OFF_GRID = "mask-off-grid", Severity.ERROR, "The mask does not lie on the image's voxels."
+    MASK_EMPTY = "mask-empty", Severity.ERROR, "The mask holds no lesion."
+    MASK_OUTSIDE_BODY = "mask-outside-body", Severity.ERROR, "Most of the lesion lies in air."
+    SAME_PIXELS = "same-pixels", Severity.ERROR, "Two patients have the same image."
+    IMAGE_RESAMPLED = "image-resampled", Severity.WARNING, "A tilted or oblique series was resampled to straight axial slices, as asked for."
+    MASK_RESAMPLED = "mask-resampled", Severity.WARNING, "A mask off the image's voxels was resampled to them, as asked for."
+    REFERENCES_ABSENT = "references-absent", Severity.WARNING, "The mask refers to images that are not there; it was matched by geometry."
+    INTERCEPT_SUSPECTED = "intercept-suspected", Severity.WARNING, "The histogram looks as if the rescale intercept were missing."
+    IMAGE_HU_IMPLAUSIBLE = "image-hu-implausible", Severity.WARNING, "The body is not between -200 and 400 HU, or air is not near -1000 HU."
+    LESION_HU_IMPLAUSIBLE = "lesion-hu-implausible", Severity.WARNING, "The lesion's mean attenuation is that of no renal mass."
+    FLIP_SUSPECTED = "flip-suspected", Severity.WARNING, "The anatomy looks flipped left to right, front to back or head to foot."
+    LESION_TOO_LARGE = "lesion-too-large", Severity.WARNING, "The lesion is larger than 160 mm."
+    LESION_TOO_SMALL = "lesion-too-small", Severity.WARNING, "The lesion is smaller than 3 mm."
+    SAME_PERSON = "same-person", Severity.WARNING, "Two ids seem to be one person."
+    DICOMDIR_INCOMPLETE = "dicomdir-incomplete", Severity.WARNING, "A DICOMDIR names files that are not there."
+    NOT_DICOM = "not-dicom", Severity.NOTE, "Not a DICOM file, and no volume that is read."
+    LOCALIZER = "localizer", Severity.NOTE, "A scout view."
+    DOSE_REPORT = "dose-report", Severity.NOTE, "A dose report or another structured report."
+    SECONDARY_CAPTURE = "secondary-capture", Severity.NOTE, "A screen shot, or an image derived from the series."
+    NOT_AN_IMAGE = "not-an-image", Severity.NOTE, "A DICOM object that is neither a CT image nor a mask."
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something to report of a patient who is kept.
+
+    Args:
+        code: the stable reason; of severity warning.
+        message: what was seen and what to look at, with nothing of the patient in it.
+        file: the file concerned, as the manifest names it; empty when no single file is.
+    """
+
+    code: Code
+    message: str
+    file: str = ""
 
 
 @dataclass

@@ -18,16 +18,18 @@ from renal_ray.imaging.masks.open import is_nifti, open_mask
 from renal_ray.problems import PatientError
 
 
-def read_patient(image: Path, mask: Path, *, cohort: Cohort, selection: Selection) -> PatientSlices:
+def read_patient(image: Path, mask: Path, *, cohort: Cohort, selection: Selection, series: str = "", lesion: str = "") -> PatientSlices:
     """Reads the slices of a patient that the selection keeps.
 
     The geometry is verified on headers and the mask is read first, so that pixels are decoded only for slices that are kept.
 
     Args:
-        image: folder of one DICOM CT series, a single DICOM file, or a NIfTI file.
-        mask: DICOM SEG, a folder that holds one, or a NIfTI label map over either kind of image.
+        image: folder of DICOM, a single DICOM file, or a volume file.
+        mask: DICOM SEG or RTSTRUCT, a folder that holds one, a folder of a mask kept as an image series, or a label map.
         cohort: which labels or segments of the mask are the lesion.
         selection: which slices are kept.
+        series: which CT series of the image's folder (`dicom.headers.series_key`); empty where the mask or the folder decides.
+        lesion: what of this mask is the lesion, in place of the study's: values, segments or ROIs, separated by semicolons.
 
     Returns:
         The kept slices, head to foot, in the standard axial display.

@@ -5,7 +5,7 @@ from itertools import product
 
 import numpy as np
 
-from renal_ray.problems import Code, PatientError
+from renal_ray.problems import Code, Finding, PatientError
 
 MAX_OBLIQUITY = np.cos(np.deg2rad(5.0))  # an axis further than this from its patient axis is not axial
 MAX_SHEAR = np.sin(np.deg2rad(0.5))  # cosine allowed between two grid axes
@@ -26,6 +26,10 @@ class PatientSlices:
         spacing_mm: distance between rows and between columns.
         n_slices_total: slices of the whole series.
         max_diameter_mm: largest in-plane Feret diameter of the lesion over all of its slices, kept or not.
+        image_facts: what the image is, one sentence for a person: kind of file, slices, matrix, spacing, codec.
+        mask_facts: what the mask is, one sentence.
+        findings: what is to be reported of the patient.
+        fingerprint: digests of the HU of some slices: two patients who share one have the same image.
     """
 
     slice_index: np.ndarray
@@ -36,6 +40,10 @@ class PatientSlices:
     spacing_mm: tuple[float, float]
     n_slices_total: int
     max_diameter_mm: float
+    image_facts: str = ""
+    mask_facts: str = ""
+    findings: tuple[Finding, ...] = ()
+    fingerprint: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset
 
-from renal_ray.dicom.headers import COMPANIONS, Header, Pixels, read_headers, readable, syntax_of
+from renal_ray.dicom.headers import COMPANIONS, Header, Pixels, read_headers, readable, series_key, syntax_of
 from renal_ray.dicom.pixels import load, pixels, require_decoder
 from renal_ray.imaging.geometry.grid import Grid, Turn, turn_to_axial
 from renal_ray.imaging.geometry.stack import Plane, stack
@@ -94,10 +94,10 @@ def open_series(folder: Path, wanted: References) -> DicomSeries:
 
 def _one_series(headers: list[Header], wanted: References) -> list[Header]:
     """The headers of the one CT series among those of a folder; other images are in the way unless the mask names the series."""
-    groups: dict[tuple, list[Header]] = defaultdict(list)
+    groups: dict[str, list[Header]] = defaultdict(list)
     for header in headers:
         if header.is_ct:
-            groups[_series_key(header)].append(header)
+            groups[series_key(header)].append(header)
     named = [group for group in groups.values() if group[0].text("SeriesInstanceUID") in wanted.series]
     if len(named) == 1:
         return named[0]
@@ -113,16 +113,6 @@ def _one_series(headers: list[Header], wanted: References) -> list[Header]:
     if len(series) != 1:
         raise PatientError(Code.SEVERAL_SERIES, f"the folder holds {len(groups)} CT series and the mask does not say which; give the folder of one")
     return series[0]
-
-
-def _series_key(header: Header) -> tuple:
-    """What the images of one series have in common: the series UID, or where de-identification emptied it the plane and the matrix."""
-    if uid := header.text("SeriesInstanceUID"):
-        return (uid,)
-    with readable(f"file {header.number} by name"):
-        orientation = tuple(round(float(value), 2) + 0.0 for value in header.dataset.get("ImageOrientationPatient") or ())
-        spacing = tuple(round(float(value), 3) for value in header.dataset.get("PixelSpacing") or ())
-    return (orientation, spacing, header.text("Rows"), header.text("Columns"))
 
 
 def _slices_of(header: Header) -> list[CtSlice]:
