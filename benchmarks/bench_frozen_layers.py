@@ -7,12 +7,8 @@ gradient steps on the same images, interleaved, and the ratio of their medians i
 """
 
 import argparse
-import json
 import os
-import platform
 from collections.abc import Callable
-from importlib.metadata import version
-from pathlib import Path
 from statistics import median
 from time import perf_counter
 
@@ -20,13 +16,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+from keeping import keep
 
 from renal_ray.model.backbone import build_backbone, build_suffix, cut
 from renal_ray.model.compiled import CompiledModel
 from renal_ray.model.heads import image_model
 from renal_ray.types import FREEZE_POINTS, FreezePoint
-
-RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:
@@ -38,11 +33,7 @@ def main() -> None:
     images = rng.integers(0, 256, (options.images, options.size, options.size, 3), dtype=np.uint8)
     labels = rng.integers(0, 2, options.images)
     rows = [measure(freeze, images, labels, batch=options.batch, repeats=options.repeats) for freeze in FREEZE_POINTS]
-    machine = f"{platform.machine()}-{os.cpu_count()}cpu"
-    packages = {name: version(name) for name in ("renal-ray", "keras", "tensorflow", "numpy")}
-    result = {"machine": machine, "python": platform.python_version(), "versions": packages, "options": vars(options), "freeze_points": rows}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"frozen_layers-{machine}.json").write_text(json.dumps(result, indent=1) + "\n")
+    keep("frozen_layers", ("renal-ray", "keras", "tensorflow", "numpy"), vars(options), freeze_points=rows)
     for row in rows:
         seconds = f"usual {row['usual_s']:.2f} s an epoch, cached {row['cached_s']:.3f} s, {row['ratio']:.1f} x"
         print(f"{row['freeze_point']}: {seconds}; filling the cache {row['fill_s']:.2f} s, once")
