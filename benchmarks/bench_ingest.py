@@ -151,7 +151,7 @@ def worker_memory(folder: Path) -> dict[str, float]:
     """Peak memory of the largest worker of prepare on a patient with 600 slices of 512 x 512, MiB, from DICOM and from .nii.gz."""
     found = {}
     for kind in ("dicom-seg", "kits"):
-        manifest = write_phantom(folder / f"600-{kind}", patients=1, seed=5, format=kind, slice_mm=0.35)
+        manifest = write_phantom(folder / f"long-{kind}", patients=1, seed=5, format=kind, slice_mm=0.5)
         found[kind] = _prepare(folder, manifest)["worker"]
     return found
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from renal_ray.config import Images
 from renal_ray.imaging.geometry.grid import PatientSlices
-from renal_ray.imaging.windows import three_windows
+from renal_ray.imaging.windows import packed_windows
 from renal_ray.types import DATASETS, Dataset
 
 Box = tuple[slice, slice]
@@ -30,7 +30,7 @@ def dataset_images(slices: PatientSlices, *, images: Images, datasets: Collectio
     """
     made = {dataset: np.zeros((len(slices.hu), images.size, images.size, 3), np.uint8) for dataset in datasets}
     for n, (hu, mask) in enumerate(zip(slices.hu, slices.mask, strict=True)):
-        rgb = three_windows(hu)
+        rgb = packed_windows(hu)
         box = lesion_box(mask)
         for dataset, stack in made.items():
             stack[n] = fit_square(region(rgb, mask, box, dataset=dataset, crop=images.crop), slices.spacing_mm, images.size)
@@ -47,14 +47,14 @@ def region(rgb: np.ndarray, mask: np.ndarray, box: Box, *, dataset: Dataset, cro
     """What a dataset shows of one slice, at the slice's own resolution.
 
     Args:
-        rgb: uint8 (rows, cols, 3).
+        rgb: uint8 (rows, cols, channels).
         mask: bool (rows, cols).
         box: the lesion's bounding rectangle.
         dataset: slice, roi or rbr.
         crop: cut roi and rbr to the box; otherwise they keep the full frame.
 
     Returns:
-        uint8 (rows, cols, 3), or the shape of the box.
+        uint8 (rows, cols, channels), or the shape of the box.
     """
     if dataset is Dataset.SLICE:
         return rgb
@@ -74,7 +74,7 @@ def fit_square(image: np.ndarray, spacing_mm: tuple[float, float], size: int) ->
     which averages over all source pixels when it shrinks and works in integers, so that every machine gives the same bytes.
 
     Args:
-        image: uint8 (rows, cols, 3).
+        image: uint8 (rows, cols, 3), or 4 with an empty last channel, which spares a copy.
         spacing_mm: distance between rows and between columns.
         size: edge of the result in pixels.
 
@@ -87,9 +87,13 @@ def fit_square(image: np.ndarray, spacing_mm: tuple[float, float], size: int) ->
         height = width = float(max(rows, columns))
     else:
         height, width = max(rows, edge_mm / spacing_mm[0]), max(columns, edge_mm / spacing_mm[1])
-    canvas = np.zeros((ceil(height), ceil(width), 3), np.uint8)
-    top, left = (canvas.shape[0] - rows) // 2, (canvas.shape[1] - columns) // 2
-    canvas[top : top + rows, left : left + columns] = image
-    y, x = (canvas.shape[0] - height) / 2, (canvas.shape[1] - width) / 2
-    resized = Image.fromarray(canvas).resize((size, size), Image.Resampling.BILINEAR, box=(x, y, x + width, y + height))
-    return np.asarray(resized)
+    shape = ceil(height), ceil(width)
+    canvas = np.ascontiguousarray(image) if shape == (rows, columns) else np.zeros((*shape, image.shape[2]), np.uint8)
+    if canvas.shape[:2] != (rows, columns):
+        top, left = (shape[0] - rows) // 2, (shape[1] - columns) // 2
+        canvas[top : top + rows, left : left + columns] = image
+    y, x = (shape[0] - height) / 2, (shape[1] - width) / 2
+    box = (x, y, x + width, y + height)
+    # Pillow keeps RGB in four bytes a pixel: taken over as they are, they need no unpacking
+    whole = Image.frombytes("RGB", shape[::-1], canvas.data, "raw", "RGBX") if image.shape[2] == 4 else Image.fromarray(canvas)
+    return np.asarray(whole.resize((size, size), Image.Resampling.BILINEAR, box=box))

@@ -23,9 +23,23 @@ def three_windows(hu: np.ndarray) -> np.ndarray:
         >>> three_windows(np.array([-110, 40, 190], np.int16)).tolist()
         [[0, 0, 0], [128, 51, 204], [255, 255, 255]]
     """
+    return np.ascontiguousarray(packed_windows(hu)[..., :3])
+
+
+def packed_windows(hu: np.ndarray) -> np.ndarray:
+    """The three windows with a fourth, empty byte: as Pillow keeps an RGB image, so that it takes them over without a copy.
+
+    Args:
+        hu: as for `three_windows`.
+
+    Returns:
+        uint8 of shape (*hu.shape, 4); the last channel is 0.
+    """
     if hu.dtype == np.int16:
-        return np.take(_lookup_table(), hu.view(np.uint16), axis=0)
-    return _compute(hu)
+        packed = np.take(_lookup_table(), hu.view(np.uint16))
+    else:
+        packed = _pack(_compute(hu))
+    return np.asarray(packed)[..., None].view(np.uint8)
 
 
 def _compute(hu: np.ndarray) -> np.ndarray:
@@ -37,7 +51,14 @@ def _compute(hu: np.ndarray) -> np.ndarray:
     return rgb
 
 
+def _pack(rgb: np.ndarray) -> np.ndarray:
+    """uint32 (...) whose bytes in memory are red, green, blue and 0."""
+    padded = np.zeros((*rgb.shape[:-1], 4), np.uint8)
+    padded[..., :3] = rgb
+    return padded.view(np.uint32)[..., 0]
+
+
 @cache
 def _lookup_table() -> np.ndarray:
-    """uint8 (65536, 3), indexed by the bits of an int16 read as uint16."""
-    return _compute(np.arange(65536, dtype=np.uint16).view(np.int16))
+    """Packed colours (65536,), indexed by the bits of an int16 read as uint16."""
+    return _pack(_compute(np.arange(65536, dtype=np.uint16).view(np.int16)))
