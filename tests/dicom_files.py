@@ -173,3 +173,45 @@ def write_seg(
         seg.PixelData += b"\0"
     save(seg)
     return seg
+
+
+def write_rtstruct(
+    path: Path,
+    contours: Sequence[tuple[str, np.ndarray]],
+    *,
+    series: str = "",
+    frame_of_reference: str = "1.2.3",
+    sources: Sequence[str] = (),
+    kind: str = "CLOSED_PLANAR",
+) -> FileDataset:
+    """Writes an RTSTRUCT.
+
+    Args:
+        path: file.
+        contours: name of the ROI and points (n, 3) in mm of each contour.
+        series: SeriesInstanceUID that it refers to; none when empty.
+        frame_of_reference: that it refers to.
+        sources: SOPInstanceUID that each contour refers to; none when empty.
+        kind: ContourGeometricType.
+    """
+    dataset = _file(path, "1.2.840.10008.5.1.4.1.1.481.3", "RTSTRUCT", "P1")
+    frame = Dataset()
+    frame.FrameOfReferenceUID = frame_of_reference
+    if series:
+        frame.RTReferencedStudySequence = _item(ReferencedSOPClassUID="1.2.840.10008.3.1.2.3.1", RTReferencedSeriesSequence=_item(SeriesInstanceUID=series))
+    dataset.ReferencedFrameOfReferenceSequence = DicomSequence([frame])
+    names = list(dict.fromkeys(name for name, _ in contours))
+    dataset.StructureSetROISequence = DicomSequence([_item(ROINumber=n, ROIName=name)[0] for n, name in enumerate(names, 1)])
+    rois = []
+    for number, name in enumerate(names, 1):
+        items = []
+        for place, (owner, points) in enumerate(contours):
+            if owner == name:
+                item = _item(ContourGeometricType=kind, NumberOfContourPoints=len(points), ContourData=[f"{v:.4f}" for v in np.ravel(points)])[0]
+                if sources:
+                    item.ContourImageSequence = _item(ReferencedSOPInstanceUID=sources[place])
+                items.append(item)
+        rois.append(_item(ReferencedROINumber=number, ContourSequence=DicomSequence(items))[0])
+    dataset.ROIContourSequence = DicomSequence(rois)
+    save(dataset)
+    return dataset

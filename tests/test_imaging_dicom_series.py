@@ -7,10 +7,12 @@ from pydicom import Dataset, dcmread
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import EnhancedCTImageStorage, JPEGLosslessSV1, RLELossless
 
+from renal_ray.config import Cohort
 from renal_ray.imaging.images.dicom_series import open_series
 from renal_ray.imaging.images.source import References
 from renal_ray.problems import Code, PatientError
 
+COHORT = Cohort(manifest="unused.csv")
 NOTHING = References()
 
 
@@ -21,7 +23,7 @@ def volume() -> np.ndarray:
 
 
 def read(folder, wanted=NOTHING) -> np.ndarray:
-    series = open_series(folder, wanted)
+    series = open_series(folder, wanted, COHORT)
     return series.read(np.arange(series.grid.shape[0]))
 
 
@@ -35,7 +37,7 @@ def code_of(folder, wanted=NOTHING) -> Code:
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_order_does_not_follow_names(tmp_path, volume, seed):
     write_series(tmp_path, volume, shuffle=seed, step=2.5, origin=(-10, -20, 100))
-    series = open_series(tmp_path, NOTHING)
+    series = open_series(tmp_path, NOTHING, COHORT)
     hu = series.read(np.arange(6))
     assert hu.dtype == np.int16
     assert np.array_equal(hu, volume)
@@ -97,7 +99,7 @@ def test_other_orientations_of_the_same_patient(tmp_path, volume, orientation, t
     x, y = -10 + corner[0] * 0.5 * (columns - 1), -20 + corner[1] * 0.5 * (rows - 1)
     for k, hu in enumerate(volume):
         save(ct_slice(tmp_path / f"{k}.dcm", np.ascontiguousarray(turn(hu)) + np.int16(1024), (x, y, 50 - 2 * k), series="1.2.9", orientation=orientation))
-    series = open_series(tmp_path, NOTHING)
+    series = open_series(tmp_path, NOTHING, COHORT)
     assert np.array_equal(series.read(np.arange(6)), volume)
     assert np.allclose(series.grid.origin, (-10, -20, 50))
 
@@ -105,7 +107,7 @@ def test_other_orientations_of_the_same_patient(tmp_path, volume, orientation, t
 def test_row_and_column_spacing_follow_the_axes(tmp_path, volume):
     for k, hu in enumerate(volume):
         save(ct_slice(tmp_path / f"{k}.dcm", hu.T.copy() + np.int16(1024), (0, 0, -k), series="1.2.9", orientation=(0, 1, 0, 1, 0, 0), spacing=(0.3, 0.9)))
-    assert open_series(tmp_path, NOTHING).grid.spacing.tolist() == [1, 0.9, 0.3]
+    assert open_series(tmp_path, NOTHING, COHORT).grid.spacing.tolist() == [1, 0.9, 0.3]
 
 
 def test_other_files_in_the_folder_are_passed_over(tmp_path, volume):
@@ -135,7 +137,7 @@ def test_empty_uids_are_no_obstacle(tmp_path, volume):
         dataset.SOPInstanceUID = dataset.SeriesInstanceUID = dataset.StudyInstanceUID = dataset.SOPClassUID = dataset.PatientID = ""
         dataset.save_as(dataset.filename, enforce_file_format=False)
     assert np.array_equal(read(tmp_path), volume)
-    assert open_series(tmp_path, NOTHING).slices_named({""}) == set()
+    assert open_series(tmp_path, NOTHING, COHORT).slices_named({""}) == set()
 
 
 def test_several_series_are_refused_unless_the_mask_says_which(tmp_path, volume):

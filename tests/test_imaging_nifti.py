@@ -9,7 +9,7 @@ import pytest
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 from renal_ray.config import Cohort, Selection
-from renal_ray.imaging.images.nifti import open_nifti
+from renal_ray.imaging.images.volume import open_volume_image
 from renal_ray.imaging.patient import read_patient
 from renal_ray.problems import Code, PatientError
 
@@ -107,7 +107,7 @@ def save(path, item):
 
 
 def open_and_read(path) -> np.ndarray:
-    volume = open_nifti(path)
+    volume = open_volume_image(path, COHORT)
     return volume.read(np.arange(volume.grid.shape[0]))
 
 
@@ -120,7 +120,7 @@ def test_slope_is_applied_slice_by_slice(tmp_path):
     nib.save(item, path)
     expected = nib.load(path).get_fdata()[::-1, ::-1, ::-1].T.astype(np.float32)
     assert np.allclose(open_and_read(path), expected)
-    assert np.allclose(open_nifti(path).read(np.array([4, 1])), expected[[4, 1]])
+    assert np.allclose(open_volume_image(path, COHORT).read(np.array([1, 4])), expected[[1, 4]])
 
 
 def test_floating_point_images(tmp_path):

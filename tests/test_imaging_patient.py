@@ -15,6 +15,7 @@ from renal_ray.config import Cohort, Selection
 from renal_ray.imaging.images import dicom_series
 from renal_ray.imaging.masks.lesion import Lesion, kept, max_diameter_mm
 from renal_ray.imaging.patient import read_patient
+from renal_ray.imaging.survey import survey_slices
 from renal_ray.problems import Code, PatientError
 
 COHORT = Cohort(manifest="unused.csv")
@@ -88,7 +89,8 @@ def test_only_kept_slices_are_decoded(patient, monkeypatch):
     monkeypatch.setattr(dicom_series, "pixels", counting)
     got = read_patient(folder / "ct", folder / "seg.dcm", cohort=COHORT, selection=Selection())
     assert got.slice_index.tolist() == [4, 5]
-    assert decoded == [90.0, 87.5]
+    surveyed = survey_slices(len(volume)).tolist()
+    assert sorted(decoded) == sorted(100 - 2.5 * k for k in {4, 5, *surveyed})
     assert np.array_equal(got.hu, volume[[4, 5]])
     assert np.array_equal(got.mask, lesion[[4, 5]])
     assert got.position_mm.tolist() == [90.0, 87.5]

@@ -12,14 +12,15 @@ from pydicom.uid import UID
 from renal_ray.config import Cohort, Images, Selection
 from renal_ray.imaging.geometry.grid import PatientSlices
 from renal_ray.imaging.images.dicom_series import open_series
-from renal_ray.imaging.images.nifti import open_nifti
 from renal_ray.imaging.images.source import References
+from renal_ray.imaging.images.volume import open_volume_image
 from renal_ray.imaging.patient import read_patient
 from renal_ray.imaging.regions import dataset_images
 from renal_ray.problems import Code, PatientError
 from renal_ray.types import DATASETS, Dataset
 
 EVERYTHING = Selection(min_area_fraction=0)
+COHORT = Cohort(manifest="unused.csv")
 NOTHING = References()
 
 
@@ -33,7 +34,7 @@ def lesion_hu(slices: PatientSlices) -> np.ndarray:
 
 def code_of(image: Path, mask: Path | None = None) -> Code:
     with pytest.raises(PatientError) as caught:
-        open_series(image, NOTHING) if mask is None else read(image, mask)
+        open_series(image, NOTHING, COHORT) if mask is None else read(image, mask)
     return caught.value.code
 
 
@@ -44,7 +45,7 @@ def test_liver_seg(real_data):
     assert lesion_hu(got).std() == pytest.approx(59, abs=1)
     assert got.position_mm.tolist() == pytest.approx([-126.69, -127.69, -128.69])
     assert got.slice_index.tolist() == [0, 1, 2]
-    series = open_series(real_data / "seg_liver/ct-3slice", NOTHING)
+    series = open_series(real_data / "seg_liver/ct-3slice", NOTHING, COHORT)
     assert series.grid.spacing[0] == pytest.approx(1.0)  # SliceThickness says 1.25
 
 
@@ -66,8 +67,8 @@ def test_columns_that_are_no_multiple_of_eight(real_data):
 
 
 def test_enhanced_copy_of_the_same_series(real_data):
-    single = open_series(real_data / "seg_liver/23x38x3/image", NOTHING)
-    multi = open_series(real_data / "seg_liver/23x38x3/multiframe/mf.dcm", NOTHING)
+    single = open_series(real_data / "seg_liver/23x38x3/image", NOTHING, COHORT)
+    multi = open_series(real_data / "seg_liver/23x38x3/multiframe/mf.dcm", NOTHING, COHORT)
     everything = np.arange(3)
     assert np.array_equal(single.read(everything), multi.read(everything))
     assert multi.grid.matches(single.grid)
@@ -75,7 +76,7 @@ def test_enhanced_copy_of_the_same_series(real_data):
 
 def test_soft_tissue_tumour_as_dicom_and_as_nifti(real_data):
     folder = real_data / "rtstruct_sarcoma/STS_008"
-    series, volume = open_series(folder / "dicom/CT/image", NOTHING), open_nifti(folder / "nifti/CT_image.nii.gz")
+    series, volume = open_series(folder / "dicom/CT/image", NOTHING, COHORT), open_volume_image(folder / "nifti/CT_image.nii.gz", COHORT)
     everything = np.arange(51)
     assert series.grid.shape == (51, 137, 141)
     assert np.array_equal(series.read(everything), volume.read(everything))
@@ -152,7 +153,7 @@ def test_refused_with_a_code(real_data, folder, code):
 
 
 def test_scouts_beside_the_axial_series_are_passed_over(real_data):
-    assert open_series(real_data / "seg_variants/pydicom_dicomdirtests/98892001", NOTHING).grid.shape == (5, 16, 16)
+    assert open_series(real_data / "seg_variants/pydicom_dicomdirtests/98892001", NOTHING, COHORT).grid.shape == (5, 16, 16)
 
 
 def test_single_frame_seg_on_a_single_slice(real_data):
@@ -168,7 +169,7 @@ def test_seg_of_another_series_is_refused(real_data, name):
 
 def test_slice_with_a_flipped_row_axis(real_data):
     path = real_data / "broken/misc/explicit_VR-UN.dcm"
-    series = open_series(path, NOTHING)
+    series = open_series(path, NOTHING, COHORT)
     stored = dcmread(path)
     expected = stored.pixel_array[::-1].astype(int) * int(stored.RescaleSlope) + int(stored.RescaleIntercept)
     assert np.array_equal(series.read(np.array([0]))[0], expected)
@@ -178,12 +179,12 @@ def test_slice_with_a_flipped_row_axis(real_data):
 def test_every_transfer_syntax_decodes_or_is_refused_by_name(real_data):
     """The same slice fifteen times over: lossless copies give the same HU, lossy ones similar HU by their own slope and intercept."""
     everything = np.array([0])
-    reference = open_series(real_data / "codecs/CTImage.dcm", NOTHING).read(everything).astype(float)
+    reference = open_series(real_data / "codecs/CTImage.dcm", NOTHING, COHORT).read(everything).astype(float)
     equal, similar, refused = set(), set(), {}
     for path in (real_data / "codecs").glob("CTImage.dcm_*"):
         syntax = dcmread(path, stop_before_pixels=True).file_meta.TransferSyntaxUID
         try:
-            difference = np.abs(open_series(path, NOTHING).read(everything) - reference)
+            difference = np.abs(open_series(path, NOTHING, COHORT).read(everything) - reference)
         except PatientError as error:
             refused[syntax] = error
         else:
@@ -202,9 +203,25 @@ def test_label_map_of_another_patient(real_data):
     assert code_of(real_data / "abdomen/example_ct_dicom", real_data / "abdomen/example_ct_masks_uint8/liver.nii.gz") is Code.MASK_OFF_GRID
 
 
-def test_rtstruct_is_named(real_data):
-    folder = real_data / "rtstruct_sarcoma/STS_008/dicom/CT"
-    assert code_of(folder / "image", folder / "mask") is Code.MASK_UNSUPPORTED
+def test_rtstruct_of_a_sarcoma_is_the_published_mask_voxel_by_voxel(real_data):
+    """Its contours refer to images that do not exist: they are matched by series and position."""
+    folder = real_data / "rtstruct_sarcoma/STS_008"
+    cohort = Cohort(manifest="unused.csv", lesion_rois=["GTV*"], lesion_labels=[1])
+    contoured = read_patient(folder / "dicom/CT/image", folder / "dicom/CT/mask", cohort=cohort, selection=EVERYTHING)
+    stored = read(folder / "nifti/CT_image.nii.gz", folder / "nifti/CT_mask.nii.gz")
+    assert contoured.mask.sum() == 8862
+    assert np.array_equal(contoured.mask, stored.mask)
+    assert np.array_equal(contoured.slice_index, stored.slice_index)
+    assert np.array_equal(contoured.hu, stored.hu)
+    assert Code.REFERENCES_ABSENT in {finding.code for finding in contoured.findings}
+
+
+def test_nothing_is_suspected_of_real_abdomens(real_data):
+    folder = real_data / "abdomen"
+    kidney = read(folder / "example_ct.nii.gz", folder / "example_ct_masks_uint8/kidney_left.nii.gz")
+    liver = read(folder / "example_ct_dicom", folder / "example_seg_dicom.nii.gz", labels=[5])
+    for got in (kidney, liver):
+        assert {finding.code for finding in got.findings} <= {Code.LESION_TOO_LARGE}
 
 
 @pytest.mark.parametrize("case", ["case_00021", "case_00419"])

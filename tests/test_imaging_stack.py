@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from renal_ray.imaging.geometry.grid import turn_to_axial
 from renal_ray.imaging.geometry.stack import Plane, stack
 from renal_ray.problems import Code, PatientError
 
@@ -16,7 +17,7 @@ def planes(z, *, x=None, y=None, orientation=AXIAL, spacing=(0.7, 0.7), shape=(4
 
 def code_of(items) -> Code:
     with pytest.raises(PatientError) as caught:
-        stack(items)
+        turn_to_axial(stack(items)[1])
     return caught.value.code
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,13 @@ import numpy as np
 from renal_ray.cohort.access import trouble
 from renal_ray.config import Cohort, Selection
 from renal_ray.dicom.headers import quiet
+from renal_ray.imaging.checks import lesion_findings
 from renal_ray.imaging.geometry.grid import PatientSlices
-from renal_ray.imaging.images.dicom_series import open_series
-from renal_ray.imaging.images.nifti import open_nifti
-from renal_ray.imaging.images.source import ImageSource, References
+from renal_ray.imaging.images.open import open_image
+from renal_ray.imaging.images.straightened import Straightened
 from renal_ray.imaging.masks.lesion import kept, max_diameter_mm
-from renal_ray.imaging.masks.open import is_nifti, open_mask
+from renal_ray.imaging.masks.open import open_mask
+from renal_ray.imaging.survey import fingerprint, survey_findings, survey_slices
 from renal_ray.problems import PatientError
 
 
@@ -38,30 +40,36 @@ def read_patient(image: Path, mask: Path, *, cohort: Cohort, selection: Selectio
         PatientError: with the code of what is wrong and the file at fault.
     """
     with _blame(mask):
-        drawn = open_mask(mask, cohort)
+        drawn = open_mask(mask, cohort, lesion)
     with _blame(image):
-        source = _open_image(image, drawn.references)
+        source = open_image(image, drawn.references, cohort, series=series)
     with _blame(mask):
-        lesion = drawn.lesion(source)
-    chosen = kept(lesion, selection)
-    slices = lesion.slices[chosen]
+        found = drawn.lesion(source)
+        if not source.straight:
+            source = Straightened(source)
+            found = source.carry(found)
+    chosen = kept(found, selection)
+    slices, survey = found.slices[chosen], survey_slices(source.grid.shape[0])
+    wanted = np.union1d(slices, survey)
     with _blame(image):
-        hu = source.read(slices)
+        hu = source.read(wanted)  # once: a compressed file is unpacked to its end
+    surveyed = hu[np.searchsorted(wanted, survey)]
     row_spacing, column_spacing = (float(value) for value in source.grid.spacing[1:])
-    return PatientSlices(
+    patient = PatientSlices(
         slice_index=slices.astype(np.int32),
         position_mm=source.grid.position_mm()[slices].astype(np.float32),
-        lesion_area_mm2=(lesion.pixels[chosen] * row_spacing * column_spacing).astype(np.float32),
-        hu=hu,
-        mask=lesion.mask[chosen],
+        lesion_area_mm2=(found.pixels[chosen] * row_spacing * column_spacing).astype(np.float32),
+        hu=hu[np.searchsorted(wanted, slices)],
+        mask=found.mask[chosen],
         spacing_mm=(row_spacing, column_spacing),
         n_slices_total=source.grid.shape[0],
-        max_diameter_mm=max_diameter_mm(lesion, (row_spacing, column_spacing)),
+        max_diameter_mm=max_diameter_mm(found, (row_spacing, column_spacing)),
+        image_facts=source.facts,
+        mask_facts=drawn.facts,
+        findings=(*source.findings, *drawn.findings, *survey_findings(surveyed, source.grid.spacing)),
+        fingerprint=fingerprint(surveyed),
     )
-
-
-def _open_image(path: Path, wanted: References) -> ImageSource:
-    return open_nifti(path) if is_nifti(path) else open_series(path, wanted)
+    return replace(patient, findings=(*patient.findings, *lesion_findings(patient)))
 
 
 @contextmanager

@@ -35,10 +35,7 @@ def packed_windows(hu: np.ndarray) -> np.ndarray:
     Returns:
         uint8 of shape (*hu.shape, 4); the last channel is 0.
     """
-    if hu.dtype == np.int16:
-        packed = np.take(_lookup_table(), hu.view(np.uint16))
-    else:
-        packed = _pack(_compute(hu))
+    packed = np.take(_lookup_table(), hu.view(np.uint16)) if hu.dtype == np.int16 else _pack(_compute(hu))
     return np.asarray(packed)[..., None].view(np.uint8)
 
 

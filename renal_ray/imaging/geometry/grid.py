@@ -2,15 +2,19 @@
 
 from dataclasses import dataclass
 from itertools import product
+from typing import Literal
 
 import numpy as np
 
 from renal_ray.problems import Code, Finding, PatientError
 
 MAX_OBLIQUITY = np.cos(np.deg2rad(5.0))  # an axis further than this from its patient axis is not axial
-MAX_SHEAR = np.sin(np.deg2rad(0.5))  # cosine allowed between two grid axes
+MAX_SHEAR = 0.005  # cosine allowed between two grid axes: 0.3 degrees
 GRID_TOLERANCE = 0.2  # of a voxel, in every axis, between a mask's grid and the image's
 AXIAL_DISPLAY = np.array([[0, 0, -1], [0, 1, 0], [1, 0, 0]], float)  # slices to the feet, rows to the back, columns to the left, in LPS
+
+
+Policy = Literal["refuse", "resample"]
 
 
 @dataclass(frozen=True)
@@ -112,24 +116,58 @@ class Turn:
         return Grid((shape[0], shape[1], shape[2]), origin, np.where(flips[:, None], -steps, steps))
 
 
-def turn_to_axial(grid: Grid) -> Turn:
+AS_STORED = Turn((0, 1, 2), (False, False, False))
+
+
+def turn_to_axial(grid: Grid, *, tilt: Policy = "refuse", oblique: Policy = "refuse") -> Turn | None:
     """Finds the turn from a stored grid to the standard axial display.
 
     Args:
         grid: the grid as stored, its axes in any order and direction.
+        tilt: what to do where the axes are not at right angles.
+        oblique: what to do where they are more than 5 degrees off the patient's.
 
     Returns:
-        The turn; slices head to foot, rows anterior to posterior, columns patient right to left.
+        The turn; slices head to foot, rows anterior to posterior, columns patient right to left. None where the volume is to be resampled.
 
     Raises:
-        PatientError: TILT when the axes are not at right angles, NOT_AXIAL when they are more than 5 degrees off the patient's.
+        PatientError: TILT or NOT_AXIAL where that is to be refused.
     """
     units = grid.steps / grid.spacing[:, None]
-    if np.abs(units @ units.T - np.eye(3)).max() > MAX_SHEAR:
-        raise PatientError(Code.TILT, "the slices are sheared against each other (gantry tilt); resample the series to a straight grid")
+    shear = float(np.abs(units @ units.T - np.eye(3)).max())
+    if shear > MAX_SHEAR:
+        if tilt == "resample":
+            return None
+        angle = np.rad2deg(np.arcsin(min(shear, 1.0)))
+        raise PatientError(
+            Code.TILT, f"the slices are shifted against their normal by {angle:.1f} degrees (gantry tilt); set cohort.tilt: resample, or leave out"
+        )
     cosines = AXIAL_DISPLAY @ units.T
     axes = np.abs(cosines).argmax(axis=1)
     along = cosines[np.arange(3), axes]
-    if len(set(axes)) < 3 or np.abs(along).min() < MAX_OBLIQUITY:
-        raise PatientError(Code.NOT_AXIAL, "the slices are oblique to the patient's axes by more than 5 degrees; reformat the series to axial slices")
+    if len(set(axes)) == 3 and np.abs(along).min() >= MAX_OBLIQUITY:
+        return _turn(axes, along)
+    if oblique == "resample":
+        return None
+    raise PatientError(Code.NOT_AXIAL, "the slices are oblique to the patient's axes by more than 5 degrees; use axial slices, or set cohort.oblique: resample")
+
+
+def turn_onto(grid: Grid, target: Grid) -> Turn:
+    """Finds the turn that brings a grid's axes nearest to another's.
+
+    Args:
+        grid: as stored.
+        target: whose axes are wanted.
+
+    Raises:
+        PatientError: MASK_OFF_GRID when their axes do not correspond one to one.
+    """
+    cosines = (target.steps / target.spacing[:, None]) @ (grid.steps / grid.spacing[:, None]).T
+    axes = np.abs(cosines).argmax(axis=1)
+    if len(set(axes)) < 3:
+        raise PatientError(Code.MASK_OFF_GRID, "the mask's axes are oblique to the image's; use the mask that was drawn on this image")
+    return _turn(axes, cosines[np.arange(3), axes])
+
+
+def _turn(axes: np.ndarray, along: np.ndarray) -> Turn:
     return Turn((int(axes[0]), int(axes[1]), int(axes[2])), (bool(along[0] < 0), bool(along[1] < 0), bool(along[2] < 0)))

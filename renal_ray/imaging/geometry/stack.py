@@ -49,10 +49,11 @@ def stack(planes: Sequence[Plane]) -> tuple[np.ndarray, Grid]:
         planes: the slices in any order.
 
     Returns:
-        The order, int (n,), along the normal (row direction x column direction), and the grid in that order; the step of a single slice is 1 mm.
+        The order, int (n,), along the normal (row direction x column direction), and the grid in that order, sheared where the gantry was tilted;
+        the step of a single slice is 1 mm.
 
     Raises:
-        PatientError: MIXED_ORIENTATION, MIXED_GRID, DUPLICATE_POSITION, TILT, MISSING_SLICE or NON_UNIFORM_SPACING.
+        PatientError: MIXED_ORIENTATION, MIXED_GRID, DUPLICATE_POSITION, MISSING_SLICE or NON_UNIFORM_SPACING.
     """
     first = planes[0]
     _same_grid(planes)
@@ -67,9 +68,11 @@ def stack(planes: Sequence[Plane]) -> tuple[np.ndarray, Grid]:
             Code.DUPLICATE_POSITION,
             f"{int((gaps < DUPLICATE_MM).sum())} of {len(planes)} slices lie where another one lies; keep one phase and one copy of the series",
         )
-    _straight(positions, along, normal)
+    _one_volume(positions, along, normal)
     _uniform(gaps)
-    step = normal * (along[-1] - along[0]) / (len(planes) - 1) if len(planes) > 1 else normal
+    step = (positions[-1] - positions[0]) / (len(planes) - 1) if len(planes) > 1 else normal
+    if not _shifted(positions, along, normal).any():
+        step = normal * (along[-1] - along[0]) / (len(planes) - 1) if len(planes) > 1 else normal
     return order, Grid((len(planes), *first.shape), positions[0], np.stack([step, row_step, column_step]))
 
 
@@ -83,20 +86,21 @@ def _same_grid(planes: Sequence[Plane]) -> None:
         raise PatientError(Code.MIXED_GRID, "the slices of the series differ in matrix or pixel spacing; keep one reconstruction")
 
 
-def _straight(positions: np.ndarray, along: np.ndarray, normal: np.ndarray) -> None:
-    """Refuses slices that are shifted sideways: steadily by a tilted gantry, otherwise because they are no single volume."""
+def _shifted(positions: np.ndarray, along: np.ndarray, normal: np.ndarray) -> np.ndarray:
+    """Which slices are shifted sideways by more than rounding explains."""
     distance = along - along[0]
     sideways = positions - positions[0] - distance[:, None] * normal
-    allowed = DRIFT_MM + DRIFT_SLOPE * distance
-    if (np.linalg.norm(sideways, axis=1) <= allowed).all():
+    return np.asarray(np.linalg.norm(sideways, axis=1) > DRIFT_MM + DRIFT_SLOPE * distance)
+
+
+def _one_volume(positions: np.ndarray, along: np.ndarray, normal: np.ndarray) -> None:
+    """Refuses slices that are shifted sideways against each other, unless all by the same step: then the gantry was tilted, and the grid shows it."""
+    if not _shifted(positions, along, normal).any():
         return
-    steady = sideways[-1] / distance[-1]
-    if (np.linalg.norm(sideways - distance[:, None] * steady, axis=1) <= allowed).all():
-        angle = np.rad2deg(np.arctan(np.linalg.norm(steady)))
-        raise PatientError(
-            Code.TILT, f"the slices are shifted against their normal by {angle:.1f} degrees (gantry tilt); resample the series to a straight grid"
-        )
-    raise PatientError(Code.MIXED_GRID, "the slices are shifted sideways against each other, not all by the same step; keep one reconstruction")
+    line = (positions[-1] - positions[0]) / (along[-1] - along[0])
+    off = np.linalg.norm(positions - positions[0] - (along - along[0])[:, None] * line, axis=1)
+    if (off > DRIFT_MM + DRIFT_SLOPE * (along - along[0])).any():
+        raise PatientError(Code.MIXED_GRID, "the slices are shifted sideways against each other, not all by the same step; keep one reconstruction")
 
 
 def _uniform(gaps: np.ndarray) -> None:

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 from pydicom import Dataset
+from pydicom.uid import UID
 
+from renal_ray.config import Cohort
 from renal_ray.dicom.headers import COMPANIONS, Header, Pixels, read_headers, readable, series_key, syntax_of
 from renal_ray.dicom.pixels import load, pixels, require_decoder
-from renal_ray.imaging.geometry.grid import Grid, Turn, turn_to_axial
+from renal_ray.imaging.geometry.grid import AS_STORED, Grid, Turn, turn_to_axial
 from renal_ray.imaging.geometry.stack import Plane, stack
-from renal_ray.imaging.images.source import OUTSIDE_HU, References, compact_hu
-from renal_ray.problems import Code, PatientError
+from renal_ray.imaging.images.source import OUTSIDE_HU, References, compact_hu, sized
+from renal_ray.problems import Code, Finding, PatientError
 
 TAGS = [
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality", "ImageType"),
@@ -46,8 +48,11 @@ class DicomSeries:
 
     grid: Grid
     references: References
-    slices: tuple[CtSlice, ...]  # head to foot
+    slices: tuple[CtSlice, ...]  # head to foot, or along the normal where it is not straight
     turn: Turn
+    straight: bool
+    facts: str
+    findings: tuple[Finding, ...] = ()
 
     @cached_property
     def _slice_of_sop(self) -> dict[str, int]:
@@ -64,7 +69,7 @@ class DicomSeries:
         return np.ascontiguousarray(self.turn.apply(compact_hu(stored)))
 
 
-def open_series(folder: Path, wanted: References) -> DicomSeries:
+def open_series(folder: Path, wanted: References, cohort: Cohort, *, series: str = "") -> DicomSeries:
     """Finds the CT series of a folder and verifies that it is a volume of axial slices.
 
     Objects that are no images (SEG, RTSTRUCT, reports) and scout views in a series of their own are passed over.
@@ -72,6 +77,8 @@ def open_series(folder: Path, wanted: References) -> DicomSeries:
     Args:
         folder: folder of one series, or one DICOM file; of several CT series the one that the mask refers to is taken.
         wanted: what the mask refers to.
+        cohort: what to do with tilted and oblique series.
+        series: `series_key` of the one to take; empty where mask or folder decide.
 
     Returns:
         The series, its slices head to foot.
@@ -79,28 +86,38 @@ def open_series(folder: Path, wanted: References) -> DicomSeries:
     Raises:
         PatientError: with the code of what is wrong.
     """
-    headers = _one_series(read_headers(folder, TAGS), wanted)
+    headers = _one_series(read_headers(folder, TAGS), wanted, series)
     slices = [item for header in headers for item in _slices_of(header)]
     order, stored = stack([item.plane for item in slices])
-    turn = turn_to_axial(stored)
-    if turn.axes[0] != 0:
-        raise PatientError(Code.NOT_AXIAL, "the series is coronal or sagittal; use the axial one")
+    turn = turn_to_axial(stored, tilt=cohort.tilt, oblique=cohort.oblique)
+    if turn is not None and turn.axes[0] != 0:
+        if cohort.oblique == "refuse":
+            raise PatientError(Code.NOT_AXIAL, "the series is coronal or sagittal; use the axial one, or set cohort.oblique: resample")
+        turn = None
+    straight = turn is not None
+    turn = turn or AS_STORED
     if turn.flips[0]:
         order = order[::-1]
     in_order = replace(turn, flips=(False, *turn.flips[1:]))
-    series, frame = (headers[0].text(keyword) for keyword in ("SeriesInstanceUID", "FrameOfReferenceUID"))
-    return DicomSeries(turn.grid(stored), References(frozenset({series} - {""}), frame), tuple(slices[i] for i in order), in_order)
+    grid = turn.grid(stored)
+    uid, frame = (headers[0].text(keyword) for keyword in ("SeriesInstanceUID", "FrameOfReferenceUID"))
+    facts = f"DICOM series of {sized(grid)}, {UID(syntax_of(headers[0].dataset)).name}"
+    return DicomSeries(grid, References(frozenset({uid} - {""}), frame), tuple(slices[i] for i in order), in_order, straight, facts)
 
 
-def _one_series(headers: list[Header], wanted: References) -> list[Header]:
+def _one_series(headers: list[Header], wanted: References, key: str) -> list[Header]:
     """The headers of the one CT series among those of a folder; other images are in the way unless the mask names the series."""
     groups: dict[str, list[Header]] = defaultdict(list)
     for header in headers:
         if header.is_ct:
             groups[series_key(header)].append(header)
+    if key:
+        if key not in groups:
+            raise PatientError(Code.FILE_MISSING, f"the image's folder holds no CT series with the key {key} that the manifest names; scan it again")
+        return _without_scouts(groups[key])
     named = [group for group in groups.values() if group[0].text("SeriesInstanceUID") in wanted.series]
     if len(named) == 1:
-        return named[0]
+        return _without_scouts(named[0])
     strangers = sorted({header.text("Modality") for header in headers} - COMPANIONS - {"CT", ""})
     if strangers:
         raise PatientError(Code.NOT_CT, f"the folder holds images that are no CT (modality {', '.join(strangers)}); give the folder of one CT series")
@@ -112,7 +129,12 @@ def _one_series(headers: list[Header], wanted: References) -> list[Header]:
         series = [group for group in series if group[0].text("FrameOfReferenceUID") == wanted.frame_of_reference]
     if len(series) != 1:
         raise PatientError(Code.SEVERAL_SERIES, f"the folder holds {len(groups)} CT series and the mask does not say which; give the folder of one")
-    return series[0]
+    return _without_scouts(series[0])
+
+
+def _without_scouts(headers: list[Header]) -> list[Header]:
+    """Passes over scout views among the images of a series; a series of nothing else stays, to be refused for what it is."""
+    return [header for header in headers if not header.is_localizer] or headers
 
 
 def _slices_of(header: Header) -> list[CtSlice]:
@@ -124,11 +146,16 @@ def _slices_of(header: Header) -> list[CtSlice]:
     with readable(f"file {header.number} by name"):
         if int(header.dataset.get("SamplesPerPixel") or 1) != 1:
             raise PatientError(Code.NOT_CT, f"file {header.number} by name is a colour image; give the original CT series")
-        per_frame = header.dataset.get("PerFrameFunctionalGroupsSequence")
-        if not per_frame:
-            return [_slice(header, header.dataset, None)]
-        shared = header.dataset.get("SharedFunctionalGroupsSequence") or [Dataset()]
-        return [_slice(header, _flat([shared[0], group]), frame) for frame, group in enumerate(per_frame)]
+        return [_slice(header, frame, number) for number, frame in frames_of(header)]
+
+
+def frames_of(header: Header) -> list[tuple[int | None, Dataset]]:
+    """Each frame of an image with its number and its attributes as a single-frame image has them; one frame, number None, for a single-frame image."""
+    per_frame = header.dataset.get("PerFrameFunctionalGroupsSequence")
+    if not per_frame:
+        return [(None, header.dataset)]
+    shared = header.dataset.get("SharedFunctionalGroupsSequence") or [Dataset()]
+    return [(number, _flat([shared[0], group])) for number, group in enumerate(per_frame)]
 
 
 def _flat(groups: Sequence[Dataset]) -> Dataset:
@@ -141,27 +168,36 @@ def _flat(groups: Sequence[Dataset]) -> Dataset:
     return flat
 
 
-def _slice(header: Header, plane: Dataset, frame: int | None) -> CtSlice:
+def plane_of(header: Header, frame: Dataset) -> Plane:
+    """Where a frame lies.
+
+    Raises:
+        PatientError: NO_PIXEL_SPACING or NO_POSITION.
+    """
     where = f"file {header.number} by name"
-    spacing = _numbers(plane, "PixelSpacing", 2)
+    spacing = numbers(frame, "PixelSpacing", 2)
     if spacing is None or spacing.min() <= 0:
         raise PatientError(Code.NO_PIXEL_SPACING, f"{where} has no pixel spacing; use the original series")
-    position, orientation = _numbers(plane, "ImagePositionPatient", 3), _numbers(plane, "ImageOrientationPatient", 6)
+    position, orientation = numbers(frame, "ImagePositionPatient", 3), numbers(frame, "ImageOrientationPatient", 6)
     if position is None or orientation is None:
         raise PatientError(Code.NO_POSITION, f"{where} has no position or orientation in the patient; use the original series")
     axes = orientation.reshape(2, 3)
     if np.abs(axes @ axes.T - np.eye(2)).max() > 0.01:
         raise PatientError(Code.NO_POSITION, f"{where} has an orientation that is not two unit vectors at right angles; export it again")
-    slope, intercept = _numbers(plane, "RescaleSlope", 1), _numbers(plane, "RescaleIntercept", 1)
+    return Plane(position, orientation, (float(spacing[0]), float(spacing[1])), (int(header.dataset.Rows), int(header.dataset.Columns)))
+
+
+def _slice(header: Header, frame: Dataset, number: int | None) -> CtSlice:
+    place = plane_of(header, frame)
+    slope, intercept = numbers(frame, "RescaleSlope", 1), numbers(frame, "RescaleIntercept", 1)
     if slope is None or intercept is None or slope[0] == 0:
-        raise PatientError(Code.NO_RESCALE, f"{where} has no rescale slope and intercept, so its HU are unknown; use the original series")
-    _require_hu(header, str(plane.get("RescaleType") or ""))
-    shape = (int(header.dataset.Rows), int(header.dataset.Columns))
-    place = Plane(position, orientation, (float(spacing[0]), float(spacing[1])), shape)
-    return CtSlice(header, frame, place, float(slope[0]), float(intercept[0]))
+        raise PatientError(Code.NO_RESCALE, f"file {header.number} by name has no rescale slope and intercept, so its HU are unknown; use the original series")
+    _require_hu(header, str(frame.get("RescaleType") or ""))
+    return CtSlice(header, number, place, float(slope[0]), float(intercept[0]))
 
 
-def _numbers(plane: Dataset, keyword: str, count: int) -> np.ndarray | None:
+def numbers(plane: Dataset, keyword: str, count: int) -> np.ndarray | None:
+    """An element's numbers, float64 (count,); None where they are absent, of another count or not finite."""
     value = plane.get(keyword)
     if value is None or value == "":
         return None

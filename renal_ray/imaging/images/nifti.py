@@ -1,127 +1,213 @@
-"""NIfTI images and label maps, stored in any axis order, brought to the standard axial display."""
+"""NIfTI, streamed: of a compressed file only what is wanted ever stands in memory."""
 
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
+from isal import igzip
+from isal.igzip_lib import IsalError
 from nibabel.spatialimages import HeaderDataError
 from nibabel.volumeutils import apply_read_scaling
+from nibabel.wrapstruct import WrapStructError
 
-from renal_ray.imaging.geometry.grid import Grid, Turn, turn_to_axial
-from renal_ray.imaging.images.source import References, compact_hu
+from renal_ray.imaging.geometry.grid import Grid
+from renal_ray.imaging.images.sizes import require_sane
 from renal_ray.problems import Code, PatientError
 
 RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
-NIFTI_FAULTS = (ImageFileError, HeaderDataError, ArithmeticError, EOFError, MemoryError, OSError, ValueError, IndexError, TypeError, zlib.error)
-MAX_PIXEL_ASPECT = 2.0
+HEADER_FAULTS: tuple[type[Exception], ...] = (
+    HeaderDataError,
+    WrapStructError,
+    ArithmeticError,
+    EOFError,
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    zlib.error,
+    IsalError,
+)  # type: ignore[assignment]  # isal's stub
+STREAM_FAULTS: tuple[type[Exception], ...] = (EOFError, OSError, ValueError, zlib.error, IsalError)  # type: ignore[assignment]
 LEAST_LABEL = -100  # label maps may use a few negative values for what is not labelled; air and fat lie below
+BLOCK = 8 << 20  # bytes of voxels that are unpacked at once
 
 
 @dataclass(frozen=True)
-class NiftiVolume:
-    """A NIfTI volume whose geometry is verified and whose voxels are still on disk; an ImageSource when it is an image.
+class NiftiVoxels:
+    """The voxels of a NIfTI file.
 
     Args:
-        grid: in the standard axial display.
-        turn: from the stored axes to it.
-        stored: nibabel's array on disk; slope and intercept are applied when it is sliced.
+        path: the file.
+        grid: as stored.
+        dtype: of a stored voxel.
+        offset: bytes before the first voxel, unpacked.
+        slope: of the scaling; 1 where there is none.
+        intercept: of the scaling.
     """
 
+    path: Path
     grid: Grid
-    turn: Turn
-    stored: Any
+    dtype: np.dtype
+    offset: int
+    slope: float
+    intercept: float
+    kind: str = "NIfTI volume"
 
-    @property
-    def references(self) -> References:
-        """A NIfTI file knows no series."""
-        return References()
+    def take(self, axis: int, places: np.ndarray) -> np.ndarray:
+        """Scaled values at ascending places along one axis, the others whole."""
+        shape = tuple(len(places) if one == axis else n for one, n in enumerate(self.grid.shape))
+        out = np.empty(shape, self.dtype, order="F")
+        last = int(places[-1]) + 1 if axis == 2 else self.grid.shape[2]
+        for first, block in self._blocks(last):
+            if axis == 2:
+                inside = (places >= first) & (places < first + block.shape[2])
+                out[:, :, inside] = block[:, :, places[inside] - first]
+            else:
+                out[:, :, first : first + block.shape[2]] = block[places] if axis == 0 else block[:, places]
+        return apply_read_scaling(out, self.slope, self.intercept)
 
-    def slices_named(self, sop_uids: set[str]) -> set[int]:
-        """A NIfTI file does not know which DICOM objects it came from."""
-        return set()
-
-    def read(self, slices: np.ndarray) -> np.ndarray:
-        """Attenuation of some slices, int16 or float32 (n, rows, cols) in HU."""
-        return np.ascontiguousarray(compact_hu(self.values(slices)))
-
-    def values(self, slices: np.ndarray) -> np.ndarray:
-        """Scaled values of some slices (n, rows, cols), in whichever type the file gives."""
-        count = self.grid.shape[0]
-        places = count - 1 - slices if self.turn.flips[0] else slices
-        low, high = int(places.min()), int(places.max()) + 1
-        in_place = Turn(self.turn.axes, (False, *self.turn.flips[1:]))
-        return in_place.apply(self._block(low, high))[places - low]
-
-    def labelled(self, labels: list[int]) -> tuple[np.ndarray, np.ndarray, list[int]]:
-        """Where a label map holds any of some labels.
-
-        Args:
-            labels: values that count; the map's own are rounded first, for label maps are often saved as floating point.
-
-        Returns:
-            Slices that hold any, ascending; their masks, bool (n, rows, cols); and when there is none the first ten values that the map holds.
+    def hits(self, axis: int, labels: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Places along an axis where any rounded value is one of the labels, and there where.
 
         Raises:
-            PatientError: FILE_TRUNCATED, or MASK_UNSUPPORTED when the values are those of an image.
+            PatientError: MASK_UNSUPPORTED when the values are those of an image, or what stops the reading.
         """
-        stored = self._block(0, self.grid.shape[0])
-        if not np.issubdtype(stored.dtype, np.integer):
-            stored = np.rint(np.nan_to_num(stored)).astype(np.int32)
-        if stored.dtype.kind == "i" and stored.min() < LEAST_LABEL:
-            raise PatientError(Code.MASK_UNSUPPORTED, f"the mask holds values down to {stored.min()}, as a CT image does; name the label map as the mask")
-        mask = reduce(np.logical_or, (stored == label for label in labels))  # several times faster than a set test
-        in_plane = tuple(axis for axis in range(3) if axis != self.turn.axes[0])
-        hit = mask.any(axis=in_plane)
-        present = [] if hit.any() else np.unique(stored)[:10].tolist()
-        slices = np.flatnonzero(hit[::-1] if self.turn.flips[0] else hit)
-        return slices, self.turn.apply(mask)[slices], present
+        packed: list[np.ndarray | None] = []  # a plane's bits, eight to the byte: a label map is as large as its image
+        hit = np.zeros(self.grid.shape[axis], bool)
+        for first, block in self._blocks(self.grid.shape[2]):
+            rounded = self._rounded(block)
+            if rounded.dtype.kind == "i" and rounded.min() < LEAST_LABEL:
+                raise PatientError(Code.MASK_UNSUPPORTED, f"the mask holds values down to {rounded.min()}, as a CT image does; name the label map as the mask")
+            mask = reduce(np.logical_or, (rounded == label for label in labels))  # several times faster than a set test
+            where = mask.any(axis=tuple(one for one in range(3) if one != axis))
+            if axis == 2:
+                hit[first : first + len(where)] = where
+            else:
+                hit |= where
+            packed += [np.packbits(mask[:, :, k]) if mask[:, :, k].any() else None for k in range(mask.shape[2])]
+        places = np.flatnonzero(hit)
+        shape = tuple(len(places) if one == axis else n for one, n in enumerate(self.grid.shape))
+        out = np.zeros(shape, bool, order="F")
+        for k, bits in enumerate(packed):
+            if bits is not None:
+                plane = np.unpackbits(bits, count=shape_area(self.grid.shape)).reshape(self.grid.shape[:2]).view(bool)
+                if axis == 2:
+                    out[:, :, np.searchsorted(places, k)] = plane
+                else:
+                    out[:, :, k] = plane[places] if axis == 0 else plane[:, places]
+        return places, out
 
-    def _block(self, low: int, high: int) -> np.ndarray:
-        """Scaled values in the stored axes, from one place to another along the slice axis."""
-        try:  # an uncompressed file is mapped, so that only the slices' pages are read; a compressed one has to be unpacked to its end
-            whole = self.stored.get_unscaled().reshape(self.stored.shape[:3], order="F")
-            return apply_read_scaling(whole[(slice(None),) * self.turn.axes[0] + (slice(low, high),)], self.stored.slope, self.stored.inter)
-        except NIFTI_FAULTS:
+    def values(self) -> list[int]:
+        """Up to ten of the rounded values that it holds."""
+        found: set[int] = set()
+        for _, block in self._blocks(self.grid.shape[2]):
+            found |= set(np.unique(self._rounded(block)).tolist())
+            if len(found) > 10:
+                break
+        return sorted(found)[:10]
+
+    def _rounded(self, block: np.ndarray) -> np.ndarray:
+        """Whole numbers: label maps are often saved as floating point."""
+        scaled = apply_read_scaling(block, self.slope, self.intercept)
+        if np.issubdtype(scaled.dtype, np.integer):
+            return scaled
+        return np.rint(np.clip(np.nan_to_num(scaled), -(2**31), 2**31 - 1)).astype(np.int64)
+
+    def _blocks(self, last: int) -> Iterator[tuple[int, np.ndarray]]:
+        """First place along the slowest axis, and stored values (i, j, planes), block by block up to a last plane."""
+        rows, columns, _ = self.grid.shape
+        plane = rows * columns * self.dtype.itemsize
+        planes = max(1, BLOCK // plane)
+        try:
+            if not _compressed(self.path):  # mapped: only the pages that are looked at are read
+                whole = np.memmap(self.path, self.dtype, "r", self.offset, self.grid.shape, order="F")
+                yield from ((first, np.asarray(whole[:, :, first : min(first + planes, last)])) for first in range(0, last, planes))
+                return
+            with igzip.open(self.path, "rb") as stream:
+                _skip(stream, self.offset)
+                for first in range(0, last, planes):
+                    count = min(planes, last - first)
+                    data = stream.read(count * plane)
+                    if len(data) < count * plane:
+                        raise EOFError
+                    yield first, np.frombuffer(data, self.dtype).reshape((rows, columns, count), order="F")
+        except STREAM_FAULTS:
             raise PatientError(Code.FILE_TRUNCATED, "the NIfTI file ends before its voxels do, or is damaged; copy it again") from None
 
 
-def open_nifti(path: Path) -> NiftiVolume:
-    """Reads the header of a NIfTI file and verifies its geometry.
+def shape_area(shape: tuple[int, int, int]) -> int:
+    """Voxels of a plane along the slowest axis."""
+    return shape[0] * shape[1]
+
+
+def _compressed(path: Path) -> bool:
+    return path.name.lower().endswith(".gz")
+
+
+def _skip(stream: igzip.IGzipFile, count: int) -> None:
+    while count > 0:
+        read = len(stream.read(min(count, BLOCK)))
+        if not read:
+            raise EOFError
+        count -= read
+
+
+def open_nifti(path: Path) -> NiftiVoxels:
+    """Reads the header of a NIfTI file and checks what it declares.
+
+    The sform goes before the qform where both are set, as in nibabel; where they disagree by more than half a voxel the file is refused.
 
     Args:
         path: .nii or .nii.gz file with one volume; trailing axes of length one are allowed.
 
     Returns:
-        The volume in the standard axial display.
+        Its voxels, still on disk.
 
     Raises:
-        PatientError: FILE_UNREADABLE, NO_POSITION when the header has no orientation, TILT, NOT_AXIAL.
+        PatientError: FILE_UNREADABLE, NO_POSITION when the header has no orientation or two, TOO_LARGE, FILE_TRUNCATED.
     """
     try:
-        image = nib.load(path)
-        shape, affine, header = image.shape, np.asarray(image.affine, float), image.header
-        known = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
-    except (*NIFTI_FAULTS, KeyError):
+        with igzip.open(path, "rb") if _compressed(path) else path.open("rb") as stream:
+            start = stream.read(540)
+        second = int.from_bytes(start[:4], "little") == 540 or int.from_bytes(start[:4], "big") == 540
+        header = nib.Nifti2Header(start[:540]) if second else nib.Nifti1Header(start[:348])
+        shape, dtype, offset = header.get_data_shape(), header.get_data_dtype(), int(header.get_data_offset())
+        slope, intercept = (float(value) for value in (header["scl_slope"], header["scl_inter"]))
+        forms = [np.asarray(form, float) for form, code in (header.get_sform(coded=True), header.get_qform(coded=True)) if code]
+        single = bytes(header["magic"].tobytes())[:2] == b"n+"
+    except HEADER_FAULTS:
         raise PatientError(Code.FILE_UNREADABLE, "not readable as NIfTI; give a .nii or .nii.gz file") from None
-    if len(shape) < 3 or any(n != 1 for n in shape[3:]) or 0 in shape or image.get_data_dtype().kind not in "iuf":
-        raise PatientError(Code.FILE_UNREADABLE, f"a NIfTI file of shape {shape} and type {image.get_data_dtype()} is no volume of numbers; give one image")
-    steps = affine[:3, :3].T * RAS_TO_LPS
-    if not known or not np.isfinite(affine).all() or abs(np.linalg.det(steps)) < 1e-9:
+    if not single or len(shape) < 3 or any(n != 1 for n in shape[3:]) or min(shape) < 1 or dtype.kind not in "iuf" or dtype.itemsize > 8:
+        raise PatientError(Code.FILE_UNREADABLE, f"a NIfTI file of shape {shape} and type {dtype} is no volume of numbers; give one image")
+    shape = (int(shape[0]), int(shape[1]), int(shape[2]))
+    smallest = 540 if second else 348
+    if offset < smallest:
+        raise PatientError(Code.FILE_UNREADABLE, "the NIfTI header says that the voxels begin inside it; convert the series again")
+    size = path.stat().st_size
+    require_sane(shape, dtype.itemsize, size if _compressed(path) else size - offset, compressed=_compressed(path))
+    grid = _grid(shape, forms)
+    usable = np.isfinite(slope) and slope != 0
+    return NiftiVoxels(path, grid, dtype, offset, slope if usable else 1.0, intercept if usable and np.isfinite(intercept) else 0.0)
+
+
+def _grid(shape: tuple[int, int, int], forms: list[np.ndarray]) -> Grid:
+    """The grid of the first affine (RAS, millimetres).
+
+    Raises:
+        PatientError: NO_POSITION.
+    """
+    grids = []
+    for affine in forms:
+        steps = affine[:3, :3].T * RAS_TO_LPS
+        if np.isfinite(affine).all() and np.abs(affine).max() < 1e6 and abs(np.linalg.det(steps)) > 1e-9:
+            grids.append(Grid(shape, affine[:3, 3] * RAS_TO_LPS, steps))
+    if not grids or len(grids) < len(forms):
         raise PatientError(Code.NO_POSITION, "the NIfTI header has no orientation (sform and qform are unset or empty); convert the series again")
-    grid = Grid((shape[0], shape[1], shape[2]), affine[:3, 3] * RAS_TO_LPS, steps)
-    turn = turn_to_axial(grid)
-    axial = turn.grid(grid)
-    _require_axial_stack(axial)
-    return NiftiVolume(axial, turn, image.dataobj)
-
-
-def _require_axial_stack(axial: Grid) -> None:
-    """A NIfTI file names no slice axis; pixels that are long in the axial plane and fine along the patient betray another plane."""
-    slices, rows, columns = axial.spacing
-    if max(rows, columns) > MAX_PIXEL_ASPECT * min(rows, columns) and slices <= 1.01 * min(rows, columns):
-        raise PatientError(Code.NOT_AXIAL, f"the volume is a coronal or sagittal stack (axial pixels of {rows:.2f} x {columns:.2f} mm); use the axial series")
+    index, points = grids[0].corners()
+    if len(grids) > 1 and np.abs(grids[1].index_of(points) - index).max() > 0.5:
+        raise PatientError(Code.NO_POSITION, "the sform and the qform of the NIfTI header give different places; remove the wrong one")
+    return grids[0]

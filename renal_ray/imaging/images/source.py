@@ -6,8 +6,8 @@ from typing import Protocol
 import numpy as np
 
 from renal_ray.imaging.geometry.grid import Grid
-
-OUTSIDE_HU = -1000.0  # air: what padding outside the scanner's field of view becomes
+from renal_ray.imaging.geometry.resample import OUTSIDE_HU
+from renal_ray.problems import Finding
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,22 @@ class ImageSource(Protocol):
 
     @property
     def grid(self) -> Grid:
-        """Its grid in the standard axial display."""
+        """Its grid: in the standard axial display, or as stored where it is not straight."""
+        ...
+
+    @property
+    def straight(self) -> bool:
+        """False for a tilted or oblique image, which is to be resampled once the mask lies on it."""
+        ...
+
+    @property
+    def facts(self) -> str:
+        """What it is, in words for a person: kind of file, slices, matrix, spacing."""
+        ...
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is to be reported of it."""
         ...
 
     @property
@@ -54,3 +69,9 @@ def compact_hu(hu: np.ndarray) -> np.ndarray:
     limits = np.iinfo(np.int16)
     whole = hu.size == 0 or (hu.min() >= limits.min and hu.max() <= limits.max)
     return hu.astype(np.int16 if whole else np.float32)
+
+
+def sized(grid: Grid) -> str:
+    """Slices, matrix and spacing of a grid, in words."""
+    down, rows, columns = grid.spacing
+    return f"{grid.shape[0]} slices of {grid.shape[1]} x {grid.shape[2]}, {rows:.2f} x {columns:.2f} x {down:.2f} mm"

@@ -5,18 +5,17 @@ from typing import Protocol
 
 from renal_ray.config import Cohort
 from renal_ray.dicom.headers import Header, read_headers
-from renal_ray.imaging.images.nifti import NiftiVolume, open_nifti
+from renal_ray.imaging.images.dicom_series import TAGS
 from renal_ray.imaging.images.source import ImageSource, References
+from renal_ray.imaging.images.volume import is_volume, open_voxels
+from renal_ray.imaging.masks.image_series import ImageSeriesMask
+from renal_ray.imaging.masks.label_map import LabelMap
 from renal_ray.imaging.masks.lesion import Lesion
-from renal_ray.imaging.masks.seg import DicomSeg, open_seg
-from renal_ray.problems import Code, PatientError
+from renal_ray.imaging.masks.rtstruct import open_rtstruct
+from renal_ray.imaging.masks.seg import open_seg
+from renal_ray.problems import Code, Finding, PatientError
 
-NIFTI_ENDINGS = (".nii", ".nii.gz")
-
-
-def is_nifti(path: Path) -> bool:
-    """Whether a file is NIfTI by its name."""
-    return path.name.lower().endswith(NIFTI_ENDINGS)
+OBJECTS = ("SEG", "RTSTRUCT")
 
 
 class Mask(Protocol):
@@ -27,53 +26,28 @@ class Mask(Protocol):
         """What it says of the image it was drawn on."""
         ...
 
+    @property
+    def facts(self) -> str:
+        """What it is, in words for a person; complete once the lesion was asked for."""
+        ...
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is to be reported of it; complete once the lesion was asked for."""
+        ...
+
     def lesion(self, image: ImageSource) -> Lesion:
         """The lesion on the image's grid."""
         ...
 
 
-class SegMask:
-    """A DICOM SEG with the segments that are the lesion."""
-
-    def __init__(self, seg: DicomSeg, segments: list[str] | None) -> None:
-        self._seg, self._segments = seg, segments
-        self.references = seg.references
-
-    def lesion(self, image: ImageSource) -> Lesion:
-        """The merged frames of the lesion's segments."""
-        return self._seg.lesion(image, segments=self._segments)
-
-
-class LabelMap:
-    """A NIfTI label map with the values that are the lesion; it lies on the image where its geometry says so."""
-
-    references = References()
-
-    def __init__(self, volume: NiftiVolume, labels: list[int]) -> None:
-        self._volume, self._labels = volume, labels
-
-    def lesion(self, image: ImageSource) -> Lesion:
-        """The voxels whose rounded value is one of the lesion's."""
-        if not image.grid.matches(self._volume.grid):
-            raise PatientError(
-                Code.MASK_OFF_GRID,
-                f"the label map's grid {self._volume.grid.shape} (slices, rows, columns) is not the image's {image.grid.shape} in size, spacing and position; "
-                "use the mask that was drawn on this image",
-            )
-        slices, mask, present = self._volume.labelled(self._labels)
-        if not len(slices):
-            raise PatientError(
-                Code.MASK_EMPTY, f"the label map holds the values {present} and none of cohort.lesion_labels {self._labels}; name the lesion's value there"
-            )
-        return Lesion(slices, mask)
-
-
-def open_mask(path: Path, cohort: Cohort) -> Mask:
+def open_mask(path: Path, cohort: Cohort, lesion: str = "") -> Mask:
     """Opens a lesion mask; each kind of file has its reader here.
 
     Args:
-        path: DICOM SEG, a folder that holds one, or a NIfTI label map.
-        cohort: which values or segments are the lesion.
+        path: DICOM SEG or RTSTRUCT, a folder that holds one, a folder of a mask kept as an image series, or a label map in a volume file.
+        cohort: which values, segments or ROIs are the lesion, and what to do with a mask off the image's grid.
+        lesion: those of this mask, separated by semicolons, in place of the cohort's.
 
     Returns:
         The mask, its pixels still to be placed on an image.
@@ -81,20 +55,30 @@ def open_mask(path: Path, cohort: Cohort) -> Mask:
     Raises:
         PatientError: MASK_UNSUPPORTED for another kind of file, SEVERAL_MASKS, or what stops the reading.
     """
-    if is_nifti(path):
-        return LabelMap(open_nifti(path), cohort.lesion_labels)
-    header = _one_mask(read_headers(path, ["Modality"]))
-    modality = header.text("Modality")
-    if modality == "SEG":
-        return SegMask(open_seg(header.path), cohort.lesion_segments)
-    raise PatientError(Code.MASK_UNSUPPORTED, f"a mask of modality {modality or 'unknown'}; give a DICOM SEG or a NIfTI label map")
+    names = [name.strip() for name in lesion.split(";") if name.strip()]
+    if is_volume(path):
+        return LabelMap(open_voxels(path), _labels(names) or cohort.lesion_labels, resample=cohort.mask_resample)
+    headers = read_headers(path, TAGS)
+    objects = [header for header in headers if header.text("Modality") in OBJECTS]
+    if len(objects) > 1:
+        raise PatientError(Code.SEVERAL_MASKS, f"the folder holds {len(objects)} masks; name the file of one")
+    if objects:
+        return _open_object(objects[0], cohort, names)
+    images = [header for header in headers if header.text("Rows")]
+    if not images:
+        raise PatientError(Code.MASK_UNSUPPORTED, "the mask is none of DICOM SEG, RTSTRUCT, DICOM images, NIfTI, NRRD and MetaImage; convert it to one")
+    return ImageSeriesMask(images, _labels(names) or cohort.lesion_labels, resample=cohort.mask_resample)
 
 
-def _one_mask(headers: list[Header]) -> Header:
-    """The mask among DICOM files: the only SEG, else the only file."""
-    segs = [header for header in headers if header.text("Modality") == "SEG"] or headers
-    if not segs:
-        raise PatientError(Code.MASK_UNSUPPORTED, "the mask is neither NIfTI nor DICOM; give a DICOM SEG or a NIfTI label map")
-    if len(segs) > 1:
-        raise PatientError(Code.SEVERAL_MASKS, f"the folder holds {len(segs)} masks; name the file of one")
-    return segs[0]
+def _open_object(header: Header, cohort: Cohort, names: list[str]) -> Mask:
+    if header.text("Modality") == "SEG":
+        segments: list[str | int] | None = list(names) or cohort.lesion_segments
+        return open_seg(header.path, segments=segments, threshold=cohort.fractional_threshold, resample=cohort.mask_resample)
+    return open_rtstruct(header.path, rois=names or cohort.lesion_rois, resample=cohort.mask_resample)
+
+
+def _labels(names: list[str]) -> list[int]:
+    try:
+        return [int(float(name)) for name in names]
+    except ValueError:
+        raise PatientError(Code.MASK_EMPTY, f"the manifest's lesion {names} is no value of a label map; give whole numbers separated by semicolons") from None

@@ -9,120 +9,129 @@ from pydicom import Dataset
 
 from renal_ray.dicom.headers import readable
 from renal_ray.dicom.pixels import load, pixels
-from renal_ray.imaging.geometry.grid import GRID_TOLERANCE, Grid, Turn, turn_to_axial
-from renal_ray.imaging.geometry.stack import Plane, plane_steps
+from renal_ray.imaging.geometry.stack import Plane
+from renal_ray.imaging.images.dicom_series import numbers
 from renal_ray.imaging.images.source import ImageSource, References
 from renal_ray.imaging.masks.lesion import Lesion, lesion_of
-from renal_ray.problems import Code, PatientError
+from renal_ray.imaging.masks.placing import MaskPlane, place, require_same_place
+from renal_ray.problems import Code, Finding, PatientError
+
+KINDS = ("BINARY", "FRACTIONAL", "LABELMAP")
+BACKGROUND = 0  # of a label map SEG
 
 
 @dataclass(frozen=True)
-class DicomSeg:
-    """A DICOM SEG, read whole but not yet decoded.
+class Segment:
+    """A segment of a SEG: its number, label, and property type as SCHEME:VALUE and in words."""
+
+    number: int
+    label: str
+    code: str
+    meaning: str
+
+    def is_called(self, name: str | int) -> bool:
+        """Whether a study file means this segment."""
+        if isinstance(name, int) or name.strip().isdecimal():
+            return int(name) == self.number
+        return name.strip().casefold() in {text.casefold() for text in (self.label, self.code, self.meaning) if text}
+
+
+class SegMask:
+    """A DICOM SEG with the segments that are the lesion.
 
     Args:
-        dataset: the object.
+        dataset: the object, read whole but not yet decoded.
         references: the series that it was drawn on.
+        segments: the lesion's, by label, code or number; all when None.
+        threshold: share of the maximum from which a fractional voxel counts.
+        resample: bring frames off the image's slices to them by nearest neighbour, and report it.
     """
 
-    dataset: Dataset
-    references: References
+    def __init__(self, dataset: Dataset, references: References, *, segments: list[str | int] | None, threshold: float, resample: bool) -> None:
+        self._dataset, self.references = dataset, references
+        self._segments, self._threshold, self._resample = segments, threshold, resample
+        self.findings: tuple[Finding, ...] = ()
+        self.facts = "DICOM SEG"
 
-    def lesion(self, image: ImageSource, *, segments: list[str] | None) -> Lesion:
-        """Places the lesion's frames on the image and merges them.
-
-        A slice without a frame has no lesion. Fractional masks count from one half.
-
-        Args:
-            image: the image.
-            segments: labels of the segments that are the lesion; all when None.
+    def lesion(self, image: ImageSource) -> Lesion:
+        """Places the lesion's frames on the image and merges them; a slice without a frame has no lesion.
 
         Raises:
             PatientError: MASK_OFF_GRID, MASK_WITHOUT_SERIES, MASK_EMPTY, MASK_UNSUPPORTED, NO_POSITION, NO_PIXEL_SPACING or what stops the decoding.
         """
-        self._require_same_series(image)
+        require_same_place("SEG", self.references, image.references)
         with readable("the SEG"):
-            labels = {int(item.SegmentNumber): str(item.get("SegmentLabel") or "").strip() for item in self.dataset.SegmentSequence}
-            chosen = _chosen(labels, segments)
-            frames: dict[int, np.ndarray] = {}
-            for frame, mask in self._frames(chosen):
-                if mask.any():
-                    k, turn = self._place(frame, image)
-                    turned = turn.apply(mask[None])[0]
-                    frames[k] = frames[k] | turned if k in frames else turned
-        return lesion_of(frames, f"all frames of the segments {_listed(labels[n] for n in sorted(chosen))} are empty")
+            chosen = _chosen([_segment(item) for item in self._dataset.SegmentSequence], self._segments)
+            kind = str(self._dataset.get("SegmentationType") or "")
+            if kind not in KINDS:
+                raise PatientError(Code.MASK_UNSUPPORTED, f"SEG of type {kind or 'unknown'}; BINARY, FRACTIONAL and LABELMAP are read")
+            groups = self._dataset.get("PerFrameFunctionalGroupsSequence")
+            if not groups or len(groups) != int(self._dataset.get("NumberOfFrames") or 1):
+                raise PatientError(Code.FILE_UNREADABLE, "the SEG has another number of frames than it describes; export it again")
+            planes = [self._plane(frame, mask) for frame, mask in self._frames(kind, chosen) if mask.any()]
+            named = _listed(segment.label for segment in chosen)
+            self.facts = f"DICOM SEG ({kind}), {named}, {len(planes)} frames with lesion"
+            if not planes:
+                raise PatientError(Code.MASK_EMPTY, f"all frames of the segments {named} are empty")
+            frames, findings = place(planes, image, resample=self._resample)
+        self.findings = tuple(findings)
+        return lesion_of(frames, f"nothing of the segments {named} lies on the image")
 
-    def _require_same_series(self, image: ImageSource) -> None:
-        ours, theirs = self.references, image.references
-        if ours.series and theirs.series and not ours.series & theirs.series:
-            raise PatientError(Code.MASK_WITHOUT_SERIES, "the SEG was drawn on another series than the image; pair it with its own series")
-        if ours.frame_of_reference and theirs.frame_of_reference and ours.frame_of_reference != theirs.frame_of_reference:
-            raise PatientError(Code.MASK_OFF_GRID, "the SEG has another frame of reference than the image, so their positions do not compare")
-
-    def _frames(self, chosen: set[int]) -> Iterator[tuple[int, np.ndarray]]:
-        """The frames of the chosen segments as bool (rows, cols)."""
-        seg = self.dataset
-        groups = seg.PerFrameFunctionalGroupsSequence
-        stored = pixels(seg)
-        stored = stored[None] if stored.ndim == 2 else stored
-        if stored.shape != (len(groups), int(seg.Rows), int(seg.Columns)):
-            raise PatientError(Code.FILE_UNREADABLE, "the SEG has another number of frames than it describes; export it again")
-        kind = str(seg.get("SegmentationType") or "")
-        if kind not in ("BINARY", "FRACTIONAL", "LABELMAP"):
-            raise PatientError(Code.MASK_UNSUPPORTED, f"SEG of type {kind or 'unknown'}; BINARY, FRACTIONAL and LABELMAP are read")
-        for frame, values in enumerate(stored):
+    def _frames(self, kind: str, chosen: list[Segment]) -> Iterator[tuple[int, np.ndarray]]:
+        """The frames of the chosen segments as bool (rows, cols), decoded one at a time."""
+        wanted = {segment.number for segment in chosen}
+        for frame in range(len(self._dataset.PerFrameFunctionalGroupsSequence)):
             if kind == "LABELMAP":
-                yield frame, np.isin(values, list(chosen))
-            elif int(self._group(frame, "SegmentIdentificationSequence").ReferencedSegmentNumber) in chosen:
-                yield frame, values * 2.0 >= float(seg.MaximumFractionalValue) if kind == "FRACTIONAL" else values > 0
+                yield frame, np.isin(self._values(frame), sorted(wanted - {BACKGROUND}))
+            elif int(self._group(frame, "SegmentIdentificationSequence").ReferencedSegmentNumber) in wanted:
+                least = self._threshold * float(self._dataset.MaximumFractionalValue) if kind == "FRACTIONAL" else 1
+                yield frame, self._values(frame) >= least
+
+    def _values(self, frame: int) -> np.ndarray:
+        """Stored values of one frame, (rows, cols)."""
+        seg = self._dataset
+        rows, columns = int(seg.Rows), int(seg.Columns)
+        if int(seg.BitsAllocated) == 1 and not seg.file_meta.TransferSyntaxUID.is_encapsulated:
+            first = frame * rows * columns  # frames follow each other without gaps, not on whole bytes
+            data = seg.get("PixelData") or b""
+            if len(data) * 8 < first + rows * columns:
+                raise PatientError(Code.FILE_TRUNCATED, "the SEG has fewer pixels than its header says; copy or export it again")
+            piece = np.frombuffer(data, np.uint8)[first // 8 : (first + rows * columns + 7) // 8]
+            bits = np.unpackbits(piece, bitorder="little")[first % 8 : first % 8 + rows * columns]
+            return bits.reshape(rows, columns)
+        values = pixels(seg, frame=frame)
+        if values.shape != (rows, columns):
+            raise PatientError(Code.FILE_UNREADABLE, "the SEG has frames of another matrix than its header says; export it again")
+        return values
 
     def _group(self, frame: int, name: str) -> Dataset:
         """A functional group of a frame, its own or the shared one; empty where there is none."""
-        shared = self.dataset.get("SharedFunctionalGroupsSequence") or [Dataset()]
-        for group in (self.dataset.PerFrameFunctionalGroupsSequence[frame], shared[0]):
+        shared = self._dataset.get("SharedFunctionalGroupsSequence") or [Dataset()]
+        for group in (self._dataset.PerFrameFunctionalGroupsSequence[frame], shared[0]):
             if group.get(name):
                 return group[name][0]
         return Dataset()
 
-    def _place(self, frame: int, image: ImageSource) -> tuple[int, Turn]:
-        """The slice of the image where a frame lies, and the turn that brings it there."""
-        plane = self._plane(frame)
-        stored = Grid((1, *plane.shape), plane.position, plane_steps(plane))
-        turn = turn_to_axial(stored)
-        grid = turn.grid(stored)
-        corners, points = grid.corners()
-        found = image.grid.index_of(points)
-        k = round(float(found[0, 0]))
-        off = np.abs(found - corners - [k, 0, 0]).max()
-        if turn.axes[0] != 0 or grid.shape[1:] != image.grid.shape[1:] or off > GRID_TOLERANCE or not 0 <= k < image.grid.shape[0]:
-            raise PatientError(Code.MASK_OFF_GRID, f"frame {frame + 1} of the SEG lies on no slice of the image; use the series that it was drawn on")
-        named = image.slices_named(self._sources(frame))
-        if named and k not in named:
-            raise PatientError(Code.MASK_OFF_GRID, f"frame {frame + 1} of the SEG refers to one slice and lies on another; export it again")
-        return k, turn
-
-    def _plane(self, frame: int) -> Plane:
-        position = self._group(frame, "PlanePositionSequence").get("ImagePositionPatient")
-        orientation = self._group(frame, "PlaneOrientationSequence").get("ImageOrientationPatient")
-        spacing = self._group(frame, "PixelMeasuresSequence").get("PixelSpacing")
-        if position is None or orientation is None:
+    def _plane(self, frame: int, mask: np.ndarray) -> MaskPlane:
+        position = numbers(self._group(frame, "PlanePositionSequence"), "ImagePositionPatient", 3)
+        orientation = numbers(self._group(frame, "PlaneOrientationSequence"), "ImageOrientationPatient", 6)
+        spacing = numbers(self._group(frame, "PixelMeasuresSequence"), "PixelSpacing", 2)
+        if position is None or orientation is None or abs(np.linalg.det(_axes(orientation))) < 0.9:
             raise PatientError(Code.NO_POSITION, f"frame {frame + 1} of the SEG has no position in the patient; export it again")
-        if spacing is None:
+        if spacing is None or spacing.min() <= 0:
             raise PatientError(Code.NO_PIXEL_SPACING, f"frame {frame + 1} of the SEG has no pixel spacing; export it again")
-        shape = (int(self.dataset.Rows), int(self.dataset.Columns))
-        return Plane(np.array(position, float), np.array(orientation, float), (float(spacing[0]), float(spacing[1])), shape)
-
-    def _sources(self, frame: int) -> set[str]:
-        """SOPInstanceUIDs that a frame says it was derived from."""
+        plane = Plane(position, orientation, (float(spacing[0]), float(spacing[1])), mask.shape)
         sources = self._group(frame, "DerivationImageSequence").get("SourceImageSequence") or []
-        return {str(source.get("ReferencedSOPInstanceUID")) for source in sources}
+        uids = frozenset(str(source.get("ReferencedSOPInstanceUID")) for source in sources)
+        return MaskPlane(plane, mask, uids, f"frame {frame + 1} of the SEG")
 
 
-def open_seg(path: Path) -> DicomSeg:
+def open_seg(path: Path, *, segments: list[str | int] | None, threshold: float, resample: bool) -> SegMask:
     """Reads a DICOM SEG.
 
     Args:
         path: the file.
+        segments, threshold, resample: as for `SegMask`.
 
     Raises:
         PatientError: FILE_UNREADABLE.
@@ -130,17 +139,30 @@ def open_seg(path: Path) -> DicomSeg:
     with readable("the SEG"):
         dataset = load(path)
         series = {str(item.get("SeriesInstanceUID") or "") for item in dataset.get("ReferencedSeriesSequence") or []} - {""}
-        return DicomSeg(dataset, References(frozenset(series), str(dataset.get("FrameOfReferenceUID") or "")))
+        references = References(frozenset(series), str(dataset.get("FrameOfReferenceUID") or ""))
+        return SegMask(dataset, references, segments=segments, threshold=threshold, resample=resample)
 
 
-def _chosen(labels: dict[int, str], segments: list[str] | None) -> set[int]:
-    if segments is None:
-        return set(labels)
-    wanted = {label.strip().casefold() for label in segments}
-    chosen = {number for number, label in labels.items() if label.casefold() in wanted}
+def _axes(orientation: np.ndarray) -> np.ndarray:
+    row, column = orientation.reshape(2, 3)
+    return np.stack([row, column, np.cross(row, column)])
+
+
+def _segment(item: Dataset) -> Segment:
+    code = (item.get("SegmentedPropertyTypeCodeSequence") or [Dataset()])[0]
+    value = f"{code.get('CodingSchemeDesignator')}:{code.get('CodeValue')}" if code.get("CodeValue") else ""
+    return Segment(int(item.SegmentNumber), str(item.get("SegmentLabel") or "").strip(), value, str(code.get("CodeMeaning") or "").strip())
+
+
+def _chosen(segments: list[Segment], names: list[str | int] | None) -> list[Segment]:
+    segments = [segment for segment in segments if segment.number != BACKGROUND]
+    if names is None:
+        return segments
+    chosen = [segment for segment in segments if any(segment.is_called(name) for name in names)]
     if not chosen:
         raise PatientError(
-            Code.MASK_EMPTY, f"the SEG has the segments {_listed(labels.values())}, none of cohort.lesion_segments {segments}; name the lesion's there"
+            Code.MASK_EMPTY,
+            f"the SEG has the segments {_listed(segment.label for segment in segments)}, none of cohort.lesion_segments {names}; name the lesion's there",
         )
     return chosen
 

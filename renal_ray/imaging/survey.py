@@ -1,0 +1,114 @@
+"""A few slices of the whole image, looked at for what a wrong header does to it: HU that are none, and anatomy that is flipped."""
+
+import hashlib
+
+import numpy as np
+from scipy import ndimage
+
+from renal_ray.problems import Code, Finding
+
+SLICES = 7
+COARSE_MM = 3.0  # pixels of about this size are enough to see a body
+TISSUE_HU = -300.0  # above: the body; below: air
+BODY_HU = (-200.0, 400.0)
+AIR_HU = (-1100.0, -900.0)
+LEAST_BODY = 0.02  # share of the picture; less is no body
+
+
+def survey_slices(n_slices: int) -> np.ndarray:
+    """Which slices are looked at: ends, middle and between.
+
+    Args:
+        n_slices: slices of the series.
+
+    Returns:
+        int, ascending, at most seven.
+    """
+    return np.unique(np.rint(np.linspace(0, n_slices - 1, SLICES)).astype(int))
+
+
+def fingerprint(hu: np.ndarray) -> frozenset[str]:
+    """Digests of slices; two patients who share one have the same image.
+
+    Args:
+        hu: (n, rows, cols) in HU; slices of one value say nothing and are passed over.
+    """
+    return frozenset(hashlib.sha256(repr(one.shape).encode() + np.rint(one).astype("<i4").tobytes()).hexdigest() for one in hu if np.ptp(one) > 0)
+
+
+def survey_findings(hu: np.ndarray, spacing_mm: np.ndarray) -> list[Finding]:
+    """What looks wrong in an image; suspicions are raised on strong evidence alone.
+
+    Args:
+        hu: surveyed slices (n, rows, cols) in HU, head to foot, in the standard axial display.
+        spacing_mm: distance between slices, rows and columns.
+
+    Returns:
+        INTERCEPT_SUSPECTED, IMAGE_HU_IMPLAUSIBLE and FLIP_SUSPECTED, as far as they apply.
+    """
+    step = [max(1, round(COARSE_MM / mm)) for mm in spacing_mm[1:]]
+    coarse = hu[:, :: step[0], :: step[1]].astype(np.float32)
+    if np.percentile(coarse, 0.1) >= -10 and np.mean((coarse > 850) & (coarse < 1250)) > 0.05:
+        message = "no value lies below 0 and many lie around 1024: the rescale intercept seems to be missing; compare with the scanner's own display"
+        return [Finding(Code.INTERCEPT_SUSPECTED, message)]
+    bodies = [_body(one) for one in coarse]
+    seen = [k for k, body in enumerate(bodies) if body.mean() >= LEAST_BODY]
+    if not seen:
+        return [Finding(Code.IMAGE_HU_IMPLAUSIBLE, "no body is seen in the image: hardly anything lies above -300 HU; look at the series")]
+    return [*_implausible(coarse[seen], [bodies[k] for k in seen]), *_flips(coarse[seen], [bodies[k] for k in seen])]
+
+
+def _body(hu: np.ndarray) -> np.ndarray:
+    """The largest piece above air, with what it encloses."""
+    pieces, count = ndimage.label(ndimage.binary_opening(hu > TISSUE_HU))
+    if not count:
+        return np.zeros(hu.shape, bool)
+    largest = 1 + int(np.argmax(np.bincount(pieces.ravel(), minlength=count + 1)[1:]))
+    return np.asarray(ndimage.binary_fill_holes(pieces == largest))
+
+
+def _implausible(hu: np.ndarray, bodies: list[np.ndarray]) -> list[Finding]:
+    tissue = np.concatenate([one[body & (one > TISSUE_HU)] for one, body in zip(hu, bodies, strict=True)])
+    outside = np.concatenate([one[~body & (one < TISSUE_HU)] for one, body in zip(hu, bodies, strict=True)])
+    middle = float(np.median(tissue))
+    if not BODY_HU[0] <= middle <= BODY_HU[1]:
+        return [Finding(Code.IMAGE_HU_IMPLAUSIBLE, f"the body's median is {middle:.0f} HU, not between -200 and 400; look at slope and intercept")]
+    if len(outside) > 0.02 * hu.size and not AIR_HU[0] <= (air := float(np.median(outside))) <= AIR_HU[1]:
+        return [Finding(Code.IMAGE_HU_IMPLAUSIBLE, f"the air around the body is at {air:.0f} HU, not near -1000; look at slope and intercept")]
+    return []
+
+
+def _flips(hu: np.ndarray, bodies: list[np.ndarray]) -> list[Finding]:
+    suspected = []
+    lung = [float(((one > -980) & (one < -500) & body).sum() / body.sum()) for one, body in zip(hu, bodies, strict=True)]
+    if len(lung) > 2 and lung[-1] > 0.2 and max(lung[: len(lung) // 2 + 1]) < 0.05:
+        suspected.append("head to foot (lungs at the lower end)")
+    spine = [height for one, body in zip(hu, bodies, strict=True) if (height := _spine_height(one, body)) is not None]
+    if len(spine) > 2 and np.mean(np.array(spine) < 0.4) > 0.7 and max(spine) < 0.6:
+        suspected.append("front to back (the spine in front)")
+    right, left = np.sum([_organ_pixels(one, body) for one, body in zip(hu, bodies, strict=True)], axis=0)
+    if left > 1.6 * right and left > 0.05 * sum(body.sum() for body in bodies):
+        suspected.append("left to right (the liver on the left)")
+    if not suspected:
+        return []
+    return [Finding(Code.FLIP_SUSPECTED, f"the anatomy looks flipped {' and '.join(suspected)}; look at the images and at the conversion")]
+
+
+def _spine_height(hu: np.ndarray, body: np.ndarray) -> float | None:
+    """Where the bone on the midline lies, from 0 at the front of the body to 1 at its back; None where there is too little."""
+    rows, columns = np.flatnonzero(body.any(axis=1)), np.flatnonzero(body.any(axis=0))
+    middle, reach = (columns[0] + columns[-1]) / 2, 0.12 * (columns[-1] - columns[0])
+    band = slice(max(0, int(middle - reach)), int(middle + reach) + 1)
+    bone = (hu[:, band] > 250) & body[:, band]
+    if bone.sum() < 12 or rows[-1] == rows[0]:
+        return None
+    return float((np.nonzero(bone)[0].mean() - rows[0]) / (rows[-1] - rows[0]))
+
+
+def _organ_pixels(hu: np.ndarray, body: np.ndarray) -> tuple[int, int]:
+    """Pixels deep in large organs - even, and of an organ's HU - on the patient's right and left."""
+    organ = (ndimage.uniform_filter(hu, 5) > 45) & (ndimage.uniform_filter(hu, 5) < 200) & body
+    deep = ndimage.binary_erosion(organ, iterations=6)  # 18 mm from any edge: liver, large spleen, hardly anything else
+    columns = np.flatnonzero(body.any(axis=0))
+    middle = int((columns[0] + columns[-1]) / 2)
+    return int(deep[:, :middle].sum()), int(deep[:, middle:].sum())

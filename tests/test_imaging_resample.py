@@ -1,0 +1,144 @@
+"""Tilted and oblique acquisitions brought to straight axial slices, against SciPy on the whole volume and a ball of known size."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+from dicom_files import AXIAL, ct_slice, save, write_seg
+from scipy.ndimage import map_coordinates
+
+from renal_ray.config import Cohort, Selection
+from renal_ray.imaging.geometry.grid import AXIAL_DISPLAY, Grid
+from renal_ray.imaging.geometry.resample import resample_linear, resample_nearest, straight_grid
+from renal_ray.imaging.patient import read_patient
+from renal_ray.problems import Code, PatientError
+
+EVERYTHING = Selection(min_area_fraction=0)
+CENTRE, RADIUS = np.array([4.0, -6.0, 12.0]), 11.0  # of the ball, mm
+
+
+def turned(degrees: float) -> np.ndarray:
+    a = np.deg2rad(degrees)
+    return np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+
+
+def ball_on(grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """HU and mask of a ball in water, sampled at a grid's voxels."""
+    index = np.stack(np.mgrid[tuple(slice(n) for n in grid.shape)], axis=-1).reshape(-1, 3)
+    distance = np.linalg.norm(grid.origin + index @ grid.steps - CENTRE, axis=1).reshape(grid.shape)
+    return np.where(distance < RADIUS, 100, 0).astype(np.int16), distance < RADIUS
+
+
+def oblique_grid(degrees: float) -> Grid:
+    steps = AXIAL_DISPLAY * np.array([2.0, 0.9, 0.9])[:, None] @ turned(degrees)
+    shape = (24, 60, 60)
+    return Grid(shape, CENTRE - np.array(shape) / 2 @ steps, steps)
+
+
+def tilted_grid(degrees: float) -> Grid:
+    """The gantry leans, the table runs along the patient."""
+    steps = AXIAL_DISPLAY * np.array([2.0, 0.9, 0.9])[:, None]
+    steps = np.stack([steps[0], *(steps[1:] @ turned(degrees))])
+    shape = (24, 60, 60)
+    return Grid(shape, CENTRE - np.array(shape) / 2 @ steps, steps)
+
+
+@pytest.mark.parametrize("grid", [oblique_grid(20), tilted_grid(-15), oblique_grid(0)], ids=["oblique", "tilted", "straight"])
+def test_linear_resampling_is_scipys_on_the_whole_volume(grid):
+    hu = np.random.default_rng(1).normal(0, 100, grid.shape).astype(np.float32)
+    target = straight_grid(grid)
+    slices = np.arange(3, target.shape[0], 4)
+    reads = []
+
+    def read(wanted: np.ndarray) -> np.ndarray:
+        reads.append(len(wanted))
+        return hu[wanted]
+
+    got = resample_linear(read, grid, target, slices, most=16)
+    for n, k in enumerate(slices):
+        index = np.stack(np.meshgrid(k, np.arange(target.shape[1]), np.arange(target.shape[2]), indexing="ij"), axis=-1).reshape(-1, 3)
+        places = grid.index_of(target.origin + index @ target.steps).T
+        expected = map_coordinates(hu, places, order=1, mode="constant", cval=np.nan).reshape(target.shape[1:])
+        known = np.isfinite(expected) & (got[n] != -1000)
+        assert np.allclose(got[n][known], expected[known], atol=1e-2)
+        assert (got[n] != -1000).sum() >= np.isfinite(expected).sum()
+    assert max(reads) <= 36
+
+
+@pytest.mark.parametrize("grid", [oblique_grid(25), tilted_grid(18)], ids=["oblique", "tilted"])
+def test_the_straight_grid_covers_the_other_and_is_straight(grid):
+    target = straight_grid(grid)
+    units = target.steps / target.spacing[:, None]
+    assert np.allclose(units, AXIAL_DISPLAY)
+    places = target.index_of(grid.corners()[1])
+    assert places.min() > -1
+    assert (places.max(axis=0) < np.array(target.shape)).all()
+
+
+@pytest.mark.parametrize("grid", [oblique_grid(25), tilted_grid(18)], ids=["oblique", "tilted"])
+def test_a_ball_keeps_place_and_volume(grid):
+    mask = ball_on(grid)[1]
+    slices = np.flatnonzero(mask.any(axis=(1, 2)))
+    target = straight_grid(grid)
+    frames = resample_nearest(mask[slices], slices, grid, target)
+    points = np.concatenate([np.column_stack([np.full(len(np.nonzero(one)[0]), k), *np.nonzero(one)]) for k, one in frames.items()])
+    volume = len(points) * np.prod(target.spacing)
+    assert volume == pytest.approx(4 / 3 * np.pi * RADIUS**3, rel=0.02)
+    assert np.abs(target.origin + points.mean(axis=0) @ target.steps - CENTRE).max() < 0.3
+
+
+def write_dicom(folder, grid: Grid):
+    """A DICOM series and a SEG of the ball on a grid."""
+    hu, mask = ball_on(grid)
+    units = grid.steps / grid.spacing[:, None]
+    slices = []
+    for k in range(grid.shape[0]):
+        place = grid.origin + k * grid.steps[0]
+        orientation = (*units[2], *units[1])
+        slices.append(
+            ct_slice(
+                folder / f"ct/{k:03d}.dcm", (hu[k] + 1024).astype(np.int16), place, series="1.2.3.9", orientation=orientation, spacing=tuple(grid.spacing[1:])
+            )
+        )
+        save(slices[-1])
+    frames = [(1, slices[k], mask[k].astype(np.uint8)) for k in np.flatnonzero(mask.any(axis=(1, 2)))]
+    write_seg(folder / "seg.dcm", frames, orientation=slices[0].ImageOrientationPatient)
+
+
+def write_nifti(folder, grid: Grid):
+    hu, mask = ball_on(grid)
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = (grid.steps * [-1, -1, 1]).T, grid.origin * [-1, -1, 1]
+    for name, values in (("ct.nii.gz", hu), ("mask.nii.gz", mask.astype(np.uint8) * 2)):
+        item = nib.Nifti1Image(values, None)
+        item.set_sform(affine, 1)
+        nib.save(item, folder / name)
+
+
+@pytest.mark.parametrize(
+    ("grid", "key", "code"), [(oblique_grid(20), "oblique", Code.NOT_AXIAL), (tilted_grid(15), "tilt", Code.TILT)], ids=["oblique", "tilted"]
+)
+@pytest.mark.parametrize("kind", ["dicom", "nifti"])
+def test_a_patient_is_refused_or_straightened_as_the_study_says(tmp_path, kind, grid, key, code):
+    (write_dicom if kind == "dicom" else write_nifti)(tmp_path, grid)
+    image, mask = (tmp_path / "ct", tmp_path / "seg.dcm") if kind == "dicom" else (tmp_path / "ct.nii.gz", tmp_path / "mask.nii.gz")
+    with pytest.raises(PatientError) as caught:
+        read_patient(image, mask, cohort=Cohort(manifest="unused.csv"), selection=EVERYTHING)
+    assert caught.value.code is code
+    got = read_patient(image, mask, cohort=Cohort(manifest="unused.csv", **{key: "resample"}), selection=EVERYTHING)
+    assert Code.IMAGE_RESAMPLED in {finding.code for finding in got.findings}
+    assert got.lesion_area_mm2.max() == pytest.approx(np.pi * RADIUS**2, rel=0.05)
+    assert got.max_diameter_mm == pytest.approx(2 * RADIUS, abs=1.2)
+    assert got.hu[got.mask].mean() > 90
+    assert np.median(np.diff(got.position_mm)) == pytest.approx(-2.0, abs=1e-3)
+
+
+def test_coronal_slices_are_resampled_when_asked(tmp_path):
+    steps = np.array([[0, 2.0, 0], [0, 0, -0.9], [0.9, 0, 0]])
+    grid = Grid((24, 60, 60), CENTRE - np.array([12, 30, 30]) @ steps, steps)
+    write_dicom(tmp_path, grid)
+    with pytest.raises(PatientError, match="coronal"):
+        read_patient(tmp_path / "ct", tmp_path / "seg.dcm", cohort=Cohort(manifest="unused.csv"), selection=EVERYTHING)
+    got = read_patient(tmp_path / "ct", tmp_path / "seg.dcm", cohort=Cohort(manifest="unused.csv", oblique="resample"), selection=EVERYTHING)
+    assert got.spacing_mm == pytest.approx((2.0, 0.9))
+    assert got.lesion_area_mm2.max() == pytest.approx(np.pi * RADIUS**2, rel=0.05)
+    assert tuple(AXIAL)[:3] == (1, 0, 0)
