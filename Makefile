@@ -1,6 +1,7 @@
 # make smoke   the whole study on a phantom cohort, from nothing to the report
 # make test    all tests
 # make lint    style and types
+# make codes   writes docs/codes.md anew
 # make lock    writes requirements.lock anew (needs uv)
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ READY := $(VENV)/.ready
 # Byte-compiled on purpose: without it TensorFlow's import takes 22 s instead of 8 s.
 COMPILED := env -u PYTHONDONTWRITEBYTECODE
 
-.PHONY: smoke test lint lock clean
+.PHONY: smoke test lint codes lock clean
 
 smoke: $(READY)
 	$(BIN)/renal-ray phantom runs/phantom --patients 56 --seed 17
@@ -31,6 +32,9 @@ $(READY): requirements.lock pyproject.toml
 	$(COMPILED) $(BIN)/python -m pip install --quiet --compile --require-hashes -r requirements.lock
 	$(COMPILED) $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
+
+codes: $(READY)
+	$(BIN)/python -c 'from renal_ray.problems import codes_page; print(codes_page(), end="")' > docs/codes.md
 
 lock:
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --upgrade -o requirements.lock

@@ -71,6 +71,37 @@ def phantom(
 
 
 @_command
+def scan(
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Folders of DICOM, NIfTI, NRRD or MetaImage files, in any arrangement.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Manifest to write: .csv or .parquet.")],
+    labels: Annotated[Path | None, typer.Option(help="Table with patient_id (the DICOM PatientID) and label, joined before ids are hashed.")] = None,
+    phase: Annotated[str, typer.Option(help="Contrast phase that is proposed where a patient has several series.")] = "corticomedullary",
+    rules: Annotated[Path | None, typer.Option(help="YAML with your own rules for phases: name: {description: [patterns], delay_s: [from, to]}.")] = None,
+    keep_ids: Annotated[bool, typer.Option("--keep-ids", help="Keep PatientIDs; otherwise they become keyed hashes.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a manifest that is there.")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core when omitted.")] = None,
+) -> int:
+    """Find patients, CT series and masks in folders of files, and write a manifest to be labelled."""
+    import os
+
+    from renal_ray.cohort.scan.scan import scan as scan_folders
+    from renal_ray.config import load_phase
+    from renal_ray.progress import progress
+
+    chosen = load_phase(phase, rules)
+    with progress("scan: files") as show:
+        found = scan_folders(
+            folders, out, labels=labels, phase=chosen, keep_ids=keep_ids, overwrite=overwrite, workers=workers or os.cpu_count() or 1, progress=show
+        )
+    print(f"{found.files} files, {found.patients} patients, {found.complete} of them with image and mask")
+    for what, counts in (("passed over", found.passed_over), ("problem", found.problems)):
+        for code, count in counts.items():
+            print(f"  {what}, {code}: {count}")
+    print(f"wrote {out}; see {out.stem}.problems.csv and {out.stem}.passed-over.csv beside it, enter the labels, then look at it: renal-ray inspect {out}")
+    return DONE
+
+
+@_command
 def prepare(study: StudyFile, set: Set = None, strict: Strict = False, address: Address = None) -> int:
     """Read every patient's files once and write the slices of all datasets."""
     with _working(study, set) as loaded:
@@ -189,6 +220,8 @@ def _prepare(study: "Study", *, strict: bool, address: str | None = None) -> int
         print(f"note: the slices are written, but no split can be drawn, and without one nothing trains: {found.no_split}")
     for code in sorted({str(one.code) for one in found.quarantined}):
         print(f"  {code}: {sum(one.code == code for one in found.quarantined)}, see quarantine.csv")
+    for code in sorted({str(one.code) for one in found.warnings}):
+        print(f"  warning, {code}: {len({one.patient_id for one in found.warnings if one.code == code})} patients kept; look at them with `renal-ray inspect`")
     return DONE
 
 

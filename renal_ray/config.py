@@ -229,6 +229,25 @@ def load_study(path: Path, overrides: list[Override] | None = None) -> Study:
         raise StudyError(f"{file}: {_sentence(error)}") from None
 
 
+def load_phase(use: str, rules: Path | None) -> Phase:
+    """The rules by which a series is proposed.
+
+    Args:
+        use: contrast phase that the study is on.
+        rules: YAML of rules by phase; the defaults when omitted.
+
+    Raises:
+        StudyError: the file cannot be read, or `use` has no rule.
+    """
+    try:
+        given = {} if rules is None else {"rules": yaml.safe_load(rules.read_text(encoding="utf-8"))}
+        return Phase.model_validate({"use": use} | given)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise StudyError(f"{rules}: not readable as YAML: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        raise StudyError(f"{rules or '--phase'}: {_sentence(error)}") from None
+
+
 def _absolute(study: Study) -> Study:
     """Settles every local path against the current directory, so that workers and later commands find it from wherever they run."""
     cohort = {name: path.absolute() for name in ("manifest", "dicom", "labels", "kits") if (path := getattr(study.cohort, name)) is not None}

@@ -1,5 +1,6 @@
 """What can be wrong: a study that cannot run, and a patient who cannot be read."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
@@ -60,7 +61,6 @@ class Code(StrEnum):
     MASK_UNSUPPORTED = "mask-unsupported", Severity.ERROR, "The mask is of a kind that cannot be read."
     MASK_OFF_GRID = "mask-off-grid", Severity.ERROR, "The mask does not lie on the image's voxels."
     MASK_EMPTY = "mask-empty", Severity.ERROR, "The mask holds no lesion."
-    SAME_PIXELS = "same-pixels", Severity.ERROR, "Two patients have the same image."
     IMAGE_RESAMPLED = "image-resampled", Severity.WARNING, "A tilted or oblique series was resampled to straight axial slices, as asked for."
     MASK_RESAMPLED = "mask-resampled", Severity.WARNING, "A mask off the image's voxels was resampled to them, as asked for."
     REFERENCES_ABSENT = "references-absent", Severity.WARNING, "The mask refers to images that are not there; it was matched by geometry."
@@ -71,6 +71,7 @@ class Code(StrEnum):
     FLIP_SUSPECTED = "flip-suspected", Severity.WARNING, "The anatomy looks flipped left to right, front to back or head to foot."
     LESION_TOO_LARGE = "lesion-too-large", Severity.WARNING, "The lesion is larger than 160 mm."
     LESION_TOO_SMALL = "lesion-too-small", Severity.WARNING, "The lesion is smaller than 3 mm."
+    SAME_PIXELS = "same-pixels", Severity.WARNING, "Two patients have the same image: a leak where the split parts them."
     SAME_PERSON = "same-person", Severity.WARNING, "Two ids seem to be one person."
     DICOMDIR_INCOMPLETE = "dicomdir-incomplete", Severity.WARNING, "A DICOMDIR names files that are not there."
     NOT_DICOM = "not-dicom", Severity.NOTE, "Not a DICOM file, and no volume that is read."
@@ -115,7 +116,7 @@ class PatientError(Exception):
 
 @dataclass(frozen=True)
 class Quarantined:
-    """One row of quarantine.csv.
+    """One row of quarantine.csv: a patient who is left out, or by a code of severity warning one who is kept.
 
     Args:
         patient_id: as in the manifest.
@@ -128,3 +129,34 @@ class Quarantined:
     file: str
     code: Code
     message: str
+
+    @classmethod
+    def read(cls, row: Mapping[str, str]) -> Self:
+        """From a row as `row` gives it."""
+        return cls(row["patient_id"], row["file"], next(code for code in Code if code == row["code"]), row["message"])
+
+    @property
+    def left_out(self) -> bool:
+        """Whether the patient is left out."""
+        return self.code.severity is Severity.ERROR
+
+    def row(self) -> dict[str, str]:
+        """As written to quarantine.csv and problems.csv."""
+        return {"patient_id": self.patient_id, "file": self.file, "code": str(self.code), "message": self.message, "severity": str(self.code.severity)}
+
+
+PROBLEM_COLUMNS = ("patient_id", "file", "code", "message", "severity")
+
+
+def codes_page() -> str:
+    """docs/codes.md: every code in one Markdown table."""
+    head = [
+        "# Codes",
+        "",
+        "What `scan`, `prepare` and `inspect` report of files and patients. *error*: the patient is left out. *warning*: the patient is kept, look at the",
+        "images. *note*: a file that is no part of the study was passed over. Written by `make codes`.",
+        "",
+        "| code | severity | meaning |",
+        "|---|---|---|",
+    ]
+    return "\n".join([*head, *(f"| `{code}` | {code.severity} | {code.meaning} |" for code in Code)]) + "\n"

@@ -81,7 +81,7 @@ def write_small_work(study: Study, patients: list[PatientRows]) -> tuple[Place, 
     rows = [{"patient_id": patient.patient_id, "label": patient.label, "n_images": len(patient.image), "n_slices_total": 40} for patient in patients]
     cohort = pd.DataFrame(rows).assign(max_diameter_mm=np.linspace(20.0, 60.0, len(rows)))
     work.write_parquet("cohort.parquet", cohort)
-    work.write("quarantine.csv", b"patient_id,file,code,message\n")
+    work.write("quarantine.csv", b"patient_id,file,code,message,severity\n")
     splits = make_splits(cohort, seed=study.seed, split=study.split, folds=study.folds)
     work.write_json("splits.json", splits.to_json())
     prepared.declare(study, work)

@@ -22,7 +22,7 @@ def _file(path: Path, sop_class: str, modality: str, patient_id: str) -> FileDat
     meta.MediaStorageSOPInstanceUID = generate_uid()
     dataset = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
     dataset.SOPClassUID, dataset.SOPInstanceUID = sop_class, meta.MediaStorageSOPInstanceUID
-    dataset.Modality, dataset.PatientID, dataset.PatientName, dataset.PatientBirthDate = modality, patient_id, NAME, BIRTH_DATE
+    dataset.Modality, dataset.PatientID, dataset.PatientName, dataset.PatientBirthDate = modality, patient_id, f"{NAME} {patient_id}", BIRTH_DATE
     dataset.PatientSex, dataset.StudyID, dataset.AccessionNumber, dataset.ReferringPhysicianName = "O", "1", "", ""
     dataset.StudyDate, dataset.StudyTime, dataset.SeriesNumber, dataset.InstanceNumber = "20200101", "000000", 1, 1
     return dataset
@@ -44,7 +44,11 @@ def ct_slice(
 ) -> FileDataset:
     """A CT image with the stored values; not written yet. SliceThickness is wrong on purpose."""
     dataset = _file(path, CTImageStorage, "CT", patient_id)
-    dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.FrameOfReferenceUID = "1.2.3.4", series, frame_of_reference
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.FrameOfReferenceUID = (
+        generate_uid(entropy_srcs=["study", patient_id]),
+        series,
+        frame_of_reference,
+    )
     dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
     dataset.ImagePositionPatient, dataset.ImageOrientationPatient = [float(v) for v in position], [float(v) for v in orientation]
     dataset.PixelSpacing, dataset.SliceThickness = [float(v) for v in spacing], 99.0

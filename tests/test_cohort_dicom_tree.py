@@ -9,7 +9,8 @@ import pytest
 from dicom_files import ct_slice, save, write_seg, write_series
 from pydicom import dcmread
 
-from renal_ray.cohort.dicom_tree import KEY_FILE, keyed_hash, read_dicom_tree
+from renal_ray.cohort.dicom_tree import read_dicom_tree
+from renal_ray.cohort.scan.hashing import KEY_FILE, keyed_hash
 from renal_ray.cohort.source import load_cohort
 from renal_ray.config import Cohort, Selection
 from renal_ray.imaging.patient import read_patient
@@ -50,7 +51,7 @@ def test_series_and_seg_are_paired_by_header(tmp_path):
     assert table["sex"].tolist() == ["female", "male"]
     assert table["image"].tolist() == [str(tree / "x2/ct"), str(tree / "x1/ct")]
     assert table["mask"].tolist() == [str(tree / "x2/seg.dcm"), str(tree / "x1/seg.dcm")]
-    assert list(table.columns) == ["patient_id", "label", "image", "mask", "sex"]
+    assert list(table.columns) == ["patient_id", "label", "image", "mask", "sex", "series"]
     assert table["label"].dtype == "Int8"
 
 

@@ -68,7 +68,7 @@ class Synthetic:
         self.specs: dict[tuple, TrialSpec] = {}
         self.work.write_parquet("cohort.parquet", self.cohort)
         self.work.write_json("splits.json", self.splits.to_json())
-        rows = pd.DataFrame([{"patient_id": HOSTILE, "file": f"{HOSTILE}.dcm", "code": "tilt", "message": f"tilted {HOSTILE}"}])
+        rows = pd.DataFrame([{"patient_id": HOSTILE, "file": f"{HOSTILE}.dcm", "code": "tilt", "message": f"tilted {HOSTILE}", "severity": "error"}])
         self.work.write("quarantine.csv", rows.to_csv(index=False).encode())
         provenance = {"versions": {"numpy": HOSTILE}, "created": "2026-01-02T03:04:05+00:00"}
         self.work.write("study.yaml", dump_study(study, provenance).encode())

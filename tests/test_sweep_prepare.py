@@ -80,7 +80,7 @@ def test_what_prepare_leaves(prepared: Study, phantom_manifest: Path) -> None:
         assert slices.counts() == dict(zip(cohort["patient_id"], cohort["n_images"], strict=True))
         assert slices.images(splits.training[0]).shape[1:] == (SIZE, SIZE, 3)
         assert [name.rsplit("-", 1)[0] for name in work.entries(f"slices/{dataset}")] == ["index.parquet", "shard-00000", "shard-00001", "shard-00002"]
-    assert work.read("quarantine.csv") == b"patient_id,file,code,message\n"
+    assert work.read("quarantine.csv") == b"patient_id,file,code,message,severity\n"
 
 
 def test_the_same_input_gives_the_same_bytes(prepared: Study, phantom_manifest: Path, tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_who_cannot_be_read_is_quarantined_and_the_others_go_on(cohort_copy: Pat
     assert found.patients == 15
     assert {one.patient_id: one.code for one in found.quarantined} == expected
     table = pd.read_csv(tmp_path / "work" / "quarantine.csv", keep_default_na=False)
-    assert list(table.columns) == ["patient_id", "file", "code", "message"]
+    assert list(table.columns) == ["patient_id", "file", "code", "message", "severity"]
     assert dict(zip(table["patient_id"], table["code"], strict=True)) == {name: str(code) for name, code in expected.items()}
     assert (table["message"].str.len() > 15).all()
     work = Place(study.work)

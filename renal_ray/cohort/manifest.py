@@ -1,5 +1,6 @@
 """The manifest: one row a patient, with label, image and mask."""
 
+import os
 import re
 import warnings
 from pathlib import Path
@@ -12,8 +13,9 @@ from renal_ray.types import Label
 
 REQUIRED = ("patient_id", "label", "image", "mask")
 NUMBERS = ("age", "max_diameter_mm")
-TEXTS = ("sex", "histology", "location", "stage", "grade", "scanner", "phase")
-COLUMNS = (*REQUIRED, "sex", "age", "histology", "max_diameter_mm", "location", "stage", "grade", "scanner", "phase")
+TEXTS = ("sex", "histology", "location", "stage", "grade", "scanner", "phase", "series", "lesion")
+COLUMNS = (*REQUIRED, "sex", "age", "histology", "max_diameter_mm", "location", "stage", "grade", "scanner", "phase", "series", "lesion")
+LABEL_COLUMNS = tuple(column for column in COLUMNS if column not in ("image", "mask", "series", "lesion"))
 LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1} | {label.name.lower(): int(label) for label in Label}
 SEXES = {"m": "male", "f": "female"}
 UNSAFE_ID = re.compile(r"[/\\\x00-\x1f\x7f]|^\.{1,2}$")  # ids become names of rows, shards and folders
@@ -25,18 +27,20 @@ def read_manifest(path: Path) -> pd.DataFrame:
 
     Args:
         path: CSV (UTF-8) or Parquet with patient_id, label, image, mask and optional columns. A label is 0, 1, benign, malignant or empty;
-            a relative image or mask is relative to the manifest's folder.
+            a relative image or mask is relative to the manifest's folder and may not lead out of it. `series` says which CT series of the image's
+            folder is meant, as `scan` names it; `lesion` what of the mask is the lesion, in place of the study's setting.
 
     Returns:
         One row a patient in the file's order: patient_id str, label Int8 (missing where empty), image and mask as absolute paths (empty where
-        the file has none), and of sex, age, histology, max_diameter_mm, location, stage, grade, scanner and phase those that the file has.
+        the file has none), and of sex, age, histology, max_diameter_mm, location, stage, grade, scanner, phase, series
+        and lesion those that the file has.
 
     Raises:
         StudyError: the file is absent or unreadable, a column is unknown or missing, an id repeats or is unsafe, a value does not fit.
     """
     table = read_table(path, required=REQUIRED, known=COLUMNS)
     for column in ("image", "mask"):
-        table[column] = [_absolute(path.absolute().parent / name) if name else "" for name in table[column]]
+        table[column] = [_placed(path.absolute().parent, name) if name else "" for name in table[column]]
     refuse_duplicates(table, path)
     return table
 
@@ -51,8 +55,7 @@ def write_manifest(table: pd.DataFrame, path: Path) -> None:
     out = table[[column for column in COLUMNS if column in table]].copy()
     base = path.absolute().parent.resolve()
     for column in ("image", "mask"):
-        absolute = [Path(name) for name in out[column]]
-        out[column] = [str(name.relative_to(base)) if name.is_relative_to(base) else str(name) for name in absolute]
+        out[column] = [str(Path(name).relative_to(base)) if name and Path(name).is_relative_to(base) else name for name in out[column]]
     if _ending(path) == ".csv":
         out.to_csv(path, index=False, lineterminator="\n")
     else:
@@ -113,6 +116,12 @@ def refuse_duplicates(table: pd.DataFrame, path: Path, *, show_id: bool = True) 
         patient = table.loc[twice, "patient_id"].iloc[0]
         rows = [int(row) + 1 for row in table.index[table["patient_id"] == patient]]
         raise StudyError(f"{path}: patient_id {patient if show_id else '(hidden)'} is in rows {rows}; keep one row a patient")
+
+
+def _placed(base: Path, name: str) -> str:
+    """A path as it is, or below the manifest's folder; one that leads out of it stays relative, to be quarantined."""
+    outside = not Path(name).is_absolute() and Path(os.path.normpath(name)).parts[:1] == (os.pardir,)
+    return name if outside else _absolute(base / name)
 
 
 def _absolute(path: Path) -> str:

@@ -28,7 +28,7 @@ def load_cohort(cohort: Cohort) -> tuple[pd.DataFrame, list[Quarantined]]:
     if cohort.dicom is not None and cohort.labels is not None:
         from renal_ray.cohort.dicom_tree import read_dicom_tree  # pydicom loads slowly and the other sources do without it
 
-        return read_dicom_tree(cohort.dicom, cohort.labels, keep_ids=cohort.keep_ids)
+        return read_dicom_tree(cohort.dicom, cohort.labels, keep_ids=cohort.keep_ids, phase=cohort.phase)
     assert cohort.manifest is not None
     table = read_manifest(cohort.manifest)
     problems = [_problem(row.patient_id, row.label, row.image, row.mask) for row in table.itertuples()]
@@ -42,6 +42,9 @@ def _problem(patient_id: str, label: object, image: str, mask: str) -> Quarantin
     for column, name in (("image", image), ("mask", mask)):
         if not name:
             return Quarantined(patient_id, "", Code.FILE_MISSING, f"the manifest names no {column}; enter its path")
+        if not Path(name).is_absolute():
+            message = f"{column}: the relative path leads out of the manifest's folder; give it absolutely if it is meant"
+            return Quarantined(patient_id, name, Code.PATH_OUTSIDE, message)
         if found := trouble(Path(name)):
             return Quarantined(patient_id, name, found[0], f"{column}: {found[1]}")
     return None

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from renal_ray.cohort.summary import table_one
+from renal_ray.problems import Code
 from renal_ray.protocol.metrics import mean_sd
 from renal_ray.report import paper
 from renal_ray.report.evidence import Evidence
@@ -169,13 +170,14 @@ def control_table(evidence: Evidence) -> Table:
 
 
 def quarantine_table(evidence: Evidence) -> Table:
-    """Patients who could not be used, with the reason."""
-    rows = tuple(Row((row.patient_id, row.code, row.message, row.file or DASH)) for row in evidence.quarantine.itertuples())
+    """Patients who could not be used, and warnings about the others, each with its code, what the code means and the reason."""
+    meanings = {str(code): code.meaning for code in Code}
+    found = evidence.quarantine.itertuples()
     return Table(
         name="quarantine",
-        title="Quarantined patients",
-        columns=("Patient", "Code", "Reason", "File"),
-        rows=rows,
+        title="Quarantined patients (error) and warnings",
+        columns=("Patient", "Code", "Severity", "Meaning", "Reason", "File"),
+        rows=tuple(Row((row.patient_id, row.code, row.severity, meanings.get(row.code, DASH), row.message, row.file or DASH)) for row in found),
         data=evidence.quarantine,
-        left=4,
+        left=6,
     )

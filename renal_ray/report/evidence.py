@@ -10,6 +10,7 @@ import pandas as pd
 import yaml
 
 from renal_ray.config import PROVENANCE, Study
+from renal_ray.problems import PROBLEM_COLUMNS
 from renal_ray.protocol.selection import select_freeze_point
 from renal_ray.protocol.splits import SplitSet
 from renal_ray.report.trials import Trial, Trials, read_trials
@@ -18,8 +19,6 @@ from renal_ray.store.seal import LOG as SEAL_LOG
 from renal_ray.trial.plan import Plan, Results, finished_results, make_plan
 from renal_ray.trial.spec import main_level
 from renal_ray.types import FREEZE_POINTS, Dataset, FreezePoint, Head
-
-QUARANTINE_COLUMNS = ["patient_id", "file", "code", "message"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Evidence:
         study: the study as it stands.
         provenance: versions, hashes and times kept in study.yaml.
         cohort: cohort.parquet, one row a patient.
-        quarantine: patient_id, file, code, message of those left out.
+        quarantine: patient_id, file, code, message, severity: those left out, and what is to be reported of the others.
         splits: who trained, validated and was sealed.
         trials: what was trained.
         test: the sealed test.
@@ -142,8 +141,8 @@ def _provenance(work: Place) -> dict[str, Any]:
 
 def _quarantine(work: Place) -> pd.DataFrame:
     if not work.exists("quarantine.csv"):
-        return pd.DataFrame(columns=QUARANTINE_COLUMNS)
-    return pd.read_csv(io.BytesIO(work.read("quarantine.csv")), dtype=str, keep_default_na=False)[QUARANTINE_COLUMNS]
+        return pd.DataFrame(columns=list(PROBLEM_COLUMNS))
+    return pd.read_csv(io.BytesIO(work.read("quarantine.csv")), dtype=str, keep_default_na=False)[list(PROBLEM_COLUMNS)]
 
 
 def _test(work: Place, splits: SplitSet, trials: Trials) -> SealedTest:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from renal_ray.problems import Severity
 from renal_ray.protocol.metrics import mean_sd
 from renal_ray.report import paper
 from renal_ray.report.cohort_tables import CONTROL_RANGE
@@ -144,8 +145,11 @@ def caveats(evidence: Evidence) -> Iterator[str]:
     outside = [(d, a) for d in study.datasets for a in _control_aucs(evidence, d) if not CONTROL_RANGE[0] <= a <= CONTROL_RANGE[1]]
     if outside:
         yield f"The negative control left its range on {listed(dict.fromkeys(dataset_name(d) for d, _ in outside))}: read that section before any other number."
-    if len(evidence.quarantine):
-        yield f"{counted(len(evidence.quarantine), 'patient')} could not be used and {_are(len(evidence.quarantine))} quarantined with a reason."
+    left_out, warned = ((evidence.quarantine["severity"] == severity).sum() for severity in (Severity.ERROR, Severity.WARNING))
+    if left_out:
+        yield f"{counted(int(left_out), 'patient')} could not be used and {_are(int(left_out))} quarantined with a reason."
+    if warned:
+        yield f"{counted(int(warned), 'warning')} about patients who were kept: see the table of the cohort, and look at their images with `renal-ray inspect`."
 
 
 def control_sentence(evidence: Evidence) -> str:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from renal_ray.cohort.source import load_cohort
 from renal_ray.config import Study
-from renal_ray.problems import Quarantined, StrictError, StudyError
+from renal_ray.problems import PROBLEM_COLUMNS, Code, Quarantined, StrictError, StudyError
 from renal_ray.progress import progress
 from renal_ray.protocol.splits import SplitSet, make_splits
 from renal_ray.store import slices
@@ -27,12 +27,14 @@ class Prepared:
         patients: usable patients.
         images: their kept slices.
         quarantined: everyone who was left out, with the reason.
+        warnings: what is to be reported of those who were kept.
         no_split: why no split could be drawn; empty when one was.
     """
 
     patients: int
     images: int
     quarantined: tuple[Quarantined, ...]
+    warnings: tuple[Quarantined, ...]
     no_split: str
 
 
@@ -54,11 +56,13 @@ def prepare(study: Study, *, strict: bool = False) -> Prepared:
         StrictError: strict, and somebody cannot be read.
     """
     work = Place(study.work)
-    table, left_out = load_cohort(study.cohort)
-    quarantined = [replace(one, file=shown_file(one.file, study.cohort)) for one in left_out]
-    _stop_at(quarantined, strict)
+    table, listed = load_cohort(study.cohort)
+    found = [replace(one, file=shown_file(one.file, study.cohort)) for one in listed]
+    _stop_at(found, strict)
     parts = _run_shards(study, work, table, strict=strict) if len(table) else []
-    quarantined += [Quarantined(**row) for part in parts for row in part["quarantined"]]
+    found += [Quarantined.read(row) for part in parts for row in [*part["quarantined"], *part["warnings"]]]
+    found += _same_pixels(parts)
+    quarantined, warnings = ([one for one in found if one.left_out is left_out] for left_out in (True, False))
     measured = pd.DataFrame([row for part in parts for row in part["measured"]])
     if measured.empty:
         _write_quarantine(work, quarantined)
@@ -66,8 +70,8 @@ def prepare(study: Study, *, strict: bool = False) -> Prepared:
         raise StudyError(f"cohort: no patient can be used; {len(quarantined)} were left out, see {work.uri}/quarantine.csv; the first: {first}")
     cohort = _merged(table, measured)
     splits, no_split = _draw(study, work, cohort)
-    _write(study, work, cohort, splits, parts, quarantined)
-    return Prepared(len(cohort), int(cohort["n_images"].sum()), tuple(quarantined), no_split)
+    _write(study, work, cohort, splits, parts, [*quarantined, *warnings])
+    return Prepared(len(cohort), int(cohort["n_images"].sum()), tuple(quarantined), tuple(warnings), no_split)
 
 
 def _run_shards(study: Study, work: Place, table: pd.DataFrame, *, strict: bool) -> list[Part]:
@@ -81,7 +85,7 @@ def _run_shards(study: Study, work: Place, table: pd.DataFrame, *, strict: bool)
             stream = ray.data.from_items(todo, override_num_blocks=len(todo)).map(Sharder(study, work))
             for row in stream.iter_rows():
                 part = json.loads(row["part"])
-                _stop_at([Quarantined(**one) for one in part["quarantined"]], strict)
+                _stop_at([Quarantined.read(one) for one in part["quarantined"]], strict)
                 parts[row["shard"]] = part
                 show(len(parts), len(shards))
     return [parts[shard["shard"]] for shard in shards]
@@ -130,17 +134,32 @@ def _write(study: Study, work: Place, cohort: pd.DataFrame, splits: SplitSet | N
             work.remove(f"slices/{dataset}/{stale}")  # of earlier settings, or of patients who left the cohort
 
 
-def _write_quarantine(work: Place, quarantined: list[Quarantined]) -> None:
-    table = pd.DataFrame(
-        [{"patient_id": one.patient_id, "file": one.file, "code": str(one.code), "message": one.message} for one in quarantined],
-        columns=["patient_id", "file", "code", "message"],
-    )
+def _same_pixels(parts: list[Part]) -> list[Quarantined]:
+    """Patients who have an image in common: a copy on either side of the split is a leak."""
+    owners: dict[str, set[str]] = {}
+    for part in parts:
+        for patient, digests in part["fingerprints"].items():
+            for one in digests:
+                owners.setdefault(one, set()).add(patient)
+    twins: dict[str, set[str]] = {}
+    for patients in owners.values():
+        if len(patients) > 1:
+            for patient in patients:
+                twins.setdefault(patient, set()).update(patients - {patient})
+    return [
+        Quarantined(patient, "", Code.SAME_PIXELS, f"the same image as {', '.join(sorted(others))}: a leak where the split parts them; keep one")
+        for patient, others in sorted(twins.items())
+    ]
+
+
+def _write_quarantine(work: Place, found: list[Quarantined]) -> None:
+    table = pd.DataFrame([one.row() for one in found], columns=list(PROBLEM_COLUMNS))
     work.write("quarantine.csv", table.to_csv(index=False).encode())
 
 
 def _stop_at(quarantined: list[Quarantined], strict: bool) -> None:
-    if strict and quarantined:
-        raise StrictError(f"--strict: {_say(quarantined[0])}")
+    if strict and (first := next((one for one in quarantined if one.left_out), None)):
+        raise StrictError(f"--strict: {_say(first)}")
 
 
 def _say(quarantined: Quarantined) -> str:

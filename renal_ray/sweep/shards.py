@@ -2,7 +2,6 @@
 
 import json
 import traceback
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,17 @@ from renal_ray.types import DATASETS, Dataset
 
 PATIENTS_PER_SHARD = 8  # bounds a worker's memory: its images of one shard, three datasets at once
 
-Part = dict[str, Any]  # what a shard came to: key, measured, quarantined, index
+# of the cohort's settings those that decide what is read of a patient's files
+READING = {"lesion_labels", "lesion_segments", "lesion_rois", "fractional_threshold", "mask_resample", "tilt", "oblique"}
+
+Part = dict[str, Any]  # what a shard came to: key, measured, fingerprints, warnings, quarantined, index
 
 
 def make_shards(study: Study, cohort: pd.DataFrame) -> list[dict[str, str]]:
     """Divides the cohort; a shard's key changes with its patients, their files and the settings that decide their slices."""
-    rows = json.loads(cohort[["patient_id", "label", "image", "mask"]].to_json(orient="records"))
-    settings = [study.selection.model_dump_json(), study.images.model_dump_json(), study.cohort.model_dump_json(include={"lesion_labels", "lesion_segments"})]
+    table = cohort.reindex(columns=["patient_id", "label", "image", "mask", "series", "lesion"])
+    rows = json.loads(table.fillna({"series": "", "lesion": ""}).to_json(orient="records"))
+    settings = [study.selection.model_dump_json(), study.images.model_dump_json(), study.cohort.model_dump_json(include=READING)]
     shards = []
     for number, first in enumerate(range(0, len(rows), PATIENTS_PER_SHARD)):
         patients = rows[first : first + PATIENTS_PER_SHARD]
@@ -70,27 +73,37 @@ class Sharder:
 
     def __call__(self, shard: dict[str, str]) -> dict[str, str]:
         rows: dict[Dataset, list[slices.PatientRows]] = {dataset: [] for dataset in DATASETS}
-        measured, quarantined = [], []
+        measured, fingerprints, warnings, quarantined = [], {}, [], []
         for patient in json.loads(shard["patients"]):
             try:
-                found = read_patient(Path(patient["image"]), Path(patient["mask"]), cohort=self._study.cohort, selection=self._study.selection)
+                found = self._read(patient)
                 images = dataset_images(found, images=self._study.images)
             except PatientError as error:
-                quarantined.append(asdict(Quarantined(patient["patient_id"], shown_file(error.file, self._study.cohort), error.code, error.message)))
+                quarantined.append(Quarantined(patient["patient_id"], shown_file(error.file, self._study.cohort), error.code, error.message).row())
                 continue
             except Exception as error:  # noqa: BLE001 - one patient must not end the cohort; what the exception says may quote the files
                 message = f"{type(error).__name__} at {_where(error)}; report this, with the file if you may"
-                quarantined.append(asdict(Quarantined(patient["patient_id"], "", Code.UNEXPECTED, message)))
+                quarantined.append(Quarantined(patient["patient_id"], "", Code.UNEXPECTED, message).row())
                 continue
             measured.append(_measured(patient["patient_id"], found))
+            fingerprints[patient["patient_id"]] = sorted(found.fingerprint)
+            warnings += [Quarantined(patient["patient_id"], "", one.code, one.message).row() for one in found.findings]
             for dataset, image in images.items():
                 geometry = (found.slice_index, found.position_mm, found.lesion_area_mm2)
                 rows[dataset].append(slices.PatientRows(patient["patient_id"], patient["label"], *geometry, image))
         size = self._study.images.size
         index = {dataset: slices.write_shard(self._work, dataset, shard["shard"], patients, size=size) for dataset, patients in rows.items()}
-        part: Part = {"key": shard["key"], "measured": measured, "quarantined": quarantined, "index": index}
+        part: Part = {"key": shard["key"], "measured": measured, "fingerprints": fingerprints, "warnings": warnings} | {
+            "quarantined": quarantined,
+            "index": index,
+        }
         self._work.write_json(part_file(shard), part)
         return {"shard": shard["shard"], "part": json.dumps(part)}
+
+    def _read(self, patient: dict[str, Any]) -> PatientSlices:
+        image, mask = Path(patient["image"]), Path(patient["mask"])
+        cohort, selection = self._study.cohort, self._study.selection
+        return read_patient(image, mask, cohort=cohort, selection=selection, series=patient["series"], lesion=patient["lesion"])
 
 
 def shown_file(file: str, cohort: Cohort) -> str:

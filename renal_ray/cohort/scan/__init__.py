@@ -1,0 +1,1 @@
+"""From folders of mixed files to a manifest: who is there, which series, which mask."""
