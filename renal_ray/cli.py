@@ -102,6 +102,33 @@ def scan(
 
 
 @_command
+def inspect(
+    what: Annotated[Path, typer.Argument(metavar="MANIFEST|WORK|STUDY", help="Manifest, work directory or study file.")],
+    patients: Annotated[str | None, typer.Option(help="Only these patients, separated by commas.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Page to write; inspect.html beside the manifest or the study file when omitted.")] = None,
+    set: Set = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core when omitted.")] = None,
+) -> int:
+    """Write contact sheets of every patient as one HTML page: slices, lesion outline, windows, datasets, warnings."""
+    import os
+
+    from renal_ray.config import load_study, study_of_manifest
+    from renal_ray.progress import progress
+    from renal_ray.report.inspect.page import write_page
+
+    loaded = study_of_manifest(what, set) if what.suffix.lower() in (".csv", ".parquet") else load_study(what, set)
+    page = out or (what if what.is_dir() else what.parent) / "inspect.html"
+    chosen = [one.strip() for one in patients.split(",") if one.strip()] if patients else None
+    with progress("inspect: patients") as show:
+        seen = write_page(loaded, page, patients=chosen, workers=workers or os.cpu_count() or 1, progress=show)
+    print(f"{seen.patients} patients, {seen.refused} cannot be read")
+    for code, count in seen.codes.items():
+        print(f"  {code}: {count}")
+    print(f"wrote {page}")
+    return DONE
+
+
+@_command
 def prepare(study: StudyFile, set: Set = None, strict: Strict = False, address: Address = None) -> int:
     """Read every patient's files once and write the slices of all datasets."""
     with _working(study, set) as loaded:

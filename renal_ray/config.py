@@ -1,5 +1,6 @@
 """The study file: one validated object that every command works from."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -227,6 +228,25 @@ def load_study(path: Path, overrides: list[Override] | None = None) -> Study:
         return _absolute(Study.model_validate(raw))
     except ValidationError as error:
         raise StudyError(f"{file}: {_sentence(error)}") from None
+
+
+def study_of_manifest(manifest: Path, overrides: list[Override] | None = None) -> Study:
+    """A study that has nothing but a manifest yet, to look at its patients.
+
+    Args:
+        manifest: CSV or Parquet.
+        overrides: as for `load_study`, for example cohort.lesion_labels=[1].
+
+    Raises:
+        StudyError: an override does not fit.
+    """
+    raw: dict[str, Any] = {"name": re.sub(r"[^\w.-]", "_", manifest.stem) or "manifest", "work": str(manifest.parent), "cohort": {"manifest": str(manifest)}}
+    for override in overrides or []:
+        _lay_over(raw, override)
+    try:
+        return _absolute(Study.model_validate(raw))
+    except ValidationError as error:
+        raise StudyError(f"{manifest}: {_sentence(error)}") from None
 
 
 def load_phase(use: str, rules: Path | None) -> Phase:

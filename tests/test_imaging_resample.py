@@ -139,6 +139,6 @@ def test_coronal_slices_are_resampled_when_asked(tmp_path):
     with pytest.raises(PatientError, match="coronal"):
         read_patient(tmp_path / "ct", tmp_path / "seg.dcm", cohort=Cohort(manifest="unused.csv"), selection=EVERYTHING)
     got = read_patient(tmp_path / "ct", tmp_path / "seg.dcm", cohort=Cohort(manifest="unused.csv", oblique="resample"), selection=EVERYTHING)
-    assert got.spacing_mm == pytest.approx((2.0, 0.9))
+    assert got.spacing_mm == pytest.approx((0.9, 0.9))  # the series' slices are 2 mm apart: axial pixels are square all the same
     assert got.lesion_area_mm2.max() == pytest.approx(np.pi * RADIUS**2, rel=0.05)
     assert tuple(AXIAL)[:3] == (1, 0, 0)

@@ -1,7 +1,7 @@
 """A patient's kept slices, and the voxel grid in patient coordinates that every image and mask is brought to."""
 
 from dataclasses import dataclass
-from itertools import product
+from itertools import permutations, product
 from typing import Literal
 
 import numpy as np
@@ -12,7 +12,6 @@ MAX_OBLIQUITY = np.cos(np.deg2rad(5.0))  # an axis further than this from its pa
 MAX_SHEAR = 0.005  # cosine allowed between two grid axes: 0.3 degrees
 GRID_TOLERANCE = 0.2  # of a voxel, in every axis, between a mask's grid and the image's
 AXIAL_DISPLAY = np.array([[0, 0, -1], [0, 1, 0], [1, 0, 0]], float)  # slices to the feet, rows to the back, columns to the left, in LPS
-
 
 Policy = Literal["refuse", "resample"]
 
@@ -133,23 +132,39 @@ def turn_to_axial(grid: Grid, *, tilt: Policy = "refuse", oblique: Policy = "ref
     Raises:
         PatientError: TILT or NOT_AXIAL where that is to be refused.
     """
-    units = grid.steps / grid.spacing[:, None]
-    shear = float(np.abs(units @ units.T - np.eye(3)).max())
-    if shear > MAX_SHEAR:
-        if tilt == "resample":
-            return None
-        angle = np.rad2deg(np.arcsin(min(shear, 1.0)))
+    cosines = AXIAL_DISPLAY @ (grid.steps / grid.spacing[:, None]).T
+    turn = nearest_turn(grid)
+    near = np.abs(cosines[np.arange(3), turn.axes]) >= MAX_OBLIQUITY
+    lean = _lean(grid)
+    if lean > MAX_SHEAR and tilt == "refuse":
+        angle = np.rad2deg(np.arcsin(lean))
         raise PatientError(
             Code.TILT, f"the slices are shifted against their normal by {angle:.1f} degrees (gantry tilt); set cohort.tilt: resample, or leave out"
         )
-    cosines = AXIAL_DISPLAY @ units.T
-    axes = np.abs(cosines).argmax(axis=1)
-    along = cosines[np.arange(3), axes]
-    if len(set(axes)) == 3 and np.abs(along).min() >= MAX_OBLIQUITY:
-        return _turn(axes, along)
-    if oblique == "resample":
+    if near.sum() < (2 if lean > MAX_SHEAR else 3):  # a leaning gantry takes one axis with it: the columns, or the way of the table against them
+        if oblique == "refuse":
+            raise PatientError(
+                Code.NOT_AXIAL, "the slices are oblique to the patient's axes by more than 5 degrees; use axial slices, or set cohort.oblique: resample"
+            )
+        if min(grid.shape) == 1:
+            raise PatientError(Code.NOT_AXIAL, "a single oblique slice is no volume that axial slices could be resampled from; use the whole series")
         return None
-    raise PatientError(Code.NOT_AXIAL, "the slices are oblique to the patient's axes by more than 5 degrees; use axial slices, or set cohort.oblique: resample")
+    return turn if lean <= MAX_SHEAR else None
+
+
+def nearest_turn(grid: Grid) -> Turn:
+    """The turn that brings each axis of a grid to the display axis nearest to it, each to one of its own, however oblique they are."""
+    cosines = AXIAL_DISPLAY @ (grid.steps / grid.spacing[:, None]).T
+    axes = max(permutations(range(3)), key=lambda axes: float(np.abs(cosines[np.arange(3), axes]).sum()))
+    return _turn(np.array(axes), cosines[np.arange(3), axes])
+
+
+def _lean(grid: Grid) -> float:
+    """Sine of the largest angle between an axis and the normal of the other two: 0 for axes at right angles."""
+    units = grid.steps / grid.spacing[:, None]
+    normals = np.cross(units[[1, 2, 0]], units[[2, 0, 1]])
+    height = np.abs(np.sum(units * normals, axis=1) / np.linalg.norm(normals, axis=1))
+    return float(np.sqrt(max(0.0, 1 - height.min() ** 2)))
 
 
 def turn_onto(grid: Grid, target: Grid) -> Turn:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from renal_ray.imaging.geometry.grid import Grid
+from renal_ray.imaging.geometry.grid import MAX_SHEAR, Grid
 from renal_ray.problems import Code, PatientError
 
 SAME_DIRECTION = 2e-3  # between direction cosines of one series: about 0.1 degrees
@@ -70,9 +70,7 @@ def stack(planes: Sequence[Plane]) -> tuple[np.ndarray, Grid]:
         )
     _one_volume(positions, along, normal)
     _uniform(gaps)
-    step = (positions[-1] - positions[0]) / (len(planes) - 1) if len(planes) > 1 else normal
-    if not _shifted(positions, along, normal).any():
-        step = normal * (along[-1] - along[0]) / (len(planes) - 1) if len(planes) > 1 else normal
+    step = _step(positions, along, normal)
     return order, Grid((len(planes), *first.shape), positions[0], np.stack([step, row_step, column_step]))
 
 
@@ -101,6 +99,16 @@ def _one_volume(positions: np.ndarray, along: np.ndarray, normal: np.ndarray) ->
     off = np.linalg.norm(positions - positions[0] - (along - along[0])[:, None] * line, axis=1)
     if (off > DRIFT_MM + DRIFT_SLOPE * (along - along[0])).any():
         raise PatientError(Code.MIXED_GRID, "the slices are shifted sideways against each other, not all by the same step; keep one reconstruction")
+
+
+def _step(positions: np.ndarray, along: np.ndarray, normal: np.ndarray) -> np.ndarray:
+    """(3,) from slice to slice: as the positions run, but along the normal where they leave it by no more than rounding explains."""
+    if len(positions) == 1:
+        return normal
+    line = (positions[-1] - positions[0]) / (len(positions) - 1)
+    upright = normal * (along[-1] - along[0]) / (len(positions) - 1)
+    leans = np.linalg.norm(line - upright) > MAX_SHEAR * np.linalg.norm(line)
+    return upright if leans and not _shifted(positions, along, normal).any() else line
 
 
 def _uniform(gaps: np.ndarray) -> None:

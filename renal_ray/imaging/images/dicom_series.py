@@ -13,9 +13,10 @@ from pydicom.uid import UID
 from renal_ray.config import Cohort
 from renal_ray.dicom.headers import COMPANIONS, Header, Pixels, read_headers, readable, series_key, syntax_of
 from renal_ray.dicom.pixels import load, pixels, require_decoder
-from renal_ray.imaging.geometry.grid import AS_STORED, Grid, Turn, turn_to_axial
+from renal_ray.imaging.geometry.grid import AS_STORED, Grid, Turn, nearest_turn, turn_to_axial
 from renal_ray.imaging.geometry.stack import Plane, stack
-from renal_ray.imaging.images.source import OUTSIDE_HU, References, compact_hu, sized
+from renal_ray.imaging.images.sizes import FARTHEST_MM, MOST_PLANE, SPACING_MM
+from renal_ray.imaging.images.source import OUTSIDE_HU, HuStack, References, sized
 from renal_ray.problems import Code, Finding, PatientError
 
 TAGS = [
@@ -29,6 +30,7 @@ GROUPS = {  # functional group of an enhanced CT: the elements of a single-frame
     "PixelMeasuresSequence": ("PixelSpacing",),
     "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept", "RescaleType"),
 }
+MOST_WHOLE = 2**14  # slope or intercept with which 16-bit pixels stay within 32 bits
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,15 @@ class DicomSeries:
 
     def read(self, slices: np.ndarray) -> np.ndarray:
         """Decodes some slices, int16 or float32 (n, rows, cols) in HU, in the standard axial display."""
-        stored = np.stack([_attenuation(self.slices[k]) for k in slices])
-        return np.ascontiguousarray(self.turn.apply(compact_hu(stored)))
+        stack = HuStack((len(slices), *self.slices[0].plane.shape))
+        files: dict[Path, list[int]] = defaultdict(list)
+        for n, k in enumerate(slices):
+            files[self.slices[k].header.path].append(n)
+        for path, places in files.items():
+            dataset = load(path, number=self.slices[slices[places[0]]].header.number)  # once, however many frames are wanted of it
+            for n in places:
+                stack.put(n, _attenuation(self.slices[slices[n]], dataset))
+        return np.ascontiguousarray(self.turn.apply(stack.array))
 
 
 def open_series(folder: Path, wanted: References, cohort: Cohort, *, series: str = "") -> DicomSeries:
@@ -89,13 +98,11 @@ def open_series(folder: Path, wanted: References, cohort: Cohort, *, series: str
     headers = _one_series(read_headers(folder, TAGS), wanted, series)
     slices = [item for header in headers for item in _slices_of(header)]
     order, stored = stack([item.plane for item in slices])
+    if nearest_turn(stored).axes[0] != 0 and cohort.oblique == "refuse":
+        raise PatientError(Code.NOT_AXIAL, "the series is coronal or sagittal; use the axial one, or set cohort.oblique: resample")
     turn = turn_to_axial(stored, tilt=cohort.tilt, oblique=cohort.oblique)
-    if turn is not None and turn.axes[0] != 0:
-        if cohort.oblique == "refuse":
-            raise PatientError(Code.NOT_AXIAL, "the series is coronal or sagittal; use the axial one, or set cohort.oblique: resample")
-        turn = None
-    straight = turn is not None
-    turn = turn or AS_STORED
+    straight = turn is not None and turn.axes[0] == 0
+    turn = turn if turn is not None and straight else AS_STORED
     if turn.flips[0]:
         order = order[::-1]
     in_order = replace(turn, flips=(False, *turn.flips[1:]))
@@ -146,12 +153,21 @@ def _slices_of(header: Header) -> list[CtSlice]:
     with readable(f"file {header.number} by name"):
         if int(header.dataset.get("SamplesPerPixel") or 1) != 1:
             raise PatientError(Code.NOT_CT, f"file {header.number} by name is a colour image; give the original CT series")
+        if int(header.dataset.get("Rows") or 0) * int(header.dataset.get("Columns") or 0) > MOST_PLANE:
+            raise PatientError(Code.TOO_LARGE, f"file {header.number} by name declares more pixels than any CT image has; export it again")
         return [_slice(header, frame, number) for number, frame in frames_of(header)]
 
 
 def frames_of(header: Header) -> list[tuple[int | None, Dataset]]:
-    """Each frame of an image with its number and its attributes as a single-frame image has them; one frame, number None, for a single-frame image."""
-    per_frame = header.dataset.get("PerFrameFunctionalGroupsSequence")
+    """Each frame of an image with its number and its attributes as a single-frame image has them; one frame, number None, for a single-frame image.
+
+    Raises:
+        PatientError: NO_POSITION where a multi-frame image does not describe each frame (PS3.3 C.7.6.16).
+    """
+    per_frame = header.dataset.get("PerFrameFunctionalGroupsSequence") or []
+    where = f"file {header.number} by name"
+    if int(header.dataset.get("NumberOfFrames") or 1) != max(1, len(per_frame)):
+        raise PatientError(Code.NO_POSITION, f"{where} holds other than the frames that it describes, so it is unknown where they lie; export it again")
     if not per_frame:
         return [(None, header.dataset)]
     shared = header.dataset.get("SharedFunctionalGroupsSequence") or [Dataset()]
@@ -176,10 +192,10 @@ def plane_of(header: Header, frame: Dataset) -> Plane:
     """
     where = f"file {header.number} by name"
     spacing = numbers(frame, "PixelSpacing", 2)
-    if spacing is None or spacing.min() <= 0:
-        raise PatientError(Code.NO_PIXEL_SPACING, f"{where} has no pixel spacing; use the original series")
+    if spacing is None or not SPACING_MM[0] <= spacing.min() <= spacing.max() <= SPACING_MM[1]:
+        raise PatientError(Code.NO_PIXEL_SPACING, f"{where} has no pixel spacing, or one that no scanner has; use the original series")
     position, orientation = numbers(frame, "ImagePositionPatient", 3), numbers(frame, "ImageOrientationPatient", 6)
-    if position is None or orientation is None:
+    if position is None or orientation is None or np.abs(position).max() > FARTHEST_MM:
         raise PatientError(Code.NO_POSITION, f"{where} has no position or orientation in the patient; use the original series")
     axes = orientation.reshape(2, 3)
     if np.abs(axes @ axes.T - np.eye(2)).max() > 0.01:
@@ -212,15 +228,14 @@ def _require_hu(header: Header, rescale_type: str) -> None:
         raise PatientError(Code.NOT_CT, f"file {header.number} by name holds values in {rescale_type}, not HU (a derived map); use the original series")
 
 
-def _attenuation(item: CtSlice) -> np.ndarray:
+def _attenuation(item: CtSlice, dataset: Dataset) -> np.ndarray:
     """HU of one slice as stored, (rows, cols), integer where slope and intercept are; padding becomes air."""
-    dataset = load(item.header.path, number=item.header.number)
     stored = pixels(dataset, frame=item.frame, number=item.header.number)
     if stored.shape != item.plane.shape:
         raise PatientError(Code.FILE_UNREADABLE, f"file {item.header.number} by name has pixels of another matrix than its header says; export it again")
     hu: np.ndarray
-    if item.slope.is_integer() and item.intercept.is_integer():
-        hu = stored.astype(np.int32) * int(item.slope) + int(item.intercept)
+    if item.slope.is_integer() and item.intercept.is_integer() and abs(item.slope) < MOST_WHOLE and abs(item.intercept) < MOST_WHOLE:
+        hu = stored.astype(np.int64 if stored.dtype.itemsize > 2 else np.int32) * int(item.slope) + int(item.intercept)
     else:
         hu = stored * item.slope + item.intercept
     with readable(f"file {item.header.number} by name"):

@@ -1,7 +1,7 @@
 """What an image is to the rest of the room, whatever files it comes from."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -69,6 +69,30 @@ def compact_hu(hu: np.ndarray) -> np.ndarray:
     limits = np.iinfo(np.int16)
     whole = hu.size == 0 or (hu.min() >= limits.min and hu.max() <= limits.max)
     return hu.astype(np.int16 if whole else np.float32)
+
+
+class HuStack:
+    """Attenuation that arrives piece by piece: int16 as long as that loses nothing, float32 from the first piece on that it would.
+
+    Args:
+        shape: of the whole.
+        order: C or F, of the array in memory.
+    """
+
+    def __init__(self, shape: tuple[int, ...], *, order: Literal["C", "F"] = "C") -> None:
+        self.array = np.empty(shape, np.int16, order=order)
+
+    def put(self, where: Any, hu: np.ndarray) -> None:
+        """Sets a part.
+
+        Args:
+            where: an index of the array.
+            hu: its values, of any type.
+        """
+        compact = compact_hu(hu)
+        if compact.dtype == np.float32 and self.array.dtype == np.int16:
+            self.array = self.array.astype(np.float32)
+        self.array[where] = compact
 
 
 def sized(grid: Grid) -> str:

@@ -7,9 +7,12 @@ import numpy as np
 
 from renal_ray.imaging.geometry.grid import Grid
 from renal_ray.imaging.geometry.resample import resample_linear, resample_nearest, straight_grid
+from renal_ray.imaging.images.sizes import MOST_PIXELS
 from renal_ray.imaging.images.source import ImageSource, References, compact_hu
 from renal_ray.imaging.masks.lesion import Lesion, lesion_of
-from renal_ray.problems import Code, Finding
+from renal_ray.problems import Code, Finding, PatientError
+
+MOST_EDGE = 2048  # pixels of a straight slice; a header with voxels of very unlike edges would ask for many more
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,16 @@ class Straightened:
 
     @cached_property
     def grid(self) -> Grid:
-        """The straight grid that covers the native one."""
-        return straight_grid(self.native.grid)
+        """The straight grid that covers the native one.
+
+        Raises:
+            PatientError: TOO_LARGE.
+        """
+        grid = straight_grid(self.native.grid)
+        if max(grid.shape[1:]) > MOST_EDGE or grid.shape[0] > MOST_PIXELS:
+            size = " x ".join(map(str, grid.shape))
+            raise PatientError(Code.TOO_LARGE, f"as straight axial slices the image would have {size} voxels, more than any CT series has; leave it out")
+        return grid
 
     @property
     def straight(self) -> bool:

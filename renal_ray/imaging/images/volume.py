@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from renal_ray.config import Cohort
-from renal_ray.imaging.geometry.grid import AS_STORED, Grid, Turn, turn_to_axial
-from renal_ray.imaging.images.source import References, compact_hu, sized
+from renal_ray.imaging.geometry.grid import Grid, Turn, nearest_turn, turn_to_axial
+from renal_ray.imaging.images.source import References, sized
+from renal_ray.imaging.images.voxels import Voxels
 from renal_ray.problems import Code, Finding, PatientError
 
 NIFTI_ENDINGS = (".nii", ".nii.gz")
@@ -16,38 +16,12 @@ ITK_ENDINGS = (".nrrd", ".nhdr", ".mha", ".mhd")
 MAX_PIXEL_ASPECT = 2.0
 
 
-class Voxels(Protocol):
-    """The voxels of a file, still on disk, in the axes in which they are stored."""
-
-    @property
-    def grid(self) -> Grid:
-        """The grid as stored."""
-        ...
-
-    @property
-    def kind(self) -> str:
-        """What kind of file it is."""
-        ...
-
-    def take(self, axis: int, places: np.ndarray) -> np.ndarray:
-        """Scaled values at ascending places along one axis, the others whole."""
-        ...
-
-    def hits(self, axis: int, labels: list[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Places along an axis where any rounded value is one of the labels, ascending, and there where: bool, the others whole."""
-        ...
-
-    def values(self) -> list[int]:
-        """Up to ten of the rounded values that it holds."""
-        ...
-
-
 @dataclass(frozen=True)
 class VolumeImage:
     """A volume file as a CT image; an ImageSource.
 
     Args:
-        grid: in the standard axial display, or as stored where it is not straight.
+        grid: in the standard axial display, or as near to it as a turn brings it.
         voxels: the file.
         turn: from the stored axes to the grid's.
         straight: False for a tilted or oblique volume.
@@ -77,7 +51,7 @@ class VolumeImage:
         """Attenuation of some slices, int16 or float32 (n, rows, cols) in HU."""
         flipped = self.turn.flips[0]
         places = self.grid.shape[0] - 1 - slices[::-1] if flipped else slices
-        return np.ascontiguousarray(compact_hu(self.turn.apply(self.voxels.take(self.turn.axes[0], places))))
+        return np.ascontiguousarray(self.turn.apply(self.voxels.take(self.turn.axes[0], places)))
 
 
 def is_volume(path: Path) -> bool:
@@ -115,15 +89,25 @@ def open_volume_image(path: Path, cohort: Cohort) -> VolumeImage:
     """
     voxels = open_voxels(path)
     turn = turn_to_axial(voxels.grid, tilt=cohort.tilt, oblique=cohort.oblique)
-    if turn is None:
-        return VolumeImage(voxels.grid, voxels, AS_STORED, straight=False)
-    axial = turn.grid(voxels.grid)
-    _require_axial_stack(axial)
-    return VolumeImage(axial, voxels, turn, straight=True)
+    if turn is not None and _axial(turn.grid(voxels.grid), cohort):
+        return VolumeImage(turn.grid(voxels.grid), voxels, turn, straight=True)
+    turn = nearest_turn(voxels.grid)  # so that a straight slice needs few of its slices
+    return VolumeImage(turn.grid(voxels.grid), voxels, turn, straight=False)
 
 
-def _require_axial_stack(axial: Grid) -> None:
-    """A volume file names no slice axis; pixels that are long in the axial plane and fine along the patient betray another plane."""
-    slices, rows, columns = axial.spacing
-    if max(rows, columns) > MAX_PIXEL_ASPECT * min(rows, columns) and slices <= 1.01 * min(rows, columns):
-        raise PatientError(Code.NOT_AXIAL, f"the volume is a coronal or sagittal stack (axial pixels of {rows:.2f} x {columns:.2f} mm); use the axial series")
+def _axial(grid: Grid, cohort: Cohort) -> bool:
+    """Whether the slices were acquired as axial ones: a volume file names no slice axis, but pixels that are long in the axial plane and fine along
+    the patient betray another plane.
+
+    Raises:
+        PatientError: NOT_AXIAL where that is to be refused.
+    """
+    slices, rows, columns = grid.spacing
+    if max(rows, columns) <= MAX_PIXEL_ASPECT * min(rows, columns) or slices > 1.01 * min(rows, columns):
+        return True
+    if cohort.oblique == "resample":
+        return False
+    raise PatientError(
+        Code.NOT_AXIAL,
+        f"the volume is a coronal or sagittal stack (axial pixels of {rows:.2f} x {columns:.2f} mm); use the axial series, or set cohort.oblique: resample",
+    )

@@ -1,0 +1,1 @@
+"""Contact sheets: what was read of every patient, for a person to page through."""
