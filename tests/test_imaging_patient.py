@@ -80,13 +80,13 @@ def patient(tmp_path):
 def test_only_kept_slices_are_decoded(patient, monkeypatch):
     folder, volume, lesion, _ = patient
     decoded = []
-    pixels = dicom_series.pixels
+    native_pixels = dicom_series.native_pixels
 
-    def counting(dataset, **options):
-        decoded.append(float(dataset.ImagePositionPatient[2]))
-        return pixels(dataset, **options)
+    def counting(header):
+        decoded.append(float(header.dataset.get("ImagePositionPatient")[2]))
+        return native_pixels(header)
 
-    monkeypatch.setattr(dicom_series, "pixels", counting)
+    monkeypatch.setattr(dicom_series, "native_pixels", counting)
     got = read_patient(folder / "ct", folder / "seg.dcm", cohort=COHORT, selection=Selection())
     assert got.slice_index.tolist() == [4, 5]
     surveyed = survey_slices(len(volume)).tolist()

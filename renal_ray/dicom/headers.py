@@ -24,6 +24,8 @@ from pydicom.uid import (
     LegacyConvertedEnhancedCTImageStorage,
 )
 
+from renal_ray.dicom.flat import FlatDataset, read_flat
+from renal_ray.dicom.limits import require_bounded_inflation, require_sane
 from renal_ray.problems import Code, PatientError
 
 # What pydicom and its decoders raise on broken files. Their texts quote values of the file, so they are never passed on.
@@ -68,12 +70,14 @@ class Header:
         number: place among the files of its folder by name, from 1: names one file in a message without its name, which may hold a UID.
         dataset: the elements asked for.
         pixels: whether the pixels are there.
+        native_at: offset of native little-endian pixels in the file; None where they are encapsulated, or only a general parser finds them.
     """
 
     path: Path
     number: int
-    dataset: Dataset
+    dataset: Dataset | FlatDataset
     pixels: Pixels
+    native_at: int | None = None
 
     def text(self, keyword: str) -> str:
         """An element as text; empty when absent or empty."""
@@ -174,11 +178,33 @@ def read_header(path: Path, tags: list[str], *, number: int = 1) -> Header | Non
         if not _looks_like_dicom(file.read(132)):
             return None
         file.seek(0)
-        dataset = dcmread(file, force=True, stop_before_pixels=True, specific_tags=[*tags, *BEFORE_PIXELS])
-        pixels = _pixels(file, dataset, path.stat().st_size)
-        for element in dataset.iterall():  # pydicom converts a value when it is first asked for: here, where a bad one is expected
-            _ = element.value
-        return Header(path, number, dataset, pixels)
+        size = path.stat().st_size
+        header = _flat(file, path, number, size, tags) or _parsed(file, path, number, size, tags)
+        get = header.dataset.get
+        require_sane(*(get(keyword) for keyword in ("Rows", "Columns", "NumberOfFrames", "BitsAllocated", "SamplesPerPixel")), where=f"file {number} by name")
+        return header
+
+
+def _flat(file: BinaryIO, path: Path, number: int, size: int, tags: list[str]) -> Header | None:
+    """The header of a plain file; None where it is not plain."""
+    found = read_flat(file, (*tags, *BEFORE_PIXELS))
+    if found is None:
+        return None
+    if found.pixels_length is None:
+        return Header(path, number, found.dataset, Pixels.PRESENT)
+    there = min(found.pixels_length, size - found.pixels_at) >= native_bits(found.dataset) // 8
+    return Header(path, number, found.dataset, Pixels.PRESENT if there else Pixels.CUT_OFF, found.pixels_at)
+
+
+def _parsed(file: BinaryIO, path: Path, number: int, size: int, tags: list[str]) -> Header:
+    """The header of any file, by pydicom."""
+    require_bounded_inflation(path, where=f"file {number} by name")
+    file.seek(0)
+    dataset = dcmread(file, force=True, stop_before_pixels=True, specific_tags=[*tags, *BEFORE_PIXELS])
+    pixels = _pixels(file, dataset, size)
+    for element in dataset.iterall():  # pydicom converts a value when it is first asked for: here, where a bad one is expected
+        _ = element.value
+    return Header(path, number, dataset, pixels)
 
 
 def _looks_like_dicom(start: bytes) -> bool:
@@ -186,7 +212,7 @@ def _looks_like_dicom(start: bytes) -> bool:
     return start[128:132] == b"DICM" or start[:2] in (b"\x02\x00", b"\x08\x00") or start[:4] == b"\x00\x08\x00\x05"
 
 
-def syntax_of(dataset: Dataset) -> str:
+def syntax_of(dataset: Dataset | FlatDataset) -> str:
     """The transfer syntax UID; files without a meta header are one of the three native ones, as pydicom read them."""
     given = getattr(dataset, "file_meta", Dataset()).get("TransferSyntaxUID")
     if given:
@@ -203,9 +229,12 @@ def _pixels(file: BinaryIO, dataset: Dataset, size: int) -> Pixels:
     left = size - file.tell()
     if file.read(4) not in PIXEL_TAGS:
         return Pixels.ABSENT
-    if syntax in NATIVE:
-        samples = int(dataset.get("Rows") or 0) * int(dataset.get("Columns") or 0) * int(dataset.get("SamplesPerPixel") or 1)
-        bits = samples * int(dataset.get("NumberOfFrames") or 1) * int(dataset.get("BitsAllocated") or 0)
-        if left < 8 + bits // 8:
-            return Pixels.CUT_OFF
+    if syntax in NATIVE and left < 8 + native_bits(dataset) // 8:
+        return Pixels.CUT_OFF
     return Pixels.PRESENT
+
+
+def native_bits(dataset: Dataset | FlatDataset) -> int:
+    """Bits that the pixels of an image take without compression (PS3.5, 8.1.1)."""
+    samples = int(dataset.get("Rows") or 0) * int(dataset.get("Columns") or 0) * int(dataset.get("SamplesPerPixel") or 1)
+    return samples * int(dataset.get("NumberOfFrames") or 1) * int(dataset.get("BitsAllocated") or 0)

@@ -7,7 +7,8 @@ from pydicom import Dataset, dcmread
 from pydicom.pixels import get_decoder
 from pydicom.uid import UID
 
-from renal_ray.dicom.headers import DICOM_FAULTS, readable, syntax_of
+from renal_ray.dicom.headers import DICOM_FAULTS, Header, readable, syntax_of
+from renal_ray.dicom.limits import codestream_size, require_bounded_inflation, require_sane
 from renal_ray.problems import Code, PatientError
 
 
@@ -40,6 +41,7 @@ def load(path: Path, *, number: int = 1) -> Dataset:
         PatientError: FILE_UNREADABLE.
     """
     with readable(f"file {number} by name"):
+        require_bounded_inflation(path, where=f"file {number} by name")
         dataset = dcmread(path, force=True)
         dataset.file_meta.TransferSyntaxUID = UID(syntax_of(dataset))
         return dataset
@@ -65,14 +67,43 @@ def pixels(dataset: Dataset, *, frame: int | None = None, number: int = 1) -> np
         raise PatientError(Code.FILE_TRUNCATED, f"file {number} by name ends before its pixel data does; copy or export it again")
     with readable(f"file {number} by name"):
         length = _native_length(dataset)
+        get = dataset.get
+        require_sane(*(get(keyword) for keyword in ("Rows", "Columns", "NumberOfFrames", "BitsAllocated", "SamplesPerPixel")), where=f"file {number} by name")
     if not syntax.is_encapsulated and len(dataset.PixelData) < length:
         raise PatientError(Code.FILE_TRUNCATED, f"file {number} by name has fewer pixels than its header says; copy or export it again")
+    if syntax.is_encapsulated and (size := _declared_size(dataset.PixelData)) and size != (dataset.Rows, dataset.Columns):
+        raise PatientError(Code.FILE_UNREADABLE, f"file {number} by name has pixels of another matrix than its header says; export it again")
     try:
         return get_decoder(syntax).as_array(dataset, index=frame)[0]
     except DICOM_FAULTS:
         raise PatientError(
             Code.UNDECODABLE_SYNTAX, f"{syntax.name}: file {number} by name cannot be decoded by what is installed, or is damaged; export it uncompressed"
         ) from None
+
+
+def _declared_size(encapsulated: bytes) -> tuple[int, int] | None:
+    """Rows and columns that the first frame's codestream declares: a decoder takes memory for them, whatever the header says."""
+    start = 8 + int.from_bytes(encapsulated[4:8], "little") + 8  # the offset table's item, and the first fragment's head (PS3.5, A.4)
+    return codestream_size(encapsulated[start : start + 4096])
+
+
+def native_pixels(header: Header) -> np.ndarray | None:
+    """The pixels of a plain single-frame image straight from its file, without parsing it again.
+
+    Args:
+        header: from `read_header`, with BitsAllocated and PixelRepresentation among its tags.
+
+    Returns:
+        Stored values, int16 or uint16 (rows, cols); None where the file is not that plain.
+    """
+    get = header.dataset.get
+    plain = get("BitsAllocated") == 16 and get("SamplesPerPixel") in (1, None) and get("NumberOfFrames") in (1, None)
+    if header.native_at is None or not plain or get("PixelRepresentation") not in (0, 1):
+        return None
+    shape = int(header.dataset.Rows), int(header.dataset.Columns)
+    with readable(f"file {header.number} by name"):
+        values = np.fromfile(header.path, "<i2" if get("PixelRepresentation") else "<u2", shape[0] * shape[1], offset=header.native_at)
+        return values.reshape(shape)
 
 
 def _native_length(dataset: Dataset) -> int:

@@ -157,8 +157,8 @@ def _facts(header: Header) -> dict[str, Any]:
     text = header.text
     name, born = text("PatientName").upper(), text("PatientBirthDate")
     orientation = header.dataset.get("ImageOrientationPatient")
-    known = orientation is not None and len(orientation) == 6
-    normal = abs(float(orientation[0]) * float(orientation[4]) - float(orientation[1]) * float(orientation[3])) if known else 1.0
+    cosines = [float(value) for value in orientation] if orientation is not None and len(orientation) == 6 else [1.0, 0, 0, 0, 1, 0]
+    normal = abs(cosines[0] * cosines[4] - cosines[1] * cosines[3])
     return {
         "patient": text("PatientID"),
         "person": hashlib.sha256(f"{name}|{born}".encode()).hexdigest() if name and born else "",

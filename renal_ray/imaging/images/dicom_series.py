@@ -11,8 +11,9 @@ from pydicom import Dataset
 from pydicom.uid import UID
 
 from renal_ray.config import Cohort
+from renal_ray.dicom.flat import FlatDataset
 from renal_ray.dicom.headers import COMPANIONS, Header, Pixels, read_headers, readable, series_key, syntax_of
-from renal_ray.dicom.pixels import load, pixels, require_decoder
+from renal_ray.dicom.pixels import load, native_pixels, pixels, require_decoder
 from renal_ray.imaging.geometry.grid import AS_STORED, Grid, Turn, nearest_turn, turn_to_axial
 from renal_ray.imaging.geometry.stack import Plane, stack
 from renal_ray.imaging.images.sizes import FARTHEST_MM, MOST_PLANE, SPACING_MM
@@ -23,6 +24,7 @@ TAGS = [
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality", "ImageType"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept", "RescaleType"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+    *("PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
 ]
 GROUPS = {  # functional group of an enhanced CT: the elements of a single-frame one that it holds
     "PlanePositionSequence": ("ImagePositionPatient",),
@@ -72,9 +74,12 @@ class DicomSeries:
         for n, k in enumerate(slices):
             files[self.slices[k].header.path].append(n)
         for path, places in files.items():
-            dataset = load(path, number=self.slices[slices[places[0]]].header.number)  # once, however many frames are wanted of it
+            first = self.slices[slices[places[0]]]
+            native = native_pixels(first.header) if first.frame is None else None
+            # parsed once, however many frames are wanted of it; plain pixels need no parsing
+            dataset = load(path, number=first.header.number) if native is None else None
             for n in places:
-                stack.put(n, _attenuation(self.slices[slices[n]], dataset))
+                stack.put(n, _attenuation(self.slices[slices[n]], dataset, native))
         return np.ascontiguousarray(self.turn.apply(stack.array))
 
 
@@ -158,7 +163,7 @@ def _slices_of(header: Header) -> list[CtSlice]:
         return [_slice(header, frame, number) for number, frame in frames_of(header)]
 
 
-def frames_of(header: Header) -> list[tuple[int | None, Dataset]]:
+def frames_of(header: Header) -> list[tuple[int | None, Dataset | FlatDataset]]:
     """Each frame of an image with its number and its attributes as a single-frame image has them; one frame, number None, for a single-frame image.
 
     Raises:
@@ -184,7 +189,7 @@ def _flat(groups: Sequence[Dataset]) -> Dataset:
     return flat
 
 
-def plane_of(header: Header, frame: Dataset) -> Plane:
+def plane_of(header: Header, frame: Dataset | FlatDataset) -> Plane:
     """Where a frame lies.
 
     Raises:
@@ -203,7 +208,7 @@ def plane_of(header: Header, frame: Dataset) -> Plane:
     return Plane(position, orientation, (float(spacing[0]), float(spacing[1])), (int(header.dataset.Rows), int(header.dataset.Columns)))
 
 
-def _slice(header: Header, frame: Dataset, number: int | None) -> CtSlice:
+def _slice(header: Header, frame: Dataset | FlatDataset, number: int | None) -> CtSlice:
     place = plane_of(header, frame)
     slope, intercept = numbers(frame, "RescaleSlope", 1), numbers(frame, "RescaleIntercept", 1)
     if slope is None or intercept is None or slope[0] == 0:
@@ -212,7 +217,7 @@ def _slice(header: Header, frame: Dataset, number: int | None) -> CtSlice:
     return CtSlice(header, number, place, float(slope[0]), float(intercept[0]))
 
 
-def numbers(plane: Dataset, keyword: str, count: int) -> np.ndarray | None:
+def numbers(plane: Dataset | FlatDataset, keyword: str, count: int) -> np.ndarray | None:
     """An element's numbers, float64 (count,); None where they are absent, of another count or not finite."""
     value = plane.get(keyword)
     if value is None or value == "":
@@ -228,9 +233,11 @@ def _require_hu(header: Header, rescale_type: str) -> None:
         raise PatientError(Code.NOT_CT, f"file {header.number} by name holds values in {rescale_type}, not HU (a derived map); use the original series")
 
 
-def _attenuation(item: CtSlice, dataset: Dataset) -> np.ndarray:
+def _attenuation(item: CtSlice, whole: Dataset | None, native: np.ndarray | None) -> np.ndarray:
     """HU of one slice as stored, (rows, cols), integer where slope and intercept are; padding becomes air."""
-    stored = pixels(dataset, frame=item.frame, number=item.header.number)
+    dataset: Dataset | FlatDataset = item.header.dataset if whole is None else whole
+    stored = native if whole is None else pixels(whole, frame=item.frame, number=item.header.number)
+    assert stored is not None
     if stored.shape != item.plane.shape:
         raise PatientError(Code.FILE_UNREADABLE, f"file {item.header.number} by name has pixels of another matrix than its header says; export it again")
     hu: np.ndarray
