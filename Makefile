@@ -1,6 +1,7 @@
 # make smoke   the whole study on a phantom cohort, from nothing to the report
 # make test    all tests
 # make lint    style and types
+# make fuzz    20,000 spoilt inputs: each is read or refused with a code (about FUZZ minutes)
 # make codes   writes docs/codes.md anew
 # make lock    writes requirements.lock anew (needs uv)
 
@@ -12,7 +13,7 @@ READY := $(VENV)/.ready
 # Byte-compiled on purpose: without it TensorFlow's import takes 22 s instead of 8 s.
 COMPILED := env -u PYTHONDONTWRITEBYTECODE
 
-.PHONY: smoke test lint codes lock clean
+.PHONY: smoke test fuzz lint codes lock clean
 
 smoke: $(READY)
 	$(BIN)/renal-ray phantom runs/phantom --patients 56 --seed 17
@@ -20,6 +21,9 @@ smoke: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -q
+
+fuzz: $(READY)
+	$(BIN)/python tests/fuzz --inputs 20000
 
 lint: $(READY)
 	$(BIN)/ruff check

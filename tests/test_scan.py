@@ -102,6 +102,16 @@ def test_ids_become_hashes_and_nothing_else_of_a_header_leaves_it(tmp_path, capf
     assert table["label"].isna().all()
 
 
+def test_a_manifest_elsewhere_names_files_absolutely(tmp_path, monkeypatch):
+    case(tmp_path / "tree", "A")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    scan([Path("../tree")], Path("m.csv"))
+    row = read_manifest(Path("m.csv")).iloc[0]
+    assert Path(row["image"]).is_dir()
+    assert Path(row["mask"]).is_file()
+
+
 def test_a_second_scan_does_not_eat_labels(tmp_path):
     case(tmp_path / "tree", "A")
     scan([tmp_path / "tree"], tmp_path / "m.csv")

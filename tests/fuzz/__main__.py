@@ -35,7 +35,8 @@ def main() -> int:
         for number, (what, folder) in enumerate(failures):
             kept = options.failures / f"failure-{options.seed}-{number}"
             shutil.rmtree(kept, ignore_errors=True)
-            shutil.copytree(folder, kept)
+            if folder.exists():  # none where the worker did not come to its first input
+                shutil.copytree(folder, kept)
             print(f"{what}\nthe input is kept in {kept}")
     for outcome, count in counts.most_common():
         print(f"{count:7d} {outcome}")

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import BinaryIO, Literal, Protocol
 
 import numpy as np
-from isal import igzip, isal_zlib
-from isal.igzip_lib import IsalError
+from isal import igzip, igzip_lib
 
 from renal_ray.imaging.geometry.grid import Grid
 from renal_ray.imaging.images.source import HuStack
 from renal_ray.problems import Code, PatientError
 
-UNPACKING_FAULTS: tuple[type[Exception], ...] = (OSError, ValueError, zlib.error, IsalError)  # type: ignore[assignment] # a class, though its stub says otherwise
+UNPACKING_FAULTS: tuple[type[Exception], ...] = (OSError, ValueError, zlib.error, igzip_lib.IsalError)  # type: ignore[assignment] # a class, though its stub says otherwise
 LEAST_LABEL = -100  # label maps may use a few negative values for what is not labelled; air and fat lie below
 BLOCK = 8 << 20  # bytes of voxels that are unpacked at once
+CHUNK = 512 << 10  # bytes of a packed file that are read at once
 GZIP_MAGIC = b"\x1f\x8b"
 Packing = Literal["raw", "deflated"]
 
@@ -219,15 +219,15 @@ class _Deflated:
 
 class _Zlib:
     def __init__(self, file: BinaryIO) -> None:
-        self._file, self._inflate, self._left = file, isal_zlib.decompressobj(), b""
+        self._file, self._inflate = file, igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_ZLIB)
 
     def read(self, count: int) -> bytes:
+        """So many bytes, fewer at the end of the stream; EOFError where the file ends before the stream does."""
         parts = []
         while count > 0 and not self._inflate.eof:
-            self._left = self._left or self._file.read(1 << 19)
-            if not self._left:
+            more = self._file.read(CHUNK) if self._inflate.needs_input else b""
+            if self._inflate.needs_input and not more:
                 raise EOFError
-            parts.append(self._inflate.decompress(self._left, count))
-            self._left = self._inflate.unconsumed_tail
+            parts.append(self._inflate.decompress(more, count))
             count -= len(parts[-1])
         return b"".join(parts)

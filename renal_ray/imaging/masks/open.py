@@ -58,15 +58,15 @@ def open_mask(path: Path, cohort: Cohort, lesion: str = "") -> Mask:
     names = [name.strip() for name in lesion.split(";") if name.strip()]
     if is_volume(path):
         return LabelMap(open_voxels(path), _labels(names) or cohort.lesion_labels, resample=cohort.mask_resample)
-    headers = read_headers(path, TAGS)
+    headers = read_headers(path, ["Modality"])  # a SEG is large: its groups are not looked at twice
     objects = [header for header in headers if header.text("Modality") in OBJECTS]
     if len(objects) > 1:
         raise PatientError(Code.SEVERAL_MASKS, f"the folder holds {len(objects)} masks; name the file of one")
     if objects:
         return _open_object(objects[0], cohort, names)
-    images = [header for header in headers if header.text("Rows")]
-    if not images:
+    if not any(header.text("Rows") for header in headers):
         raise PatientError(Code.MASK_UNSUPPORTED, "the mask is none of DICOM SEG, RTSTRUCT, DICOM images, NIfTI, NRRD and MetaImage; convert it to one")
+    images = [header for header in read_headers(path, TAGS) if header.text("Rows")]
     return ImageSeriesMask(images, _labels(names) or cohort.lesion_labels, resample=cohort.mask_resample)
 
 

@@ -1,0 +1,151 @@
+"""Streaming of volume files: what is taken out of them, what is never unpacked, and streams that are damaged."""
+
+import gzip
+import subprocess
+import sys
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from isal import igzip
+
+from renal_ray.imaging.geometry.grid import Grid
+from renal_ray.imaging.images import voxels as module
+from renal_ray.imaging.images.voxels import Voxels
+from renal_ray.problems import Code, PatientError
+
+HEAD = b"header of sixteen"
+SHAPE = (7, 5, 9)
+
+
+def written(path, values: np.ndarray, *, packing="deflated", pack=gzip.compress, tail=b"", **options) -> Voxels:
+    """The values in Fortran order behind a header: inside the packed stream, or in the file before raw voxels."""
+    data = HEAD + values.tobytes(order="F")
+    path.write_bytes((pack(data) if packing == "deflated" else data) + tail)
+    start, offset = (0, len(HEAD)) if packing == "deflated" else (len(HEAD), 0)
+    return Voxels(path, Grid(values.shape, np.zeros(3), np.eye(3)), values.dtype, "test volume", start, offset, packing, **options)
+
+
+def code_of(call, *args) -> Code:
+    with pytest.raises(PatientError) as caught:
+        call(*args)
+    return caught.value.code
+
+
+@pytest.mark.parametrize("packing", ["raw", "deflated"])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    axis=st.integers(0, 2),
+    dtype=st.sampled_from(["u1", "i1", "<i2", ">i2", "<u2", "<i4", ">f4", "<f8", ">f8", "<i8"]),
+    block=st.integers(1, 4000),
+    scaled=st.booleans(),
+)
+def test_what_is_taken_out_is_what_numpy_takes_out(tmp_path_factory, packing, seed, axis, dtype, block, scaled):
+    """Any axis, any places, any size of the blocks in which the file is read."""
+    rng = np.random.default_rng(seed)
+    shape = tuple(rng.integers(1, 9, 3))
+    values = rng.integers(0, 6, shape).astype(dtype)
+    scaling = {"slope": 2.0, "intercept": -3.0} if scaled else {}
+    volume = written(tmp_path_factory.mktemp("v") / "v", values, packing=packing, **scaling)
+    whole = values.astype(float) * scaling.get("slope", 1) + scaling.get("intercept", 0)
+    places = np.flatnonzero(rng.random(shape[axis]) < 0.6)
+    places = places if len(places) else np.array([0])
+    labels = [1, 3]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "BLOCK", block)
+        assert np.array_equal(volume.take(axis, places), np.take(whole, places, axis))
+        found, mask = volume.hits(axis, labels)
+        assert volume.values() == np.unique(whole)[:10].tolist()
+    expected = np.isin(whole, labels)
+    others = tuple({0, 1, 2} - {axis})
+    assert found.tolist() == np.flatnonzero(expected.any(axis=others)).tolist()
+    assert np.array_equal(mask, np.take(expected, found, axis))
+    assert mask.dtype == bool
+
+
+def test_attenuation_is_int16_until_a_value_asks_for_more(tmp_path):
+    values = np.full(SHAPE, 40.0)
+    assert written(tmp_path / "a", values).take(2, np.arange(9)).dtype == np.int16
+    values[0, 0, 8] = 0.5
+    volume = written(tmp_path / "b", values)
+    assert volume.take(2, np.arange(8)).dtype == np.int16
+    got = volume.take(0, np.arange(7))
+    assert got.dtype == np.float32
+    assert (got[0, 0, 7], got[0, 0, 8]) == (40, 0.5)
+    values[0, 0, 8], values[1, 1, 0] = np.nan, -np.inf
+    got = written(tmp_path / "c", values).take(2, np.arange(9))
+    assert (got[0, 0, 8], got[1, 1, 0], got[2, 2, 2], got.dtype) == (-1000, -1000, 40, np.int16)
+
+
+def test_labels_are_rounded_and_an_image_is_no_label_map(tmp_path):
+    values = np.full(SHAPE, np.nan, np.float32)
+    values[2, 3, 4], values[2, 3, 5], values[1, 1, 1] = 1.9999, 2.4, 1.4
+    places, mask = written(tmp_path / "a", values).hits(0, [2])
+    assert (places.tolist(), mask.sum()) == ([2], 2)
+    for air in (-1024.0, -np.inf):
+        values[0, 0, 0] = air
+        assert code_of(written(tmp_path / "b", values).hits, 0, [2]) is Code.MASK_UNSUPPORTED
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress, igzip.compress], ids=["gzip", "zlib", "igzip"])
+def test_damage_is_seen(tmp_path, pack):
+    values = np.random.default_rng(0).integers(-1000, 1000, (40, 30, 20)).astype(np.int16)
+    everything = np.arange(20)
+    whole = written(tmp_path / "v", values, pack=pack)
+    assert np.array_equal(whole.take(2, everything), values)
+    data = whole.path.read_bytes()
+    whole.path.write_bytes(data[: len(data) // 2])
+    assert code_of(whole.take, 2, everything) is Code.FILE_TRUNCATED
+    whole.path.write_bytes(data[:-3])  # every voxel is there, but not the end of the stream
+    assert code_of(whole.take, 2, everything) is Code.FILE_TRUNCATED
+    flipped = bytearray(data)
+    flipped[-6 if pack is not zlib.compress else -2] ^= 1  # in the checksum
+    whole.path.write_bytes(flipped)
+    assert code_of(whole.take, 2, everything) is Code.FILE_UNREADABLE
+    assert code_of(whole.hits, 2, [2000]) is Code.FILE_UNREADABLE
+
+
+def test_members_one_after_another_are_one_stream_and_rubbish_behind_them_is_not(tmp_path):
+    values = np.random.default_rng(0).integers(-90, 1000, SHAPE).astype(np.int16)
+
+    def members(data: bytes) -> bytes:
+        return b"".join(gzip.compress(data[k : k + 100]) for k in range(0, len(data), 100))
+
+    assert np.array_equal(written(tmp_path / "a", values, pack=members).take(0, np.arange(7)), values)
+    assert np.array_equal(written(tmp_path / "b", values, tail=bytes(512)).take(0, np.arange(7)), values)  # padded to whole blocks, as tapes are
+    assert code_of(written(tmp_path / "c", values, tail=b"rubbish" * 9).hits, 0, [1]) is Code.FILE_UNREADABLE
+
+
+@pytest.mark.parametrize("packing", ["raw", "deflated"])
+def test_nothing_is_unpacked_after_the_last_plane_that_is_wanted(tmp_path, monkeypatch, packing):
+    monkeypatch.setattr(module, "BLOCK", 1)
+    values = np.random.default_rng(0).integers(-1000, 1000, (64, 64, 40)).astype(np.int16)
+    volume = written(tmp_path / "v", values, packing=packing)
+    data = volume.path.read_bytes()
+    volume.path.write_bytes(data[: len(data) // 2])  # the second half is gone
+    assert np.array_equal(volume.take(2, np.array([3, 15])), values[:, :, [3, 15]])
+    assert code_of(volume.take, 2, np.array([3, 39])) is Code.FILE_TRUNCATED
+    assert code_of(volume.take, 0, np.array([0])) is Code.FILE_TRUNCATED
+
+
+def test_a_bomb_is_unpacked_no_further_than_its_header_says(tmp_path):
+    """400 MB of zeros behind a volume of 20 MB."""
+    values = np.zeros((512, 512, 40), np.int16)
+    packer = zlib.compressobj(9, wbits=31)
+    volume = written(tmp_path / "v", values[:, :, :1], pack=lambda data: b"")
+    volume.path.write_bytes(packer.compress(HEAD) + b"".join(packer.compress(bytes(1 << 20)) for _ in range(400)) + packer.flush())
+    script = f"""
+import resource, numpy as np
+from pathlib import Path
+from renal_ray.imaging.geometry.grid import Grid
+from renal_ray.imaging.images.voxels import Voxels
+volume = Voxels(Path({str(volume.path)!r}), Grid((512, 512, 40), np.zeros(3), np.eye(3)), np.dtype("<i2"), "test volume", 0, 17, "deflated")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+volume.take(0, np.arange(3)), volume.hits(1, [1]), volume.values()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 60 * 1024
