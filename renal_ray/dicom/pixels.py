@@ -66,12 +66,12 @@ def pixels(dataset: Dataset, *, frame: int | None = None, number: int = 1) -> np
     if "PixelData" not in dataset:
         raise PatientError(Code.FILE_TRUNCATED, f"file {number} by name ends before its pixel data does; copy or export it again")
     with readable(f"file {number} by name"):
-        length = _native_length(dataset)
+        length, encoded = _native_length(dataset), dataset.PixelData
         get = dataset.get
         require_sane(*(get(keyword) for keyword in ("Rows", "Columns", "NumberOfFrames", "BitsAllocated", "SamplesPerPixel")), where=f"file {number} by name")
-    if not syntax.is_encapsulated and len(dataset.PixelData) < length:
+    if not syntax.is_encapsulated and len(encoded) < length:
         raise PatientError(Code.FILE_TRUNCATED, f"file {number} by name has fewer pixels than its header says; copy or export it again")
-    if syntax.is_encapsulated and (size := _declared_size(dataset.PixelData)) and size != (dataset.Rows, dataset.Columns):
+    if syntax.is_encapsulated and (size := _declared_size(encoded)) and size != (dataset.Rows, dataset.Columns):
         raise PatientError(Code.FILE_UNREADABLE, f"file {number} by name has pixels of another matrix than its header says; export it again")
     try:
         return get_decoder(syntax).as_array(dataset, index=frame)[0]

@@ -50,7 +50,7 @@ class Worker:
     def __init__(self, folder: Path, inputs: int, seed: int) -> None:
         self.counts: Counter[str] = Counter()
         self.failures: list[tuple[str, Path]] = []
-        self._folder, self._left, self._seed, self._round = folder, inputs, seed, 0
+        self._folder, self._left, self._seed, self._round, self._ended = folder, inputs, seed, 0, False
         self._start()
 
     def _start(self) -> None:
@@ -63,6 +63,10 @@ class Worker:
 
     def running(self) -> bool:
         """Looks after the process; False when all inputs are done, or nothing more is to be had."""
+        self._ended = self._ended or not self._goes_on()
+        return not self._ended
+
+    def _goes_on(self) -> bool:
         code = self._process.poll()
         heard = self._here / "counts.json"
         silent = time.time() - heard.stat().st_mtime if heard.exists() else (time.monotonic() - self._begun) / 3

@@ -42,8 +42,8 @@ class ImageSeriesMask:
         stored, found = [], set[int]()
         for header in self._headers:
             for number, frame in _frames(header):
-                plane = plane_of(header, frame)
                 with readable(f"file {header.number} by name of the mask"):
+                    plane = plane_of(header, frame)
                     values = pixels(load(header.path, number=header.number), frame=number, number=header.number)
                     slope, intercept = numbers(frame, "RescaleSlope", 1), numbers(frame, "RescaleIntercept", 1)
                     if slope is not None and intercept is not None:
@@ -51,7 +51,8 @@ class ImageSeriesMask:
                 found |= set(np.unique(values)[: MOST_LABELS + 1].tolist())
                 if len(found) > MOST_LABELS or min(found) < 0 or values.shape != plane.shape:
                     raise PatientError(Code.MASK_UNSUPPORTED, "the mask's images hold more values than labels do, as a CT image does; name the mask")
-                stored.append((plane, values, f"file {header.number} by name of the mask"))
+                if values.any():
+                    stored.append((plane, values, f"file {header.number} by name of the mask"))
         lesion = found - {0} if len(found) <= 2 else found & set(self._labels)
         if not lesion - {0}:
             raise PatientError(Code.MASK_EMPTY, f"the mask's images hold the values {sorted(found)} and none of cohort.lesion_labels {self._labels}")
