@@ -52,7 +52,7 @@ def main() -> None:
     for kind, rows in speed.items():
         for way, row in rows.items():
             print(f"{kind}: {way}: {row['cpu_s']:.2f} CPU s a patient, {row['ratio']:.1f} x ours", flush=True)
-    memory = {"one 600-slice patient": worker_memory(options.folder)} | {f"{n} patients": cohort_memory(options.folder, n) for n in options.cohorts}
+    memory = {"one patient of 430 slices": worker_memory(options.folder)} | {f"{n} patients": cohort_memory(options.folder, n) for n in options.cohorts}
     for what, row in memory.items():
         print(f"prepare, {what}: " + ", ".join(f"{name} {value:.0f} MiB" for name, value in row.items()))
     packages = ("renal-ray", "pydicom", "SimpleITK", "nibabel", "numpy", "isal", "ray")
@@ -148,7 +148,7 @@ def _square(image: np.ndarray) -> np.ndarray:
 
 
 def worker_memory(folder: Path) -> dict[str, float]:
-    """Peak memory of the largest worker of prepare on a patient with 600 slices of 512 x 512, MiB, from DICOM and from .nii.gz."""
+    """Peak memory of the largest worker of prepare on a patient with about 430 slices of 512 x 512, MiB, from DICOM and from .nii.gz."""
     found = {}
     for kind in ("dicom-seg", "kits"):
         manifest = write_phantom(folder / f"long-{kind}", patients=1, seed=5, format=kind, slice_mm=0.5)

@@ -33,6 +33,24 @@ class PhantomFormat(StrEnum):
     KITS = "kits"
 
 
+class PhantomImage(StrEnum):
+    DICOM = "dicom"
+    ENHANCED = "enhanced"
+    NIFTI = "nifti"
+    NRRD = "nrrd"
+    MHA = "mha"
+
+
+class PhantomMask(StrEnum):
+    SEG = "seg"
+    SEG_FRACTIONAL = "seg-fractional"
+    SEG_LABELMAP = "seg-labelmap"
+    RTSTRUCT = "rtstruct"
+    NIFTI = "nifti"
+    NRRD = "nrrd"
+    SERIES = "series"
+
+
 def _command(function: Callable[P, int]) -> Callable[P, None]:
     """Registers a command that returns its exit code, and turns what can go wrong into one sentence."""
 
@@ -59,13 +77,15 @@ def phantom(
     seed: Annotated[int, typer.Option(min=0, help="Seed; the same seed gives the same pixels.")] = 17,
     format: Annotated[PhantomFormat, typer.Option(help="DICOM CT series with DICOM SEG masks, or the KiTS layout.")] = PhantomFormat.DICOM_SEG,
     anatomy: Annotated[Path | None, typer.Option(metavar="KITS_DIR", help="Paint into these real KiTS segmentations instead of drawn anatomy.")] = None,
+    image: Annotated[PhantomImage, typer.Option(help="Kind of the images, to try its reader.")] = PhantomImage.DICOM,
+    mask: Annotated[PhantomMask, typer.Option(help="Kind of the masks, to try its reader.")] = PhantomMask.SEG,
 ) -> int:
     """Write a phantom cohort: abdominal CT with benign and malignant renal tumours."""
     from renal_ray.cohort.phantom import write_phantom
     from renal_ray.progress import progress
 
     with progress("phantoms") as report:
-        manifest = write_phantom(out, patients=patients, seed=seed, format=format.value, anatomy=anatomy, progress=report)
+        manifest = write_phantom(out, patients=patients, seed=seed, format=format.value, anatomy=anatomy, image=image.value, mask=mask.value, progress=report)
     print(f"wrote {manifest}")
     return DONE
 

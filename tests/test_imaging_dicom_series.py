@@ -5,9 +5,10 @@ import pytest
 from dicom_files import ct_slice, save, write_series
 from pydicom import Dataset, dcmread
 from pydicom.sequence import Sequence as DicomSequence
-from pydicom.uid import EnhancedCTImageStorage, JPEGLosslessSV1, RLELossless
+from pydicom.uid import DeflatedExplicitVRLittleEndian, EnhancedCTImageStorage, JPEGLosslessSV1, RLELossless
 
 from renal_ray.config import Cohort
+from renal_ray.imaging.images import dicom_series
 from renal_ray.imaging.images.dicom_series import open_series
 from renal_ray.imaging.images.source import References
 from renal_ray.problems import Code, PatientError
@@ -285,3 +286,115 @@ def test_enhanced_multi_frame_ct(tmp_path, volume):
     save(enhanced(tmp_path / "mf.dcm", volume))
     assert np.array_equal(read(tmp_path), volume)
     assert np.array_equal(read(tmp_path / "mf.dcm"), volume)
+
+
+def frames_of(dataset):
+    return dataset.PerFrameFunctionalGroupsSequence
+
+
+def test_an_enhanced_object_is_parsed_once_for_all_its_frames(tmp_path, volume, monkeypatch):
+    save(enhanced(tmp_path / "mf.dcm", volume))
+    parsed, load = [], dicom_series.load
+    monkeypatch.setattr(dicom_series, "load", lambda path, **options: parsed.append(path) or load(path, **options))
+    assert np.array_equal(read(tmp_path), volume)
+    assert len(parsed) == 1
+
+
+def test_a_concatenation_of_enhanced_objects_is_one_series(tmp_path, volume):
+    """Instances of one concatenation share the series; each describes its own frames (PS3.3, C.7.6.16.2.2.4)."""
+    whole = enhanced(tmp_path / "whole.dcm", volume)
+    frame_bytes = volume[0].size * 2
+    for part, (first, last) in enumerate(((0, 4), (4, 6))):
+        dataset = enhanced(tmp_path / f"part{part}.dcm", volume)
+        dataset.PerFrameFunctionalGroupsSequence = whole.PerFrameFunctionalGroupsSequence[first:last]
+        dataset.ConcatenationUID, dataset.InConcatenationNumber, dataset.InConcatenationTotalNumber = "1.2.88", part + 1, 2
+        dataset.NumberOfFrames, dataset.PixelData = last - first, whole.PixelData[first * frame_bytes : last * frame_bytes]
+        save(dataset)
+    assert np.array_equal(read(tmp_path), volume)
+    (tmp_path / "part1.dcm").unlink()
+    with pytest.raises(PatientError, match="1 of the 2 files") as caught:
+        read(tmp_path)
+    assert caught.value.code is Code.MISSING_SLICE
+
+
+def test_two_phases_in_one_object_are_two_slices_at_each_position(tmp_path, volume):
+    dataset = enhanced(tmp_path / "mf.dcm", volume)
+    dataset.PerFrameFunctionalGroupsSequence = [*frames_of(dataset), *frames_of(enhanced(tmp_path / "other.dcm", volume))]
+    dataset.NumberOfFrames, dataset.PixelData = 12, dataset.PixelData * 2
+    save(dataset)
+    with pytest.raises(PatientError, match="one phase") as caught:
+        read(tmp_path)
+    assert caught.value.code is Code.DUPLICATE_POSITION
+
+
+def test_two_stacks_of_different_orientation_in_one_object(tmp_path, volume):
+    dataset = enhanced(tmp_path / "mf.dcm", volume)
+    coronal = Dataset()
+    coronal.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
+    for frame in frames_of(dataset)[:3]:
+        frame.PlaneOrientationSequence = DicomSequence([coronal])
+    save(dataset)
+    assert code_of(tmp_path) is Code.MIXED_ORIENTATION
+
+
+@pytest.mark.parametrize("frames", [5, 7])
+def test_frames_that_are_not_described_have_no_position(tmp_path, volume, frames):
+    dataset = enhanced(tmp_path / "mf.dcm", volume)
+    dataset.NumberOfFrames, dataset.PixelData = frames, bytes(frames * 40)
+    save(dataset)
+    assert code_of(tmp_path) is Code.NO_POSITION
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("deflated", [False, True])
+def test_what_stands_above_the_stored_bits_is_no_part_of_a_pixel(tmp_path, volume, signed, deflated):
+    """Twelve bits of sixteen; old scanners kept overlays in the other four, and did not extend the sign into them (PS3.5, 8.1.1)."""
+    intercept = 0 if signed else -1024
+    for dataset in write_series(tmp_path, volume, intercept=intercept):
+        stored = np.frombuffer(dataset.PixelData, "<u2").copy()
+        stored[0] = 0xF830
+        dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 12, 11, int(signed)
+        dataset.add_new("PixelPaddingValue", "SS" if signed else "US", -2000 if signed else 63536)
+        dataset.PixelData = (stored & 0x0FFF | 0x5000).astype("<u2").tobytes()
+        if deflated:  # by way of pydicom, and not straight from the file
+            dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        save(dataset)
+    expected = volume.copy()
+    expected[:, 0, 0] = -1000
+    assert np.array_equal(read(tmp_path), expected)
+
+
+@pytest.mark.parametrize("slope", [1e9, -3e7, 20000])
+def test_an_absurd_slope_does_not_wrap_around(tmp_path, volume, slope):
+    for dataset in write_series(tmp_path, volume):
+        dataset.RescaleSlope = slope
+        save(dataset)
+    expected = (volume.astype(float) + 1024) * slope - 1024
+    assert np.allclose(read(tmp_path), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (with_values(ImagePositionPatient=[-10, -20, 1e9]), Code.NO_POSITION),
+        (with_values(PixelSpacing=[500.0, 500.0]), Code.NO_PIXEL_SPACING),
+        (with_values(Rows=60000, Columns=60000), Code.TOO_LARGE),
+    ],
+)
+def test_numbers_that_no_scanner_writes(tmp_path, volume, change, code):
+    dataset = write_series(tmp_path, volume)[1]
+    change(dataset)
+    save(dataset)
+    assert code_of(tmp_path) is code
+
+
+def test_a_tilted_coronal_series_is_coronal_first(tmp_path):
+    """What is allowed to be tilted is not for that allowed to be coronal."""
+    a = np.deg2rad(10)
+    for k in range(4):
+        orientation = (1, 0, 0, 0, np.sin(a), -np.cos(a))
+        save(ct_slice(tmp_path / f"{k}.dcm", np.zeros((4, 4), np.int16), (0, 5 * k, 0), series="1.2", orientation=orientation))
+    with pytest.raises(PatientError, match="coronal"):
+        open_series(tmp_path, NOTHING, Cohort(manifest="unused.csv", tilt="resample"))
+    both = open_series(tmp_path, NOTHING, Cohort(manifest="unused.csv", tilt="resample", oblique="resample"))
+    assert not both.straight

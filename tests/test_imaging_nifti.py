@@ -84,6 +84,26 @@ def test_every_orientation_of_image_and_mask_gives_the_same_slices(tmp_path, cod
     assert got.max_diameter_mm == pytest.approx(expected.max_diameter_mm)
 
 
+@pytest.mark.parametrize("dtype", ["<i2", ">i2", "<i4", "<f4", "<f8", "<u2"])
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_every_orientation_in_every_type(tmp_path, dtype, ending):
+    """Image and label map of one type, read back voxel by voxel from all 48 orders."""
+    ct = image()
+    mask = label_map(ct)
+    values = np.asanyarray(ct.dataobj) + (50 if dtype == "<u2" else 0)
+    expected = values[::-1, ::-1, ::-1].T
+    wanted = (np.asanyarray(mask.dataobj) == 2)[::-1, ::-1, ::-1].T
+    for code in ALL_CODES:
+        for name, item in (("ct", values), ("mask", np.asanyarray(mask.dataobj))):
+            header = nib.Nifti1Header(endianness=dtype[0])
+            header.set_data_dtype(dtype)
+            nib.save(turned(nib.Nifti1Image(item.astype(dtype), ct.affine, header), code), tmp_path / f"{name}{ending}")
+        got = read_patient(tmp_path / f"ct{ending}", tmp_path / f"mask{ending}", cohort=COHORT, selection=EVERYTHING)
+        assert np.array_equal(got.hu, expected[got.slice_index]), code
+        assert np.array_equal(got.mask, wanted[got.slice_index]), code
+        assert got.mask.sum() == wanted.sum()
+
+
 @pytest.mark.parametrize("code", ["RAS", "IPL", "SLA"])
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
 def test_slope_and_intercept_are_honoured(tmp_path, code, ending):
@@ -234,6 +254,12 @@ def test_sheared_volume_is_tilt(tmp_path):
 def test_coronal_stack_is_not_axial(tmp_path):
     ct = image(zooms=(0.7, 5.0, 0.7))
     assert code_of(tmp_path, ct, label_map(ct)) is Code.NOT_AXIAL
+    got = patient(tmp_path, ct, label_map(ct), cohort=Cohort(manifest="unused.csv", oblique="resample"))
+    assert got.spacing_mm == pytest.approx((0.7, 0.7))
+    assert Code.IMAGE_RESAMPLED in {finding.code for finding in got.findings}
+    stored = np.asanyarray(ct.dataobj)[::-1, ::-1, ::-1].T  # display: slices, rows, columns
+    assert np.array_equal(got.hu[:, 0], stored[got.slice_index, 0])  # the first row lies on a coronal slice, the others between
+    assert got.hu.shape[1] == 1 + np.ceil(3 * 5 / 0.7)
 
 
 def test_header_without_orientation(tmp_path):

@@ -91,19 +91,30 @@ def native_pixels(header: Header) -> np.ndarray | None:
     """The pixels of a plain single-frame image straight from its file, without parsing it again.
 
     Args:
-        header: from `read_header`, with BitsAllocated and PixelRepresentation among its tags.
+        header: from `read_header`, with BitsAllocated, BitsStored and PixelRepresentation among its tags.
 
     Returns:
         Stored values, int16 or uint16 (rows, cols); None where the file is not that plain.
     """
     get = header.dataset.get
     plain = get("BitsAllocated") == 16 and get("SamplesPerPixel") in (1, None) and get("NumberOfFrames") in (1, None)
-    if header.native_at is None or not plain or get("PixelRepresentation") not in (0, 1):
+    if header.native_at is None or not plain or get("PixelRepresentation") not in (0, 1) or get("BitsStored") not in range(1, 17):
         return None
     shape = int(header.dataset.Rows), int(header.dataset.Columns)
     with readable(f"file {header.number} by name"):
         values = np.fromfile(header.path, "<i2" if get("PixelRepresentation") else "<u2", shape[0] * shape[1], offset=header.native_at)
-        return values.reshape(shape)
+        return within_bits(values.reshape(shape), int(header.dataset.BitsStored))
+
+
+def within_bits(values: np.ndarray, stored: int) -> np.ndarray:
+    """What the lowest bits of stored values say, the sign extended where they are signed: the bits above are no part of a pixel (PS3.5, 8.1.1).
+
+    Args:
+        values: int16 or another integer type, of any shape.
+        stored: BitsStored.
+    """
+    unused = 8 * values.dtype.itemsize - stored
+    return values << unused >> unused if unused > 0 else values
 
 
 def _native_length(dataset: Dataset) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from renal_ray.cohort.phantom.formats import ENDINGS, ImageKind, MaskKind, lesion_of, write_enhanced, write_mask_series, write_rtstruct, write_volume
 from renal_ray.cohort.phantom.patient import LESION, Scan
 from renal_ray.cohort.phantom.plan import PatientPlan
 
@@ -15,10 +16,13 @@ if TYPE_CHECKING:
 
 _UID_ROOT = "1.2.826.0.1.3680043.8.498."  # pydicom's own root for generated identifiers
 _PADDING = -2000
+SEG_KINDS = {"seg": "BINARY", "seg-fractional": "FRACTIONAL", "seg-labelmap": "LABELMAP"}
 
 
-def write_dicom(folder: Path, plan: PatientPlan, scan: Scan, *, patient_id: str, seed: int) -> None:
-    """Writes folder/ct/*.dcm and folder/seg.dcm.
+def write_dicom(
+    folder: Path, plan: PatientPlan, scan: Scan, *, patient_id: str, seed: int, image: ImageKind = "dicom", mask: MaskKind = "seg"
+) -> tuple[str, str]:
+    """Writes a patient's image and mask: folder/ct/*.dcm and folder/seg.dcm, or in other kinds of file.
 
     Args:
         folder: the patient's folder; made anew.
@@ -26,14 +30,41 @@ def write_dicom(folder: Path, plan: PatientPlan, scan: Scan, *, patient_id: str,
         scan: the volume.
         patient_id: the DICOM PatientID.
         seed: all identifiers follow from it and the patient's number.
+        image: kind of the image.
+        mask: kind of the mask.
+
+    Returns:
+        Names of image and mask in the folder.
     """
-    (folder / "ct").mkdir(parents=True)
+    folder.mkdir(parents=True)
     style = _siemens if plan.scanner == "siemens" else _philips
     slices = [_ct_slice(plan, scan, index, patient_id=patient_id, seed=seed) for index in range(len(scan.hu))]
     rng = np.random.default_rng([seed, plan.number, 1])
-    for name, dataset in style(slices, scan, rng):
-        dataset.save_as(folder / "ct" / name, enforce_file_format=True)
-    _segmentation(slices, scan, plan, seed=seed).save_as(folder / "seg.dcm")
+    named = style(slices, scan, rng)
+
+    def uids(what: str, count: int = 2) -> list[str]:
+        return [_uid(seed, plan.number, what, number) for number in range(count)]
+
+    if image == "dicom":
+        (folder / "ct").mkdir()
+        for name, dataset in named:
+            dataset.save_as(folder / "ct" / name, enforce_file_format=True)
+    elif image == "enhanced":
+        write_enhanced(folder / "ct.dcm", slices, uids("enhanced", 1)[0])
+    else:
+        write_volume(folder / f"ct{ENDINGS[image]}", scan.hu, scan.grid)
+    lesion = lesion_of(scan)
+    if mask in SEG_KINDS:
+        _segmentation(slices, scan, plan, seed=seed, kind=SEG_KINDS[mask]).save_as(folder / "seg.dcm")
+    elif mask == "rtstruct":
+        write_rtstruct(folder / "rtstruct.dcm", slices, lesion, scan.grid, uids("rtstruct"))
+    elif mask == "series":
+        write_mask_series(folder / "mask", slices, lesion, uids("mask series", len(slices) + 1))
+    else:
+        write_volume(folder / f"mask{ENDINGS[mask]}", scan.labels, scan.grid)
+    images = {"dicom": "ct", "enhanced": "ct.dcm"}
+    masks = {"rtstruct": "rtstruct.dcm", "series": "mask"} | dict.fromkeys(SEG_KINDS, "seg.dcm")
+    return images.get(image) or f"ct{ENDINGS[image]}", masks.get(mask) or f"mask{ENDINGS[mask]}"
 
 
 def _uid(seed: int, *parts: object) -> str:
@@ -135,7 +166,7 @@ def _philips(slices: list["Dataset"], scan: Scan, rng: np.random.Generator) -> l
     return named
 
 
-def _segmentation(slices: list["Dataset"], scan: Scan, plan: PatientPlan, *, seed: int) -> "Dataset":
+def _segmentation(slices: list["Dataset"], scan: Scan, plan: PatientPlan, *, seed: int, kind: str) -> "Dataset":
     import highdicom as hd
     from pydicom.sr.codedict import codes
     from pydicom.uid import ExplicitVRLittleEndian
@@ -148,7 +179,7 @@ def _segmentation(slices: list["Dataset"], scan: Scan, plan: PatientPlan, *, see
         anatomic_regions=[codes.SCT.Kidney],
     )  # fmt: skip
     seg = hd.seg.Segmentation(
-        source_images=[slices[index] for index in shown], pixel_array=mask[shown].astype(np.uint8), segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        source_images=[slices[index] for index in shown], pixel_array=mask[shown].astype(np.uint8), segmentation_type=hd.seg.SegmentationTypeValues[kind],
         segment_descriptions=[description], series_instance_uid=_uid(seed, plan.number, "seg series"), series_number=100,
         sop_instance_uid=_uid(seed, plan.number, "seg"), instance_number=1, manufacturer="renal-ray", manufacturer_model_name="phantom",
         software_versions="1", device_serial_number="1", transfer_syntax_uid=ExplicitVRLittleEndian, series_description="Lesion",

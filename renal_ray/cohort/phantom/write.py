@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from renal_ray.problems import StudyError
+
+if TYPE_CHECKING:
+    from renal_ray.cohort.phantom.formats import ImageKind, MaskKind
 
 Format = Literal["dicom-seg", "kits"]
 MARKER, MANIFEST = "phantom.json", "manifest.csv"
@@ -29,6 +32,8 @@ class Job:
     plan: Any
     case: Path | None = None
     pathology: dict | None = None
+    image: "ImageKind" = "dicom"
+    mask: "MaskKind" = "seg"
 
     @property
     def patient_id(self) -> str:
@@ -55,6 +60,8 @@ def write_phantom(
     anatomy: Path | None = None,
     matrix: int = 512,
     slice_mm: float = 5.0,
+    image: "ImageKind" = "dicom",
+    mask: "MaskKind" = "seg",
     progress: Callable[[int, int], None] | None = None,
     workers: int | None = None,
 ) -> Path:
@@ -70,6 +77,8 @@ def write_phantom(
         anatomy: folder in the KiTS layout whose segmentations are kept and painted; goes with format "kits".
         matrix: rows and columns of an image; the field of view stays.
         slice_mm: slice thickness and distance, mm.
+        image: kind of the images; goes with format "dicom-seg", as does mask.
+        mask: kind of the masks.
         progress: called with (patients done, patients in all).
         workers: processes; one a core when omitted.
 
@@ -80,12 +89,14 @@ def write_phantom(
         StudyError: a request that makes no cohort, or an `out` that holds something else.
     """
     _check_request(patients, format, anatomy, matrix, slice_mm)
+    if format == "kits" and (image, mask) != ("dicom", "seg"):
+        raise StudyError("phantom: --image and --mask go with format dicom-seg; the KiTS layout is NIfTI")
     out = Path(out)
-    jobs = _anatomy_jobs(out, anatomy, patients, seed) if anatomy else _cohort_jobs(out, patients, seed, format, matrix, slice_mm)
+    jobs = _anatomy_jobs(out, anatomy, patients, seed) if anatomy else _cohort_jobs(out, patients, seed, format, matrix, slice_mm, image, mask)
     request = {
         "version": _VERSION, "patients": patients, "seed": seed, "format": format, "matrix": matrix, "slice_mm": slice_mm,
         "anatomy": [job.patient_id for job in jobs] if anatomy else None,
-    }  # fmt: skip
+    } | ({} if (image, mask) == ("dicom", "seg") else {"image": image, "mask": mask})  # fmt: skip
     if _claim(out, request, jobs):
         return out / MANIFEST
     written = []
@@ -110,21 +121,22 @@ def write_patient(job: Job) -> Written:
         written = Written(kits_files.row_of_entry(job.patient_id, job.pathology or {}, size), job.pathology)
     else:
         scan = patient.build_scan(job.plan, seed=job.seed, matrix=job.matrix, slice_mm=job.slice_mm)
-        written = Written(_row(job, scan.max_diameter_mm))
         if job.format == "kits":
             kits_files.write_nifti(temporary, scan)
-            written = Written(written.row, kits_files.entry(job.patient_id, job.plan, scan.max_diameter_mm))
+            row = _row(job, scan.max_diameter_mm, "imaging.nii.gz", "segmentation.nii.gz")
+            written = Written(row, kits_files.entry(job.patient_id, job.plan, scan.max_diameter_mm))
         else:
-            dicom_files.write_dicom(temporary, job.plan, scan, patient_id=job.patient_id, seed=job.seed)
+            names = dicom_files.write_dicom(temporary, job.plan, scan, patient_id=job.patient_id, seed=job.seed, image=job.image, mask=job.mask)
+            written = Written(_row(job, scan.max_diameter_mm, *names))
     temporary.rename(folder)
     return written
 
 
-def _row(job: Job, max_diameter_mm: float) -> dict[str, Any]:
+def _row(job: Job, max_diameter_mm: float, image: str, mask: str) -> dict[str, Any]:
     plan, name = job.plan, job.patient_id
-    image, mask = (f"{name}/imaging.nii.gz", f"{name}/segmentation.nii.gz") if job.format == "kits" else (f"{name}/ct", f"{name}/seg.dcm")
     return {
-        "patient_id": name, "label": int(plan.label), "image": image, "mask": mask, "sex": plan.sex, "age": plan.age, "histology": plan.kind,
+        "patient_id": name, "label": int(plan.label), "image": f"{name}/{image}", "mask": f"{name}/{mask}",
+        "sex": plan.sex, "age": plan.age, "histology": plan.kind,
         "max_diameter_mm": round(max_diameter_mm, 1), "location": plan.place, "stage": plan.stage, "grade": plan.grade, "scanner": plan.scanner,
         "phase": "corticomedullary",
     }  # fmt: skip
@@ -143,10 +155,10 @@ def _check_request(patients: int, format: str, anatomy: Path | None, matrix: int
         raise StudyError(f"phantom: slices of {slice_mm} mm are out of range; use 0.5 to 10 mm")
 
 
-def _cohort_jobs(out: Path, patients: int, seed: int, format: Format, matrix: int, slice_mm: float) -> list[Job]:
+def _cohort_jobs(out: Path, patients: int, seed: int, format: Format, matrix: int, slice_mm: float, image: "ImageKind", mask: "MaskKind") -> list[Job]:
     from renal_ray.cohort.phantom.plan import plan_cohort
 
-    return [Job(out, format, seed, matrix, slice_mm, plan) for plan in plan_cohort(patients, seed)]
+    return [Job(out, format, seed, matrix, slice_mm, plan, image=image, mask=mask) for plan in plan_cohort(patients, seed)]
 
 
 def _anatomy_jobs(out: Path, anatomy: Path, patients: int, seed: int) -> list[Job]:

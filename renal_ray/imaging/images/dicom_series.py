@@ -1,6 +1,6 @@
 """One DICOM CT series: headers first, geometry verified, pixels decoded only for the slices that are wanted."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,7 +13,7 @@ from pydicom.uid import UID
 from renal_ray.config import Cohort
 from renal_ray.dicom.flat import FlatDataset
 from renal_ray.dicom.headers import COMPANIONS, Header, Pixels, read_headers, readable, series_key, syntax_of
-from renal_ray.dicom.pixels import load, native_pixels, pixels, require_decoder
+from renal_ray.dicom.pixels import load, native_pixels, pixels, require_decoder, within_bits
 from renal_ray.imaging.geometry.grid import AS_STORED, Grid, Turn, nearest_turn, turn_to_axial
 from renal_ray.imaging.geometry.stack import Plane, stack
 from renal_ray.imaging.images.sizes import FARTHEST_MM, MOST_PLANE, SPACING_MM
@@ -23,8 +23,8 @@ from renal_ray.problems import Code, Finding, PatientError
 TAGS = [
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality", "ImageType"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept", "RescaleType"),
-    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
-    *("PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "ConcatenationUID", "InConcatenationTotalNumber"),
+    *("BitsStored", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
 ]
 GROUPS = {  # functional group of an enhanced CT: the elements of a single-frame one that it holds
     "PlanePositionSequence": ("ImagePositionPatient",),
@@ -101,6 +101,7 @@ def open_series(folder: Path, wanted: References, cohort: Cohort, *, series: str
         PatientError: with the code of what is wrong.
     """
     headers = _one_series(read_headers(folder, TAGS), wanted, series)
+    _require_whole(headers)
     slices = [item for header in headers for item in _slices_of(header)]
     order, stored = stack([item.plane for item in slices])
     if nearest_turn(stored).axes[0] != 0 and cohort.oblique == "refuse":
@@ -147,6 +148,15 @@ def _one_series(headers: list[Header], wanted: References, key: str) -> list[Hea
 def _without_scouts(headers: list[Header]) -> list[Header]:
     """Passes over scout views among the images of a series; a series of nothing else stays, to be refused for what it is."""
     return [header for header in headers if not header.is_localizer] or headers
+
+
+def _require_whole(headers: list[Header]) -> None:
+    """Refuses a concatenation - an enhanced object in several files - of which files are missing (PS3.3, C.7.6.16.2.2.4)."""
+    parts = Counter(header.text("ConcatenationUID") for header in headers)
+    for header in headers:
+        there, total = parts[header.text("ConcatenationUID")], header.text("InConcatenationTotalNumber")
+        if header.text("ConcatenationUID") and total.isdigit() and int(total) != there:
+            raise PatientError(Code.MISSING_SLICE, f"{there} of the {int(total)} files that make up a multi-frame image are there; export it again, complete")
 
 
 def _slices_of(header: Header) -> list[CtSlice]:
@@ -247,7 +257,9 @@ def _attenuation(item: CtSlice, whole: Dataset | None, native: np.ndarray | None
         hu = stored * item.slope + item.intercept
     with readable(f"file {item.header.number} by name"):
         padding = [dataset.get(keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
-    ends = [np.array(int(value)).astype(stored.dtype) for value in padding if isinstance(value, int)]  # a wrong sign in the header wraps right
+        bits = int(dataset.get("BitsStored") or 8 * stored.dtype.itemsize)
+    # a wrong sign in the header wraps right, and so does a value that needs more bits than are stored
+    ends = [within_bits(np.array(int(value)).astype(stored.dtype), bits) for value in padding if isinstance(value, int)]
     if ends:
         hu[(stored >= min(ends)) & (stored <= max(ends))] = OUTSIDE_HU
     return hu
