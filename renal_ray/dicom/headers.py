@@ -48,6 +48,7 @@ CT_STORAGE = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedE
 COMPANIONS = frozenset({"SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "RTIMAGE", "RTRECORD", "SR", "PR", "KO", "REG", "FID", "DOC", "OT", "RWV", "SMR", "ANN"})
 """Modalities that lie beside an image series and are no images of it."""
 
+IMAGING = frozenset({"MR", "PT", "NM", "US", "CR", "DX", "MG", "XA", "RF", "ES", "SM", "XC", "OP", "OPT", "ECG"})
 NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 PIXEL_TAGS = {b"\xe0\x7f\x10\x00", b"\xe0\x7f\x08\x00", b"\xe0\x7f\x09\x00", b"\x7f\xe0\x00\x10", b"\x7f\xe0\x00\x08", b"\x7f\xe0\x00\x09"}
 BEFORE_PIXELS = ("Rows", "Columns", "BitsAllocated", "SamplesPerPixel", "NumberOfFrames")
@@ -93,6 +94,11 @@ class Header:
     def is_localizer(self) -> bool:
         """Whether this is a scout view."""
         return "LOCALIZER" in self.text("ImageType")
+
+
+def shown_modality(modality: str) -> str:
+    """A modality for a message: as it stands where it is one of DICOM's terms; a header may hold anything in its place."""
+    return modality if modality in IMAGING | COMPANIONS | {"CT"} else "unknown"
 
 
 def series_key(header: Header) -> str:

@@ -12,7 +12,7 @@ from pydicom.uid import UID
 
 from renal_ray.config import Cohort
 from renal_ray.dicom.flat import FlatDataset
-from renal_ray.dicom.headers import COMPANIONS, Header, Pixels, read_headers, readable, series_key, syntax_of
+from renal_ray.dicom.headers import COMPANIONS, Header, Pixels, read_headers, readable, series_key, shown_modality, syntax_of
 from renal_ray.dicom.pixels import load, native_pixels, pixels, require_decoder, within_bits
 from renal_ray.imaging.geometry.grid import AS_STORED, Grid, Turn, nearest_turn, turn_to_axial
 from renal_ray.imaging.geometry.stack import Plane, stack
@@ -131,7 +131,7 @@ def _one_series(headers: list[Header], wanted: References, key: str) -> list[Hea
     named = [group for group in groups.values() if group[0].text("SeriesInstanceUID") in wanted.series]
     if len(named) == 1:
         return _without_scouts(named[0])
-    strangers = sorted({header.text("Modality") for header in headers} - COMPANIONS - {"CT", ""})
+    strangers = sorted({shown_modality(header.text("Modality")) for header in headers if header.text("Modality") not in COMPANIONS | {"CT", ""}})
     if strangers:
         raise PatientError(Code.NOT_CT, f"the folder holds images that are no CT (modality {', '.join(strangers)}); give the folder of one CT series")
     if not groups:
@@ -240,7 +240,7 @@ def _require_hu(header: Header, rescale_type: str) -> None:
     """Rescaled values are HU where the type says so or is absent, and in original images, for which PS3.3 C.8.2.1.1.2 fixes HU."""
     original = header.text("ImageType").strip("[]'").startswith("ORIGINAL")
     if rescale_type not in ("", "HU", "HU_MOD") and not (rescale_type == "US" and original):
-        raise PatientError(Code.NOT_CT, f"file {header.number} by name holds values in {rescale_type}, not HU (a derived map); use the original series")
+        raise PatientError(Code.NOT_CT, f"file {header.number} by name holds values in another unit than HU (a derived map); use the original series")
 
 
 def _attenuation(item: CtSlice, whole: Dataset | None, native: np.ndarray | None) -> np.ndarray:

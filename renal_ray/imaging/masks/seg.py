@@ -64,7 +64,7 @@ class SegMask:
             chosen = _chosen([_segment(item) for item in self._dataset.SegmentSequence], self._segments)
             kind = str(self._dataset.get("SegmentationType") or "")
             if kind not in KINDS:
-                raise PatientError(Code.MASK_UNSUPPORTED, f"SEG of type {kind or 'unknown'}; BINARY, FRACTIONAL and LABELMAP are read")
+                raise PatientError(Code.MASK_UNSUPPORTED, f"a SEG of another type than {', '.join(KINDS)}; export it as one of them")
             groups = self._dataset.get("PerFrameFunctionalGroupsSequence")
             if not groups or len(groups) != int(self._dataset.get("NumberOfFrames") or 1):
                 raise PatientError(Code.FILE_UNREADABLE, "the SEG has another number of frames than it describes; export it again")
