@@ -398,3 +398,13 @@ def test_a_tilted_coronal_series_is_coronal_first(tmp_path):
         open_series(tmp_path, NOTHING, Cohort(manifest="unused.csv", tilt="resample"))
     both = open_series(tmp_path, NOTHING, Cohort(manifest="unused.csv", tilt="resample", oblique="resample"))
     assert not both.straight
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32])
+@pytest.mark.parametrize(("slope", "intercept"), [(1, -1024), (1, 0), (3, -1000), (-1, 40), (1, 32767), (2, -32768), (16000, 5), (1, 40000)])
+def test_whole_numbers_never_wrap(dtype, slope, intercept):
+    limits = np.iinfo(dtype)
+    for values in ([0, 100, 200], [limits.min, 0, limits.max], [limits.max - 1, limits.max, 7]):
+        stored = np.array([values], dtype)
+        expected = [[value * slope + intercept for value in map(int, values)]]
+        assert dicom_series._whole_hu(stored, slope, intercept).tolist() == expected

@@ -243,6 +243,19 @@ def _require_hu(header: Header, rescale_type: str) -> None:
         raise PatientError(Code.NOT_CT, f"file {header.number} by name holds values in another unit than HU (a derived map); use the original series")
 
 
+def _whole_hu(stored: np.ndarray, slope: int, intercept: int) -> np.ndarray:
+    """stored * slope + intercept: in 16 bits where neither stored values nor what becomes of them need more, as in nearly every CT."""
+    ends = [int(stored.min()), int(stored.max())]
+    steps = (*ends, *(end * slope for end in ends), *(end * slope + intercept for end in ends), slope, intercept)
+    if min(steps) >= -(2**15) and max(steps) < 2**15:
+        hu = stored.astype(np.int16)
+        if slope != 1:
+            hu *= np.int16(slope)
+        hu += np.int16(intercept)
+        return hu
+    return stored.astype(np.int64 if stored.dtype.itemsize > 2 else np.int32) * slope + intercept
+
+
 def _attenuation(item: CtSlice, whole: Dataset | None, native: np.ndarray | None) -> np.ndarray:
     """HU of one slice as stored, (rows, cols), integer where slope and intercept are; padding becomes air."""
     dataset: Dataset | FlatDataset = item.header.dataset if whole is None else whole
@@ -252,7 +265,7 @@ def _attenuation(item: CtSlice, whole: Dataset | None, native: np.ndarray | None
         raise PatientError(Code.FILE_UNREADABLE, f"file {item.header.number} by name has pixels of another matrix than its header says; export it again")
     hu: np.ndarray
     if item.slope.is_integer() and item.intercept.is_integer() and abs(item.slope) < MOST_WHOLE and abs(item.intercept) < MOST_WHOLE:
-        hu = stored.astype(np.int64 if stored.dtype.itemsize > 2 else np.int32) * int(item.slope) + int(item.intercept)
+        hu = _whole_hu(stored, int(item.slope), int(item.intercept))
     else:
         hu = stored * item.slope + item.intercept
     with readable(f"file {item.header.number} by name"):

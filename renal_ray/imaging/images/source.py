@@ -62,6 +62,8 @@ class ImageSource(Protocol):
 
 def compact_hu(hu: np.ndarray) -> np.ndarray:
     """The same attenuation as int16 where that loses nothing, else as float32; voxels that are not a number become air."""
+    if hu.dtype == np.int16:
+        return hu
     if not np.issubdtype(hu.dtype, np.integer):
         hu = np.where(np.isfinite(hu), hu, OUTSIDE_HU)
         if not np.array_equal(hu, np.rint(hu)):
