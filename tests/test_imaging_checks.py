@@ -45,9 +45,13 @@ def test_wrong_values_are_seen(phantoms, wrong):
         assert codes(wrong(hu.astype(np.float32)), spacing) & {Code.IMAGE_HU_IMPLAUSIBLE, Code.INTERCEPT_SUSPECTED}
 
 
-def test_an_image_upside_down_is_suspected(phantoms):
-    seen = sum(Code.FLIP_SUSPECTED in codes(hu[:, ::-1], spacing) for hu, spacing in phantoms)
-    assert seen >= 0.8 * len(phantoms)
+@pytest.mark.parametrize(
+    ("flip", "what"),
+    [(lambda hu: hu[:, ::-1], "front to back"), (lambda hu: hu[::-1], "head to foot"), (lambda hu: hu[:, :, ::-1], "left to right")],
+)
+def test_flipped_anatomy_is_suspected(phantoms, flip, what):
+    messages = [" ".join(finding.message for finding in survey_findings(flip(hu), spacing)) for hu, spacing in phantoms]
+    assert sum(what in message for message in messages) >= 0.9 * len(phantoms)
 
 
 def test_fingerprints_are_of_the_pixels_alone(phantoms):

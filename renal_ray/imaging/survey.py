@@ -87,7 +87,8 @@ def _flips(hu: np.ndarray, bodies: list[np.ndarray]) -> list[Finding]:
     if len(spine) > 2 and np.mean(np.array(spine) < 0.4) > 0.7 and max(spine) < 0.6:
         suspected.append("front to back (the spine in front)")
     right, left = np.sum([_organ_pixels(one, body) for one, body in zip(hu, bodies, strict=True)], axis=0)
-    if left > 1.6 * right and left > 0.05 * sum(body.sum() for body in bodies):
+    # unflipped, the right has at least three times the left's in 40 phantoms and 3 real abdomens, and 1 % of the body and more
+    if left > 2.5 * right and left > 0.01 * sum(body.sum() for body in bodies):
         suspected.append("left to right (the liver on the left)")
     if not suspected:
         return []
