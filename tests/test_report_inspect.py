@@ -90,6 +90,18 @@ def test_the_outline_is_the_masks(phantom_manifest):
     assert abs(where[1].max() - columns.max()) < 4
 
 
+def test_a_path_that_leads_out_of_the_manifests_folder_is_not_followed(phantom_manifest, tmp_path, monkeypatch):
+    row = pd.read_csv(phantom_manifest).head(1)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").symlink_to(phantom_manifest.parent)
+    for column in ("image", "mask"):
+        row[column] = f"../there/{row[column][0]}"
+    row.to_csv(tmp_path / "here/m.csv", index=False)
+    monkeypatch.chdir(tmp_path / "here")
+    seen = write_page(study_of_manifest(Path("m.csv")), Path("page.html"))
+    assert seen.codes == {"path-outside": 1}
+
+
 def test_only_who_is_asked_for(phantom_manifest, tmp_path):
     first = pd.read_csv(phantom_manifest)["patient_id"].iloc[0]
     result = CliRunner().invoke(app, ["inspect", str(phantom_manifest), "--patients", first, "-o", str(tmp_path / "page.html"), "--workers", "1"])

@@ -108,8 +108,8 @@ def test_a_manifest_elsewhere_names_files_absolutely(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "here")
     scan([Path("../tree")], Path("m.csv"))
     row = read_manifest(Path("m.csv")).iloc[0]
-    assert Path(row["image"]).is_dir()
-    assert Path(row["mask"]).is_file()
+    assert row["image"] == str(tmp_path / "tree/ct")
+    assert row["mask"] == str(tmp_path / "tree/seg.dcm")
 
 
 def test_a_second_scan_does_not_eat_labels(tmp_path):

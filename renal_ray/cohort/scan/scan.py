@@ -65,7 +65,7 @@ def look(folders: Sequence[Path], phase: Phase, *, workers: int = 1, progress: C
         workers: processes.
         progress: called with files done and files in all.
     """
-    found = walk([folder.absolute() for folder in folders], workers=workers, progress=progress)
+    found = walk([folder.resolve() for folder in folders], workers=workers, progress=progress)
     people, left = gather(found)
     problems = [problem for one in found if one.kind is Kind.DICOMDIR for problem in check_dicomdir(Path(one.path))]
     broken: dict[tuple[Path, Code], int] = Counter((Path(one.path).parent, one.code) for one in found if one.kind is Kind.BROKEN and one.code)

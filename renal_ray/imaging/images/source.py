@@ -65,9 +65,11 @@ def compact_hu(hu: np.ndarray) -> np.ndarray:
     if hu.dtype == np.int16:
         return hu
     if not np.issubdtype(hu.dtype, np.integer):
-        hu = np.where(np.isfinite(hu), hu, OUTSIDE_HU)
+        with np.errstate(over="ignore"):  # what float32 does not hold is not a number either
+            hu = hu.astype(np.float32)
+        hu = np.where(np.isfinite(hu), hu, np.float32(OUTSIDE_HU))
         if not np.array_equal(hu, np.rint(hu)):
-            return hu.astype(np.float32)
+            return hu
     limits = np.iinfo(np.int16)
     whole = hu.size == 0 or (hu.min() >= limits.min and hu.max() <= limits.max)
     return hu.astype(np.int16 if whole else np.float32)

@@ -66,8 +66,12 @@ class Sheet:
 
 def draw(request: Request) -> Sheet:
     """Reads a patient anew and draws the sheet; who cannot be read has a sheet that says why."""
+    reason = None
     if not request.image.name or not request.mask.name:
         reason = Finding(Code.FILE_MISSING, "the manifest names no image or no mask yet; enter its path")
+    elif not (request.image.is_absolute() and request.mask.is_absolute()):
+        reason = Finding(Code.PATH_OUTSIDE, "a relative path leads out of the manifest's folder; give it absolutely if it is meant")
+    if reason:
         return Sheet(request.patient_id, (), (reason,))
     try:
         found = read_patient(request.image, request.mask, cohort=request.cohort, selection=request.selection, series=request.series, lesion=request.lesion)
