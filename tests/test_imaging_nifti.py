@@ -140,7 +140,7 @@ def test_slope_is_applied_slice_by_slice(tmp_path):
     nib.save(item, path)
     expected = nib.load(path).get_fdata()[::-1, ::-1, ::-1].T.astype(np.float32)
     assert np.allclose(open_and_read(path), expected)
-    assert np.allclose(open_volume_image(path, COHORT).read(np.array([1, 4])), expected[[1, 4]])
+    assert np.allclose(open_volume_image(path, COHORT).read(np.array([0, 1, 4])), expected[[0, 1, 4]])
 
 
 def test_floating_point_images(tmp_path):

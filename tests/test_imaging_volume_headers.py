@@ -203,3 +203,19 @@ def test_nifti_headers_that_are_read(tmp_path, kind, order, change, factor, spac
 def test_nifti_headers_that_are_refused(tmp_path, change, code):
     as_nifti(tmp_path / "a.nii", nib.Nifti1Header(), change)
     assert refused(tmp_path / "a.nii") is code
+
+
+def test_the_unit_is_that_of_the_origin_too(tmp_path):
+    metres = set_fields(xyzt_units=1, srow_x=[-7e-4, 0, 0, 0.02], srow_y=[0, -8e-4, 0, 0], srow_z=[0, 0, 3e-3, -0.1])
+    as_nifti(tmp_path / "a.nii", nib.Nifti1Header(), metres)
+    assert open_voxels(tmp_path / "a.nii").grid.origin == pytest.approx([-20, 0, -100], abs=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(9000, 2, 2), (2, 2, 9000), (6000, 6000, 1), (3000, 3000, 300)])
+def test_more_voxels_than_any_series_has(tmp_path, shape):
+    """In one axis, in a plane, and in all; the file would be as large as it says."""
+    path = tmp_path / "a.nii"
+    as_nifti(path, nib.Nifti1Header(), set_fields(dim=[3, *shape, 1, 1, 1, 1]))
+    with path.open("r+b") as file:
+        file.truncate(352 + 2 * int(np.prod(shape)))  # sparse: it takes no room
+    assert refused(path) is Code.TOO_LARGE
