@@ -1,7 +1,7 @@
 # make smoke   the whole study on a phantom cohort, from nothing to the report
 # make test    all tests
 # make lint    style and types
-# make fuzz    20,000 spoilt inputs: each is read or refused with a code (about FUZZ minutes)
+# make fuzz    20,000 spoilt inputs: each is read or refused with a code (about 2 minutes)
 # make codes   writes docs/codes.md anew
 # make lock    writes requirements.lock anew (needs uv)
 
