@@ -155,7 +155,10 @@ class Resources(Section):
 
     cpus: int | None = Field(None, ge=1, description="CPUs that a local Ray uses; all when omitted")
     cpus_per_trial: float = Field(1, gt=0, description="CPUs that one trial is promised, and threads it computes with")
-    gpus_per_trial: float = Field(0, ge=0, description="GPUs, or a share of one, that one trial is promised")
+    gpus_per_trial: float = Field(0, ge=0, description="GPUs, or a share of one, that one trial is promised; a probe lowers it to what the trial needs")
+    trials_per_gpu: int = Field(4, ge=1, description="at most this many trials share a GPU where a probe has measured their memory")
+    trials_per_process: int = Field(100, ge=1, description="trials after which a worker's process is replaced")
+    process_mb: int = Field(12000, ge=1000, description="memory in MiB above which a worker's process is replaced between two trials")
     object_store_mb: int = Field(256, ge=80, description="shared memory of a local Ray in MiB")
 
 
@@ -176,7 +179,11 @@ class Study(Section):
     weights: str = Field("imagenet", min_length=1, description="imagenet, random, or the path of an InceptionV3 weights file (.h5, .weights.h5)")
     training: Training = Field(Training(), description="how one model is trained")
     activation_dtype: Literal["float16", "float32"] = Field("float32", description="number format of the cached activations")
+    cache: Literal["auto", "always", "never"] = Field(
+        "auto", description="keep the activations on disk: where they fit and reading them costs less than computing, or always, or never"
+    )
     backend: Literal["tensorflow", "jax"] = Field("tensorflow", description="what Keras computes with")
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field("float32", description="numbers that the image head's layers compute with")
     controls: Controls = Field(Controls(), description="negative controls")
     resources: Resources = Field(Resources(), description="what the machine lends")
 
