@@ -1,7 +1,7 @@
 """Seeded initial weights that depend on nothing but seed, name and initializer."""
 
+import math
 from collections.abc import Collection, Mapping
-from typing import Any
 
 import keras
 import numpy as np
@@ -14,26 +14,64 @@ INITIALIZER = {"recurrent_kernel": "recurrent_initializer"}  # where Keras does 
 
 
 def redraw(model: keras.Model, *, seed: int, layers: Collection[str] | None = None) -> None:
-    """Draws weights anew from their layers' own initializers.
+    """Draws weights anew as their layers' own initializers would, with the same numbers on every backend.
 
     Args:
         model: any model of this package.
-        seed: same seed, same weights, in any process and after any other drawing.
+        seed: same seed, same weights, in any process, on any backend and after any other drawing.
         layers: names of the layers to draw; all when omitted.
+
+    Raises:
+        ValueError: an initializer that this package's models do not have.
     """
     for layer in model.layers:
         if layers is None or layer.name in layers:
             for variable in layer.weights:
-                variable.assign(_initializer(layer, variable, seed)(variable.shape, dtype=variable.dtype))
+                rng = np.random.default_rng(int(digest([str(seed), variable_name(layer, variable)]), 16))
+                variable.assign(drawn(_initializer(layer, variable), tuple(variable.shape), rng))
 
 
-def _initializer(layer: keras.Layer, variable: keras.Variable, seed: int) -> Any:
-    attribute = INITIALIZER.get(variable.name, f"{variable.name}_initializer")
-    initializer = getattr(getattr(layer, "cell", layer), attribute)
-    config = initializer.get_config()
-    if "seed" in config:
-        config["seed"] = int(digest([str(seed), variable_name(layer, variable)])[:8], 16) >> 1
-    return type(initializer).from_config(config)
+def _initializer(layer: keras.Layer, variable: keras.Variable) -> keras.initializers.Initializer:
+    return getattr(getattr(layer, "cell", layer), INITIALIZER.get(variable.name, f"{variable.name}_initializer"))
+
+
+def drawn(initializer: keras.initializers.Initializer, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Draws an array as a Keras initializer would, with NumPy: the generators of TensorFlow and JAX give different numbers.
+
+    Args:
+        initializer: Zeros, Ones, GlorotUniform or Orthogonal.
+        shape: of the array; (..., inputs, outputs) for a kernel.
+        rng: where random numbers come from.
+
+    Returns:
+        float32 of that shape.
+
+    Raises:
+        ValueError: another initializer.
+    """
+    kind = type(initializer)
+    if kind is keras.initializers.Zeros:
+        return np.zeros(shape, np.float32)
+    if kind is keras.initializers.Ones:
+        return np.ones(shape, np.float32)
+    if kind is keras.initializers.GlorotUniform:
+        return _glorot_uniform(shape, rng)
+    if kind is keras.initializers.Orthogonal:
+        return _orthogonal(shape, initializer.gain, rng)
+    raise ValueError(f"initializer {kind.__name__}: weights are drawn for Zeros, Ones, GlorotUniform and Orthogonal only")
+
+
+def _glorot_uniform(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    *window, fan_in, fan_out = shape
+    limit = np.sqrt(6 / (math.prod(window) * (fan_in + fan_out)))
+    return rng.uniform(-limit, limit, shape).astype(np.float32)
+
+
+def _orthogonal(shape: tuple[int, ...], gain: float, rng: np.random.Generator) -> np.ndarray:
+    rows, columns = math.prod(shape[:-1]), shape[-1]
+    q, r = np.linalg.qr(rng.normal(size=(max(rows, columns), min(rows, columns))))  # in float64: what LAPACKs differ in is rounded away below
+    q *= np.sign(np.diag(r))  # without it QR prefers some orthogonal matrices
+    return (gain * (q.T if rows < columns else q)).reshape(shape).astype(np.float32)
 
 
 def weights_by_name(model: keras.Model) -> dict[str, np.ndarray]:
