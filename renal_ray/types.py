@@ -53,4 +53,4 @@ class Rows(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, rows: "slice | np.ndarray", /) -> "np.ndarray":
-        """float32 (rows, ...)."""
+        """Copies rows out as one (rows, ...) array, float16 or float32."""

@@ -27,6 +27,7 @@ SIZE = 75  # the smallest image that InceptionV3 takes
 # Before any test imports Keras: sums come out in one order, and two test processes do not fight for the cores.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "2")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+os.environ.setdefault("NPROC", "2")  # read by JAX
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
@@ -50,6 +51,7 @@ def small_study(work: Path, **changes: object) -> Study:
         "images": {"size": SIZE},
         "folds": {"n": 2},
         "weights": "random",
+        "backend": os.environ.get("KERAS_BACKEND", "tensorflow"),  # what this process computes with
         "training": {"epochs": {"image": 3, "fc": 3, "gru": 3}, "batch_size": 8, "embedding": 32, "gru_units": 8},
         "resources": {"cpus": 2},
     }
@@ -127,7 +129,8 @@ def activated(study: Study, patients: list[PatientRows]) -> SmallWork:
     """Writes a study's slices, backbone and activations, in this process."""
     from renal_ray.store import activations
     from renal_ray.store.slices import Slices
-    from renal_ray.trial.activate import Prefix, activate, make_backbone
+    from renal_ray.trial.activate import activate, make_backbone
+    from renal_ray.trial.prefix import Prefix
 
     work, splits = write_small_work(study, patients)
     plan, workshop = make_plan(study, work), Workshop(work)

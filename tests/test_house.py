@@ -58,7 +58,8 @@ def test_ray_keras_and_tensorflow_stay_in_their_rooms() -> None:
     for module in MODULES:
         for name, typing_only in imports(module):
             first = name.split(".")[0]
-            assert first not in ("tensorflow", "jax", "torch"), f"{module}: {name}; Keras has the call"
+            alone = module.parent.name == "steps"  # whole-epoch execution and fused operations, for which Keras has no call
+            assert first not in ("tensorflow", "jax", "torch") or alone, f"{module}: {name}; Keras has the call"
             assert first != "ray" or room(module) == "sweep", f"{module}: {name}"
             assert first != "keras" or room(module) == "model" or (typing_only and room(module) == "trial"), f"{module}: {name}"
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from renal_ray.model.backbone import build_backbone, build_suffix
-from renal_ray.model.compiled import CompiledModel, one_hot
+from renal_ray.model.compiled import CompiledModel
 from renal_ray.model.heads import fc_model, gru_model, image_model
 from renal_ray.model.initial import redraw, weights_by_name
 from renal_ray.model.shapes import activation_shape
@@ -138,5 +138,3 @@ def test_an_epoch_without_batches_is_refused() -> None:
         fc().train_epoch([])
 
 
-def test_one_hot_puts_malignant_second() -> None:
-    np.testing.assert_array_equal(one_hot(np.array([0, 1])), [[1, 0], [0, 1]])

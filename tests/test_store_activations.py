@@ -42,7 +42,7 @@ def test_round_trip(tmp_path: Path, dtype: str) -> None:
     assert rows.slice_index.tolist() == [10 * n for patient in order for n in range(COUNTS[patient])]
     assert len(rows) == len(truth)
     everything = rows[:]
-    assert everything.dtype == np.float32
+    assert everything.dtype == dtype
     assert np.array_equal(everything, truth)  # float16 widens exactly: what was stored is what comes back
     rng = np.random.default_rng(1)
     for chosen in (rng.integers(0, len(truth), 40), rng.permutation(len(truth)), np.array([0]), np.array([], int), rng.random(len(truth)) < 0.5):

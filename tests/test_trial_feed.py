@@ -7,13 +7,14 @@ import pytest
 from conftest import SmallWork
 
 from renal_ray.protocol.permutation import permuted_labels
+from renal_ray.store.activations import Activations
 from renal_ray.store.ledger import DamagedFileError
-from renal_ray.trial.feed import Feed, LeakError, Samples, fold_labels, image_feed, patient_feed, read_embeddings
+from renal_ray.trial.feed import Feed, LeakError, Picked, Samples, fold_labels, image_feed, patient_feed, read_embeddings
 from renal_ray.types import Head
 
 
 def side(*patients: str) -> Samples:
-    return Samples(np.zeros((len(patients), 2), np.float32), np.zeros(len(patients), np.int8), patients, None)
+    return Samples(Picked.whole(np.zeros((len(patients), 2), np.float32)), np.zeros(len(patients), np.int8), patients, None)
 
 
 def test_a_patient_on_both_sides_is_a_leak() -> None:
@@ -30,7 +31,7 @@ def test_a_sealed_patient_on_either_side_is_a_leak(train: tuple[str, ...], valid
 
 def test_the_image_feed_is_the_fold(trained: SmallWork) -> None:
     for spec in trained.specs(Head.IMAGE):
-        feed = image_feed(spec, trained.work, spec.activations, trained.splits)
+        feed = image_feed(spec, trained.workshop.rows(spec, trained.splits), trained.splits)
         fold = trained.splits.fold(spec.fold)
         for samples, patients in ((feed.train, fold.train), (feed.validation, fold.validation)):
             assert list(dict.fromkeys(samples.patients)) == list(patients)
@@ -38,6 +39,12 @@ def test_the_image_feed_is_the_fold(trained: SmallWork) -> None:
             assert samples.slice_index is not None
             assert len(samples.inputs) == len(samples) == len(samples.slice_index)
         assert feed.sealed == trained.splits.test
+        assert not set(feed.train.inputs.rows) & set(feed.validation.inputs.rows)
+        for samples in (feed.train, feed.validation):  # labels by row of what both sides share, for training without Python between the steps
+            assert feed.labels[samples.inputs.rows].tolist() == samples.labels.tolist()
+            one = Activations(trained.work, spec.activations, list(dict.fromkeys(samples.patients)))
+            assert np.array_equal(samples.inputs[:], one[:])
+            assert samples.slice_index.tolist() == one.slice_index.tolist()
 
 
 def test_permuted_labels_replace_the_true_ones_on_both_sides(trained: SmallWork) -> None:
@@ -46,7 +53,7 @@ def test_permuted_labels_replace_the_true_ones_on_both_sides(trained: SmallWork)
     for spec in specs:
         wanted = permuted_labels(trained.splits, seed=trained.study.seed, index=int(spec.labels[-1]))
         assert fold_labels(spec, trained.splits) == wanted
-        feed = image_feed(spec, trained.work, spec.activations, trained.splits)
+        feed = image_feed(spec, trained.workshop.rows(spec, trained.splits), trained.splits)
         for samples in (feed.train, feed.validation):
             assert samples.labels.tolist() == [wanted[patient] for patient in samples.patients]
     assert fold_labels(specs[0], trained.splits) != {patient: trained.splits.labels[patient] for patient in trained.splits.training}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+from renal_ray.model.steps.normalization import fused
 from renal_ray.types import FreezePoint
 
 NUMBERED = re.compile(r"^(conv2d|batch_normalization|activation|max_pooling2d|average_pooling2d|concatenate|input_layer)(?:_(\d+))?$")
@@ -113,6 +114,8 @@ def _suffix(backbone: keras.Model, freeze: FreezePoint) -> keras.Model:
 def build_suffix(size: int, freeze: FreezePoint) -> keras.Model:
     """A suffix with weights of its own: nothing of the prefix stays in memory, and training it touches no other model.
 
+    Its batch normalisation is one operation on TensorFlow (`steps.normalization.FusedBatchNormalization`).
+
     Args:
         size: edge of the square input image in pixels.
         freeze: the freeze point.
@@ -122,7 +125,7 @@ def build_suffix(size: int, freeze: FreezePoint) -> keras.Model:
     """
     suffix = _suffix(build_backbone(size), freeze)
     activation = keras.Input(suffix.input_shape[1:], name="activation")
-    return keras.models.clone_model(suffix, input_tensors=activation)
+    return keras.models.clone_model(suffix, input_tensors=activation, clone_function=fused)
 
 
 def multi_prefix(backbone: keras.Model, freezes: Sequence[FreezePoint]) -> keras.Model:

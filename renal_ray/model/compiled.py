@@ -1,7 +1,8 @@
 """A model compiled once and trained many times: reset gives the numbers of a fresh one."""
 
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -9,9 +10,25 @@ import numpy as np
 from renal_ray.model import initial
 from renal_ray.model.backbone import XLA, variable_names
 from renal_ray.model.heads import HEAD_LAYERS, SCORES
+from renal_ray.model.precision import FLOAT32
+from renal_ray.model.statistics import reestimate_batch_norm
+from renal_ray.model.steps import Batch, make_steps
 from renal_ray.types import Label, Rows
 
 Jit = bool | Literal["auto"]
+
+
+@dataclass(frozen=True)
+class Resident:
+    """Samples that lie on the device, to be trained on without Python between the steps.
+
+    Args:
+        inputs: (n, ...) of any float type, a tensor of the backend.
+        labels: int32 (n,), a tensor of the backend.
+    """
+
+    inputs: Any
+    labels: Any
 
 
 class CompiledModel:
@@ -21,23 +38,24 @@ class CompiledModel:
         model: from `image_model`, `fc_model` or `gru_model`; owned by this object from now on.
         learning_rate: of stochastic gradient descent.
         momentum: of stochastic gradient descent.
-        jit: compile the steps with XLA. "auto" means no on TensorFlow, where XLA made a mixed9 suffix half as fast on a CPU
-            (a bare mixed10 head a fifth faster), and yes on JAX, which knows nothing else.
+        precision: that the model was built in; mixed_float16 scales the loss, so that small gradients do not vanish.
+        jit: compile the steps with XLA. "auto" means no on TensorFlow, where XLA made a mixed9 suffix half as fast on a CPU,
+            and yes on JAX, which knows nothing else.
     """
 
-    def __init__(self, model: keras.Model, *, learning_rate: float = 0.01, momentum: float = 0.9, jit: Jit = "auto") -> None:
+    def __init__(self, model: keras.Model, *, learning_rate: float = 0.01, momentum: float = 0.9, precision: str = FLOAT32, jit: Jit = "auto") -> None:
         self.model = model
         self.names = variable_names(model)
         self.body_layers = frozenset(layer.name for layer in model.layers) - HEAD_LAYERS
-        self.optimizer = keras.optimizers.SGD(learning_rate=learning_rate, momentum=momentum)
-        xla = XLA if jit == "auto" else jit
-        model.compile(optimizer=self.optimizer, loss="categorical_crossentropy", metrics=["accuracy"], jit_compile=xla)
+        optimizer = keras.optimizers.SGD(learning_rate=learning_rate, momentum=momentum)
+        self.optimizer = keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer
         self.optimizer.build(model.trainable_variables)  # the slots exist before the first step, so that reset can clear them
-        self._outputs = keras.Model(model.input, [model.get_layer(SCORES).input, model.output])
-        self._outputs.compile(jit_compile=xla)
+        self._unused = [keras.ops.convert_to_numpy(variable) for variable in self.optimizer.variables]
+        outputs = keras.Model(model.input, [model.get_layer(SCORES).input, model.output])
+        self._steps = make_steps(model, outputs, self.optimizer, xla=XLA if jit == "auto" else jit)
 
     def reset(self, *, seed: int, weights: Mapping[str, np.ndarray] | None = None, learning_rate: float | None = None) -> None:
-        """Starts anew: body weights as given, head drawn by seed, optimizer and metrics as never used.
+        """Starts anew: body weights as given, head drawn by seed, optimizer as never used.
 
         Args:
             seed: of the head's initial weights, and of the body's where `weights` is omitted.
@@ -53,16 +71,15 @@ class CompiledModel:
             initial.set_weights_by_name(self.model, weights, layers=self.body_layers)
             initial.redraw(self.model, seed=seed, layers=HEAD_LAYERS)
         rate = float(keras.ops.convert_to_numpy(self.optimizer.learning_rate)) if learning_rate is None else learning_rate
-        for variable in self.optimizer.variables:
-            variable.assign(keras.ops.zeros(variable.shape, dtype=variable.dtype))
+        for variable, value in zip(self.optimizer.variables, self._unused, strict=True):
+            variable.assign(value)
         self.optimizer.learning_rate = rate
-        self.model.reset_metrics()
 
-    def train_epoch(self, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
+    def train_epoch(self, batches: Iterable[Batch]) -> tuple[float, float]:
         """One pass of gradient steps.
 
         Args:
-            batches: pairs of inputs (n, ...) and labels int (n,), 0 benign, 1 malignant.
+            batches: pairs of inputs (n, ...) and labels int (n,), 0 benign, 1 malignant; each new n is compiled anew.
 
         Returns:
             Loss (with the L2 penalty, if any) and accuracy, averaged over the samples as they were met.
@@ -70,16 +87,45 @@ class CompiledModel:
         Raises:
             ValueError: there are no batches.
         """
-        count, loss, accuracy = 0, 0.0, 0.0
-        for inputs, labels in batches:
-            self.model.reset_metrics()  # some versions of Keras do it in train_on_batch, some go on summing
-            logs = self.model.train_on_batch(inputs, one_hot(labels), return_dict=True)
-            count += len(inputs)
-            loss += len(inputs) * float(logs["loss"])
-            accuracy += len(inputs) * float(logs["accuracy"])
-        if count == 0:
-            raise ValueError("an epoch needs at least one batch")
-        return loss / count, accuracy / count
+        counts: list[int] = []
+
+        def counted() -> Iterable[Batch]:
+            for inputs, labels in batches:
+                counts.append(len(labels))
+                yield inputs, labels
+
+        return _averaged(self._steps.train(counted()), counts)
+
+    def put(self, values: np.ndarray) -> Any:
+        """Brings values to the device, as a tensor of the backend."""
+        return self._steps.put(values)
+
+    def train_resident(self, data: Resident, order: np.ndarray) -> tuple[float, float]:
+        """As `train_epoch`, in one call.
+
+        Args:
+            data: samples on the device.
+            order: rows of each batch, int (steps, batch).
+
+        Returns:
+            Loss and accuracy as `train_epoch` gives them.
+
+        Raises:
+            ValueError: there are no batches.
+        """
+        return _averaged(self._steps.train_resident(data.inputs, data.labels, order), [order.shape[1]] * len(order))
+
+    def scores_resident(self, data: Resident, order: np.ndarray) -> np.ndarray:
+        """P(malignant) of resident rows, in one call.
+
+        Args:
+            data: samples on the device.
+            order: rows of each batch, int (steps, batch).
+
+        Returns:
+            float32 (steps, batch).
+        """
+        return self._steps.outputs_resident(data.inputs, order)[..., Label.MALIGNANT].astype(np.float32)
 
     @property
     def penalty(self) -> float:
@@ -102,12 +148,16 @@ class CompiledModel:
             rows = len(batch)
             if rows < batch_size:
                 batch = np.concatenate([batch, np.zeros((batch_size - rows, *batch.shape[1:]), batch.dtype)])
-            embedding, probabilities = self._outputs.predict_on_batch(batch)
+            embedding, probabilities = self._steps.outputs(batch)
             embeddings.append(embedding[:rows])
             scores.append(probabilities[:rows, Label.MALIGNANT])
         if not scores:
-            return np.zeros((0, self._outputs.output_shape[0][-1]), np.float32), np.zeros(0, np.float32)
+            return np.zeros((0, self.model.get_layer(SCORES).input.shape[-1]), np.float32), np.zeros(0, np.float32)
         return np.concatenate(embeddings).astype(np.float32), np.concatenate(scores).astype(np.float32)
+
+    def reestimate(self, batches: Iterable[np.ndarray]) -> int:
+        """Sets the trained batch normalisations' statistics to those over one pass, see `reestimate_batch_norm`; returns the number of samples."""
+        return reestimate_batch_norm(self.model, batches, self._steps.forward)
 
     def get_weights_by_name(self) -> dict[str, np.ndarray]:
         """Copies of all weights, body and head, by name."""
@@ -122,6 +172,8 @@ class CompiledModel:
         initial.set_weights_by_name(self.model, weights)
 
 
-def one_hot(labels: np.ndarray) -> np.ndarray:
-    """Labels int (n,) as float32 (n, 2)."""
-    return np.eye(len(Label), dtype=np.float32)[np.asarray(labels)]
+def _averaged(told: np.ndarray, counts: list[int]) -> tuple[float, float]:
+    if not counts:
+        raise ValueError("an epoch needs at least one batch")
+    loss, accuracy = np.average(told, axis=0, weights=counts)
+    return float(loss), float(accuracy)

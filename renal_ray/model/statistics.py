@@ -1,12 +1,12 @@
 """Batch-normalisation statistics of a whole set of images, instead of Keras's moving averages."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import keras
 import numpy as np
 
 
-def reestimate_batch_norm(model: keras.Model, batches: Iterable[np.ndarray]) -> int:
+def reestimate_batch_norm(model: keras.Model, batches: Iterable[np.ndarray], forward: Callable[[np.ndarray], None] | None = None) -> int:
     """Sets mean and variance of every trainable batch normalisation to those over one pass.
 
     Each layer sees inputs normalised by their batch's statistics, as in training; the batches' moments are then pooled by
@@ -15,6 +15,7 @@ def reestimate_batch_norm(model: keras.Model, batches: Iterable[np.ndarray]) -> 
     Args:
         model: flat model (no model inside it), such as a backbone, a suffix or an image model.
         batches: model inputs, (n, ...) each; n may differ.
+        forward: a pass in training mode that is compiled, and so traced with momentum 0, nowhere but here; called eagerly when omitted.
 
     Returns:
         Number of images in the pass; 0 when the model has no trainable batch normalisation, and then no batch is read.
@@ -28,12 +29,13 @@ def reestimate_batch_norm(model: keras.Model, batches: Iterable[np.ndarray]) -> 
     first = [np.zeros(layer.moving_mean.shape) for layer in layers]
     second = [np.zeros(layer.moving_mean.shape) for layer in layers]
     count = 0
+    step = forward or (lambda batch: model(batch, training=True))  # never a compiled training step: it keeps the momentum it was traced with
     momenta = [layer.momentum for layer in layers]
     try:
         for layer in layers:
             layer.momentum = 0.0  # the moving averages then are the last batch's moments
         for batch in batches:
-            model(batch, training=True)  # called eagerly: compiled functions keep the momentum they were traced with
+            step(batch)
             count += len(batch)
             for layer, total, squares in zip(layers, first, second, strict=True):
                 mean = keras.ops.convert_to_numpy(layer.moving_mean).astype(np.float64)

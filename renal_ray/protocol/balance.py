@@ -30,6 +30,22 @@ def balanced_epoch(labels: ArrayLike, rng: np.random.Generator) -> NDArray[np.in
     return rng.permutation(np.concatenate([larger, smaller, extra]).astype(np.int64))
 
 
+def full_batches(rows: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    """Divides rows, in order, into batches of exactly `size`; the last is filled up with the first rows.
+
+    One shape for all batches of all folds is compiled once, and a small last batch would have batch-normalisation statistics unlike any other.
+
+    Args:
+        rows: (n,), shuffled.
+        size: rows of a batch.
+
+    Returns:
+        (steps, size) with the fewest steps that hold every row.
+    """
+    steps = -(-len(rows) // size)
+    return np.resize(rows, steps * size).reshape(steps, size)
+
+
 def even_batches(rows: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
     """Divides rows, in order, into the fewest batches of at most `size`, as even as they can be.
 

@@ -104,10 +104,15 @@ class Activations:
     def __len__(self) -> int:
         return len(self.slice_index)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows."""
+        return sum(values.nbytes for values in self._values)
+
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
-        """Copies rows out as one float32 (rows, ...) array."""
+        """Copies rows out as one (rows, ...) array, in the number format of the file."""
         chosen = np.arange(len(self))[rows]
-        out = np.empty((len(chosen), *self._values[0].shape[1:]), np.float32)
+        out = np.empty((len(chosen), *self._values[0].shape[1:]), self._values[0].dtype)
         for position, row in enumerate(chosen):
             out[position] = self._values[self._patient_of_row[row]][self._row_in_patient[row]]
         return out

@@ -13,6 +13,7 @@ from renal_ray.store.place import Place
 
 RESULT = "result.json"
 ERROR = "error.txt"
+PROGRESS = "progress.json"  # of a running trial; never of a finished one
 FILES = ("spec.json", "history.parquet", "weights.h5", "embeddings.arrow", "predictions.parquet")
 State = Literal["finished", "failed", "unfinished", "absent"]
 
@@ -72,6 +73,7 @@ class Ledger:
         folder = self.folder(trial_id)
         files = {name: hashlib.sha256(folder.read(name)).hexdigest() for name in FILES}
         complete = {**result, "files": files}
+        folder.remove(PROGRESS)
         folder.write_json(RESULT, complete)
         return complete
 

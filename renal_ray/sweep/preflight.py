@@ -1,17 +1,10 @@
 """What would stop a study later stops it before any work."""
 
-import shutil
 from importlib.util import find_spec
-from math import prod
-
-import numpy as np
 
 from renal_ray.config import Study
-from renal_ray.model.shapes import activation_shape
 from renal_ray.problems import StudyError
-from renal_ray.store.place import Place
 from renal_ray.sweep.cluster import study_errors
-from renal_ray.trial.plan import Plan
 from renal_ray.trial.workshop import configure_keras
 
 
@@ -57,26 +50,4 @@ def check_fits(study: Study) -> None:
         raise StudyError(
             f"0 of {len(nodes)} nodes can host a trial of {{{wanted}}}: the largest has {{{have}}}; "
             "lower resources.cpus_per_trial or resources.gpus_per_trial, or add a node"
-        )
-
-
-def check_disk(study: Study, work: Place, plan: Plan) -> None:
-    """Refuses activations that the work directory's disk would not hold; object storage is not asked.
-
-    Raises:
-        StudyError: they would not fit.
-    """
-    if not work.is_local:
-        return
-    images = sum(person.n_images for person in plan.splits.patients if person.role == "train")
-    width = np.dtype(study.activation_dtype).itemsize
-    need = 0
-    for dataset in study.datasets:
-        missing = [which for which in plan.activation_sets(dataset) if not which.exists(work)]
-        need += sum(images * width * prod(activation_shape(study.images.size, which.freeze_point)) for which in missing)
-    free = shutil.disk_usage(work.path()).free
-    if need > free:
-        raise StudyError(
-            f"{work.uri}: the activations of {images} images need {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
-            "use activation_dtype: float16, fewer freeze_points or datasets, selection.max_slices, or a larger disk"
         )

@@ -13,8 +13,9 @@ from renal_ray.store.place import Place
 from renal_ray.store.slices import Slices
 from renal_ray.sweep.cluster import cluster
 from renal_ray.sweep.prepare import prepare
-from renal_ray.trial.activate import Prefix, activate, make_backbone
+from renal_ray.trial.activate import activate, make_backbone
 from renal_ray.trial.plan import Plan, finished_results, make_plan
+from renal_ray.trial.prefix import Prefix
 from renal_ray.trial.run import run_trial
 from renal_ray.trial.spec import TrialSpec
 from renal_ray.trial.workshop import Workshop, configure_keras

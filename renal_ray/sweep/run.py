@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from renal_ray.config import Study
 from renal_ray.store.place import Place
 from renal_ray.sweep.activate import fill_activations
+from renal_ray.sweep.caching import computed_freeze_points
 from renal_ray.sweep.console import SweepConsole
-from renal_ray.sweep.preflight import check_disk, preflight
+from renal_ray.sweep.preflight import preflight
 from renal_ray.sweep.searcher import StudySearcher
 from renal_ray.sweep.worker import StudyWorker
+from renal_ray.trial.packing import Share, room, share
 from renal_ray.trial.plan import Plan, finished_results, make_plan
+from renal_ray.trial.probe import read_probe
+from renal_ray.types import FreezePoint
 
 
 @dataclass(frozen=True)
@@ -47,25 +51,37 @@ def sweep(study: Study) -> Swept:
     if sum(spec.trial_id in results for spec in plan.specs(results)) == plan.total():
         return Swept(plan.total(), (), plan.total())
     preflight(study)
-    check_disk(study, work, plan)
-    fill_activations(study, work, plan)
-    searcher = StudySearcher(plan, work)
-    _tune(study, work, plan, searcher)
+    computed, reasons = computed_freeze_points(study, work, plan)
+    for reason in reasons:
+        print(reason, flush=True)
+    fill_activations(study, work, plan, computed=computed)
+    searcher = _searcher(study, work, plan)
+    _tune(study, work, plan, searcher, computed)
     results = finished_results(work)
     finished = sum(spec.trial_id in results for spec in plan.specs(results))
     return Swept(finished, tuple(sorted(searcher.failed)), plan.total())
 
 
-def _tune(study: Study, work: Place, plan: Plan, searcher: StudySearcher) -> None:
+def _searcher(study: Study, work: Place, plan: Plan) -> StudySearcher:
+    import ray
+
+    probe = read_probe(work, study)
+
+    def room_for(one: Share) -> int:
+        return room([node["Resources"] for node in ray.nodes() if node["Alive"]], one)
+
+    return StudySearcher(plan, work, share=lambda spec: share(study.resources, spec, probe), room=room_for)
+
+
+def _tune(study: Study, work: Place, plan: Plan, searcher: StudySearcher, computed: list[FreezePoint]) -> None:
     from ray import tune
 
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a failed trial's traceback is kept in its directory and named on the console
-    share = {"cpu": study.resources.cpus_per_trial, "gpu": study.resources.gpus_per_trial}
-    worker = tune.with_parameters(StudyWorker, study=study, work=work, splits=plan.splits)
+    worker = tune.with_parameters(StudyWorker, study=study, work=work, computed=[str(one) for one in computed])
     # Tune's own experiment state is not needed: the ledger is what a next run starts from.
     with tempfile.TemporaryDirectory(prefix="renal-ray-tune-") as scratch, SweepConsole(plan, work) as console:
         tuner = tune.Tuner(
-            tune.with_resources(worker, share),
+            tune.with_resources(worker, lambda config: tune.PlacementGroupFactory([{key.upper(): value for key, value in config["share"].items() if value}])),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 num_samples=-1,

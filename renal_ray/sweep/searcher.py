@@ -1,40 +1,74 @@
-"""Tells Tune which trial comes next: what is not finished, can run now, and takes longest."""
+"""Tells Tune which trial comes next: what is not finished, can run now, and takes longest - on the worker that compiled its kind, if one is free."""
 
+from collections.abc import Callable
 from typing import Any
 
 from ray.tune.search import Searcher
 
 from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place
+from renal_ray.trial.packing import Share
 from renal_ray.trial.plan import Plan, finished_results
+from renal_ray.trial.probe import kind_name
 from renal_ray.trial.spec import TrialSpec
+
+Kind = tuple[str, str]  # what is compiled, and whose activations are at hand
+
+
+def kind_of(spec: TrialSpec) -> Kind:
+    """Trials of one kind follow each other in one worker: compiled step and activations stay."""
+    return kind_name(spec.head, spec.freeze_point), spec.dataset
 
 
 class StudySearcher(Searcher):
     """Walks the plan: image trials, then, as soon as a dataset's freeze point is selected, its patient-level heads and controls.
 
+    Tune gives a trial to the worker that has just become free, if it asks for the same share. So no trial is named before a worker is free,
+    and then one of the kind that the worker has just run, else the longest kind that nobody runs.
+
     Args:
         plan: the study's trials.
         work: its work directory, whose ledger says what is finished.
+        share: what a trial is promised.
+        room: how many trials of a share fit on the cluster at once.
     """
 
-    def __init__(self, plan: Plan, work: Place) -> None:
+    def __init__(self, plan: Plan, work: Place, *, share: Callable[[TrialSpec], Share], room: Callable[[Share], int]) -> None:
         super().__init__(metric="val_auc", mode="max")
         self._plan = plan
         self._ledger = Ledger(work)
+        self._share = share
+        self._room = room
         self._results = finished_results(work)
         self._specs = plan.specs(self._results)
         self._running: dict[str, TrialSpec] = {}
+        self._freed: list[Kind] = []  # kinds that workers have just run, the last one last
         self.failed: set[str] = set()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next trial's specification, None while others must finish first, FINISHED when nothing is left."""
+        """The next trial's specification and share, None while others must finish first, FINISHED when nothing is left."""
         settled = self._results.keys() | self.failed | {spec.trial_id for spec in self._running.values()}
-        for spec in self._specs:
-            if spec.trial_id not in settled and (spec.image_trial is None or spec.image_trial in self._results):
-                self._running[trial_id] = spec
-                return {"spec": spec.to_json()}
-        return None if self._running else Searcher.FINISHED
+        waiting = [spec for spec in self._specs if spec.trial_id not in settled and (spec.image_trial is None or spec.image_trial in self._results)]
+        if not waiting:
+            return None if self._running else Searcher.FINISHED
+        spec = self._choose(waiting)
+        share = self._share(spec)
+        # What runs takes its part of the room, whatever its own share is.
+        taken = sum(self._share(one).gpu / share.gpu if share.gpu else self._share(one).cpu / share.cpu for one in self._running.values())
+        if self._running and self._room(share) - taken < 1 - 1e-9:
+            return None
+        self._freed = [kind for kind in self._freed if kind != kind_of(spec)]
+        self._running[trial_id] = spec
+        return {"spec": spec.to_json(), "share": share._asdict()}
+
+    def _choose(self, waiting: list[TrialSpec]) -> TrialSpec:
+        for compiled_only in (False, True):
+            for kind in reversed(self._freed):
+                for spec in waiting:
+                    if kind_of(spec) == kind or (compiled_only and kind_of(spec)[0] == kind[0]):
+                        return spec
+        busy = {kind_of(spec) for spec in self._running.values()}
+        return next((spec for spec in waiting if kind_of(spec) not in busy), waiting[0])
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
         """Looks the trial up in the ledger: what is on disk decides, not what Tune heard."""
@@ -44,9 +78,10 @@ class StudySearcher(Searcher):
         found = self._ledger.result(spec.trial_id)
         if found is None:
             self.failed.add(spec.trial_id)
-        else:
-            self._results[spec.trial_id] = found
-            self._specs = self._plan.specs(self._results)
+            return
+        self._freed.append(kind_of(spec))
+        self._results[spec.trial_id] = found
+        self._specs = self._plan.specs(self._results)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the ledger is the state, and a new run starts from it."""

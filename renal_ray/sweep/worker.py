@@ -1,4 +1,4 @@
-"""The actor that Tune runs trials in: one framework import and one compiled model per shape, for many trials."""
+"""The actor that Tune runs trials in: thin, and under it a process that lives for many trials."""
 
 from collections.abc import Iterator
 from time import monotonic
@@ -7,26 +7,24 @@ from typing import Any
 from ray import tune
 
 from renal_ray.config import Study
-from renal_ray.protocol.splits import SplitSet
 from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place
-from renal_ray.trial.run import attempt_trial
+from renal_ray.trial.packing import Share
+from renal_ray.trial.process import Setup, TrialProcess
 from renal_ray.trial.spec import TrialSpec, main_level
-from renal_ray.trial.train import Epoch
-from renal_ray.trial.workshop import Workshop, configure_keras
 
-REPORT_S = 1.0  # an epoch of a small head takes milliseconds: Tune hears of several at once
+REPORT_S = 1.0  # a step ends after this long at the latest when there is something new to say
 
 
 class StudyWorker(tune.Trainable):
-    """Runs one trial after another; a step is as many epochs as fit into a second."""
+    """Runs one trial after another in its process."""
 
-    def setup(self, config: dict[str, Any], study: Study, work: Place, splits: SplitSet) -> None:
+    def setup(self, config: dict[str, Any], study: Study, work: Place, computed: list[str]) -> None:
         """Called once in the actor's life, with its first trial."""
-        configure_keras(study.backend, int(study.resources.cpus_per_trial))
-        self._work = work
-        self._splits = splits
-        self._workshop = Workshop(work)
+        share = Share(**config["share"])
+        setup = Setup(work=work.uri, backend=study.backend, threads=max(1, int(share.cpu)), gpu_share=min(1.0, share.gpu), computed=computed)
+        self._process = TrialProcess(setup, most_tasks=study.resources.trials_per_process, most_mib=study.resources.process_mb)
+        self._ledger = Ledger(work)
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -34,18 +32,21 @@ class StudyWorker(tune.Trainable):
         self._begin(new_config)
         return True
 
+    def cleanup(self) -> None:
+        """Ends the process with the actor."""
+        self._process.close()
+
     def _begin(self, config: dict[str, Any]) -> None:
         self._spec = TrialSpec.from_json(config["spec"])
-        self._epochs: Iterator[Epoch] = attempt_trial(self._spec, self._work, self._splits, self._workshop)
+        self._told: Iterator[dict[str, Any]] = self._process.run(self._spec)
 
     def step(self) -> dict[str, Any]:
-        """Trains on; the step that ends the trial carries its validation AUC."""
+        """Listens on; the step that ends the trial carries its validation AUC."""
         until = monotonic() + REPORT_S
-        epoch: Epoch | None = None
-        for epoch in self._epochs:
+        for told in self._told:
             if monotonic() >= until:
-                return self._report(epoch)
-        result = Ledger(self._work).result(self._spec.trial_id)
+                return {"trial": self._spec.trial_id, **told}
+        result = self._ledger.result(self._spec.trial_id)
         if result is None:
             raise RuntimeError(f"{self._spec.trial_id}: the trial ended without a result")
         return {
@@ -55,8 +56,6 @@ class StudyWorker(tune.Trainable):
             "epochs": self._spec.epochs,
             "val_auc": result["levels"][main_level(self._spec.head)]["metrics"]["auc"],
             "images_per_second": result["images_per_second"],
+            "eta_s": 0.0,
             "seconds": result["seconds"]["total"],
         }
-
-    def _report(self, epoch: Epoch) -> dict[str, Any]:
-        return {"trial": self._spec.trial_id, "epoch": epoch.epoch, "epochs": self._spec.epochs, "loss": epoch.loss, "val_auc": epoch.val_auc}

@@ -1,7 +1,6 @@
 """The frozen layers' work, done once: a dataset's backbone weights, and the activations of every training slice."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -11,11 +10,9 @@ from renal_ray.store import activations
 from renal_ray.store.activations import ActivationSet
 from renal_ray.store.place import Place
 from renal_ray.store.slices import Slices
+from renal_ray.trial.prefix import Prefix
 from renal_ray.trial.workshop import backbone_file
-from renal_ray.types import Dataset, FreezePoint
-
-if TYPE_CHECKING:
-    import keras
+from renal_ray.types import Dataset
 
 CALIBRATION_BATCH = 32  # not the study's batch size: the random weights of a seed must not change with it
 
@@ -56,42 +53,6 @@ def _mixed_batches(slices: Slices, patients: Sequence[str], *, seed: int) -> Ite
     order = np.random.default_rng(seed).permutation(len(rows))
     for batch in even_batches(order, CALIBRATION_BATCH):
         yield np.stack([images[rows[one][0]][rows[one][1]] for one in batch])
-
-
-class Prefix:
-    """The frozen layers up to several freeze points, in one forward pass.
-
-    Args:
-        weights: backbone weights by name.
-        size: edge of the images in pixels.
-        freeze_points: which activations are wanted.
-        batch_size: images a step; the last step is padded, so that one compiled shape serves all.
-    """
-
-    def __init__(self, weights: Mapping[str, np.ndarray], *, size: int, freeze_points: Sequence[FreezePoint], batch_size: int) -> None:
-        from renal_ray.model.backbone import build_backbone, multi_prefix
-
-        self._backbone: keras.Model = build_backbone(size)
-        self._model: keras.Model = multi_prefix(self._backbone, freeze_points)
-        self._batch_size = batch_size
-        self.load(weights)
-
-    def load(self, weights: Mapping[str, np.ndarray]) -> None:
-        """Exchanges the weights, for another dataset; what is compiled stays."""
-        from renal_ray.model.initial import set_weights_by_name
-
-        set_weights_by_name(self._backbone, weights)
-
-    def __call__(self, images: np.ndarray) -> dict[FreezePoint, np.ndarray]:
-        """Activations of uint8 RGB images (n, size, size, 3), float32 (n, ...) per freeze point."""
-        outputs = []
-        for start in range(0, len(images), self._batch_size):
-            batch = images[start : start + self._batch_size]
-            rows = len(batch)
-            if rows < self._batch_size:
-                batch = np.concatenate([batch, np.zeros((self._batch_size - rows, *batch.shape[1:]), batch.dtype)])
-            outputs.append({name: values[:rows] for name, values in self._model.predict_on_batch(batch).items()})
-        return {FreezePoint(name): np.concatenate([output[name] for output in outputs]) for name in outputs[0]}
 
 
 def activate(work: Place, slices: Slices, prefix: Prefix, sets: Sequence[ActivationSet], *, part: str, patients: Sequence[str], dtype: str) -> None:

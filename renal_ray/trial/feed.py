@@ -3,13 +3,13 @@
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from renal_ray.protocol.permutation import permuted_labels
 from renal_ray.protocol.splits import SplitSet
-from renal_ray.store.activations import Activations, ActivationSet
 from renal_ray.store.arrow import tensor_column, tensor_type, write_batches
 from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place
@@ -22,17 +22,42 @@ class LeakError(Exception):
 
 
 @dataclass(frozen=True)
+class Picked:
+    """Some rows of a source that both sides of a fold share.
+
+    Args:
+        source: all samples.
+        rows: which of them, int (n,).
+    """
+
+    source: Rows
+    rows: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        """Copies rows out as one (rows, ...) array."""
+        return self.source[self.rows[rows]]
+
+    @classmethod
+    def whole(cls, source: Rows) -> "Picked":
+        """All rows of a source."""
+        return cls(source, np.arange(len(source)))
+
+
+@dataclass(frozen=True)
 class Samples:
     """One side of a fold as a head sees it: a sample is a slice for the image head, a patient for fc and gru.
 
     Args:
-        inputs: samples, float32 (n, ...).
+        inputs: samples, (n, ...).
         labels: int8 (n,).
         patients: patient id of each sample.
         slice_index: slice number of each sample, int32 (n,); None where a sample is a patient.
     """
 
-    inputs: Rows
+    inputs: Picked
     labels: np.ndarray
     patients: tuple[str, ...]
     slice_index: np.ndarray | None
@@ -65,6 +90,19 @@ class Feed:
         if sealed := (train | validation) & self.sealed:
             raise LeakError(f"test patient {min(sealed)} would enter a trial")
 
+    @property
+    def source(self) -> Rows:
+        """The samples that both sides are picked from; the same for every fold of a dataset."""
+        return self.train.inputs.source
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int32 label of every row of the source."""
+        labels = np.zeros(len(self.source), np.int32)
+        for side in (self.train, self.validation):
+            labels[side.inputs.rows] = side.labels
+        return labels
+
 
 def fold_labels(spec: TrialSpec, splits: SplitSet) -> Mapping[PatientId, int]:
     """Label of every training patient: the true one, or the permuted one of a negative control."""
@@ -73,15 +111,39 @@ def fold_labels(spec: TrialSpec, splits: SplitSet) -> Mapping[PatientId, int]:
     return permuted_labels(splits, seed=splits.seed, index=int(spec.labels.rsplit("-", 1)[1]))
 
 
-def image_feed(spec: TrialSpec, work: Place, activations: ActivationSet, splits: SplitSet) -> Feed:
-    """The cached activations of both sides of the fold, a sample a slice."""
+class ImageRows(Rows, Protocol):
+    """Activations of whole patients, a row a slice: read from the cache, or computed."""
+
+    @property
+    def patients(self) -> tuple[str, ...]:
+        """The patients, in the order of their rows."""
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Number of each patient's rows."""
+
+    @property
+    def slice_index(self) -> np.ndarray:
+        """Slice number of each row, int32 (n,)."""
+
+
+def image_feed(spec: TrialSpec, rows: ImageRows, splits: SplitSet) -> Feed:
+    """The activations of both sides of the fold, a sample a slice.
+
+    Args:
+        spec: an image trial.
+        rows: activations of all training patients of its dataset.
+        splits: who trains and who validates.
+    """
     labels = fold_labels(spec, splits)
     fold = splits.fold(spec.fold)
+    starts = np.cumsum(rows.counts) - rows.counts
+    where = {patient: np.arange(start, start + count) for patient, start, count in zip(rows.patients, starts, rows.counts, strict=True)}
 
     def side(patients: Sequence[PatientId]) -> Samples:
-        rows = Activations(work, activations, patients)
-        owners = tuple(np.repeat(np.array(patients, dtype=object), rows.counts))
-        return Samples(rows, np.array([labels[patient] for patient in owners], np.int8), owners, rows.slice_index)
+        owners = tuple(np.repeat(np.array(patients, dtype=object), [len(where[patient]) for patient in patients]))
+        picked = np.concatenate([where[patient] for patient in patients])
+        return Samples(Picked(rows, picked), np.array([labels[patient] for patient in owners], np.int8), owners, rows.slice_index[picked])
 
     return Feed(side(fold.train), side(fold.validation), splits.test)
 
@@ -95,17 +157,19 @@ def patient_feed(spec: TrialSpec, work: Place, splits: SplitSet) -> Feed:
     if spec.image_trial is None:
         raise LeakError(f"{spec.trial_id}: a patient-level head needs the image trial of its own fold")
     ledger = Ledger(work)
-    source = TrialSpec.from_json(ledger.folder(spec.image_trial).read_json("spec.json"))
+    image = TrialSpec.from_json(ledger.folder(spec.image_trial).read_json("spec.json"))
     shared = ("dataset", "freeze_point", "fold", "labels", "inputs")  # inputs: the same fold number of another split holds other patients
-    if source.head is not Head.IMAGE or any(getattr(source, name) != getattr(spec, name) for name in shared):
+    if image.head is not Head.IMAGE or any(getattr(image, name) != getattr(spec, name) for name in shared):
         raise LeakError(f"{spec.trial_id}: the embeddings of {spec.image_trial} are of another dataset, freeze point, fold, split or labels")
     embeddings = read_embeddings(ledger.read_checked(spec.image_trial, "embeddings.arrow"))
     labels = fold_labels(spec, splits)
     fold = splits.fold(spec.fold)
-    steps = max(len(embeddings[patient]) for patient in splits.training)
+    everyone = sorted(splits.training)
+    steps = max(len(embeddings[patient]) for patient in everyone)
+    source = patient_inputs(spec.head, [embeddings[patient] for patient in everyone], steps)
 
     def side(patients: Sequence[PatientId]) -> Samples:
-        inputs = patient_inputs(spec.head, [embeddings[patient] for patient in patients], steps)
+        inputs = Picked(source, np.searchsorted(everyone, patients))
         return Samples(inputs, np.array([labels[patient] for patient in patients], np.int8), tuple(patients), None)
 
     return Feed(side(fold.train), side(fold.validation), splits.test)

@@ -1,7 +1,7 @@
 """Which trials a study has, as a function of the study file, the prepared slices and the trials that are finished."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,9 +48,9 @@ class Plan:
         images = self.image_specs(dataset, freeze_point)
         return [self._spec(dataset, freeze_point, head, image.fold, image_trial=image.trial_id) for head in heads for image in images]
 
-    def activation_sets(self, dataset: Dataset) -> list[ActivationSet]:
-        """The activations that a dataset's image trials read, one set for each freeze point."""
-        return [self.image_specs(dataset, freeze_point)[0].activations for freeze_point in self.study.freeze_points]
+    def activation_sets(self, dataset: Dataset, *, computed: Collection[FreezePoint] = ()) -> list[ActivationSet]:
+        """The activations that a dataset's image trials read, one set for each freeze point that is not `computed` anew in every epoch."""
+        return [self.image_specs(dataset, freeze_point)[0].activations for freeze_point in self.study.freeze_points if freeze_point not in computed]
 
     def selected(self, dataset: Dataset, results: Results) -> FreezePoint | None:
         """The freeze point with the highest mean validation AUC of the image head; None until all of them are finished."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from renal_ray.protocol.balance import even_batches
+from renal_ray.protocol.balance import full_batches
 from renal_ray.protocol.metrics import evaluate
 from renal_ray.protocol.splits import SplitSet
 from renal_ray.protocol.thresholds import youden_threshold
@@ -48,20 +48,22 @@ def run_trial(spec: TrialSpec, work: Place, splits: SplitSet, workshop: Workshop
     begun = perf_counter()
     ledger = Ledger(work)
     folder = ledger.begin(spec.trial_id, spec.to_json())
-    feed = image_feed(spec, work, spec.activations, splits) if spec.head is Head.IMAGE else patient_feed(spec, work, splits)
+    feed = image_feed(spec, workshop.rows(spec, splits), splits) if spec.head is Head.IMAGE else patient_feed(spec, work, splits)
     loaded = perf_counter()
     model = workshop.model(spec)
     weights = workshop.backbone(spec.inputs.weights) if spec.head is Head.IMAGE else None
     model.reset(seed=spec.seed, weights=weights, learning_rate=spec.training.learning_rate)
+    resident = workshop.resident(spec, feed.source)
     ready = perf_counter()
-    trained = yield from train(model, spec, feed, max_steps=max_steps)
+    trained = yield from train(model, spec, feed, resident=resident, max_steps=max_steps)
     if spec.head is Head.IMAGE and spec.training.bn_statistics == "reestimated":
         _reestimate(model, feed.train, spec)
     levels = _write_outcome(folder, model, spec, feed)
     folder.write_parquet("history.parquet", trained.history)
     done = perf_counter()
     seconds = {"data": loaded - begun, "setup": ready - loaded, "train": float(trained.history["seconds"].sum()), "total": done - begun}
-    return ledger.finish(spec.trial_id, _result(spec, model, feed, trained, levels, seconds))
+    result = _result(spec, model, feed, trained, levels, seconds) | {"matrix_gflops": round(workshop.matrix_gflops(spec.precision), 2)}
+    return ledger.finish(spec.trial_id, result)
 
 
 def attempt_trial(spec: TrialSpec, work: Place, splits: SplitSet, workshop: Workshop, *, max_steps: int | None = None) -> Iterator[Epoch]:
@@ -74,11 +76,9 @@ def attempt_trial(spec: TrialSpec, work: Place, splits: SplitSet, workshop: Work
 
 
 def _reestimate(model: "CompiledModel", train_side: Samples, spec: TrialSpec) -> None:
-    from renal_ray.model.statistics import reestimate_batch_norm
-
     # In shuffled order: a batch of one patient's slices has moments of its own, unlike any that training saw.
     order = np.random.default_rng(spec.seed).permutation(len(train_side))
-    reestimate_batch_norm(model.model, (train_side.inputs[rows] for rows in even_batches(order, spec.training.batch_size)))
+    model.reestimate(train_side.inputs[rows] for rows in full_batches(order, spec.training.batch_size))
 
 
 def _write_outcome(folder: Place, model: "CompiledModel", spec: TrialSpec, feed: Feed) -> dict[str, Any]:
@@ -138,6 +138,7 @@ def _result(spec: TrialSpec, model: "CompiledModel", feed: Feed, trained: Traine
         "n": n,
         "epoch_kept": trained.epoch_kept,
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "samples": trained.samples,
         "images_per_second": round(trained.samples_per_second, 2),
         "trained_parameters": trained_parameters(model.model),
         "versions": versions(),

@@ -11,8 +11,8 @@ from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place
 from renal_ray.store.seal import Seal
 from renal_ray.store.slices import Slices
-from renal_ray.trial.activate import Prefix
-from renal_ray.trial.feed import Samples, patient_inputs
+from renal_ray.trial.feed import Picked, Samples, patient_inputs
+from renal_ray.trial.prefix import Prefix
 from renal_ray.trial.run import patient_scores, prediction_table
 from renal_ray.trial.spec import TrialSpec
 from renal_ray.trial.workshop import Workshop
@@ -45,7 +45,7 @@ def score_test(specs: Sequence[TrialSpec], results: Mapping[str, Mapping[str, An
     activations = _activations(specs[0], slices, patients, workshop)
     owners = tuple(np.repeat(np.array(patients, dtype=object), counts))
     labels = np.array([splits.labels[patient] for patient in owners], np.int8)
-    images = Samples(activations, labels, owners, np.concatenate(numbers))
+    images = Samples(Picked.whole(activations), labels, owners, np.concatenate(numbers))
     tables = []
     for image in (spec for spec in specs if spec.head is Head.IMAGE):
         embeddings, scores = _apply(image, activations, work, workshop)
@@ -55,7 +55,7 @@ def score_test(specs: Sequence[TrialSpec], results: Mapping[str, Mapping[str, An
         for head in (spec for spec in specs if spec.image_trial == image.trial_id):
             inputs = patient_inputs(head.head, sequences, steps=1)
             scores = _apply(head, inputs, work, workshop)[1]
-            whole = Samples(inputs, np.array([splits.labels[patient] for patient in patients], np.int8), tuple(patients), None)
+            whole = Samples(Picked.whole(inputs), np.array([splits.labels[patient] for patient in patients], np.int8), tuple(patients), None)
             tables.append(_decided(head, "patient", prediction_table(whole, scores, "test"), results))
     return pd.concat(tables, ignore_index=True)
 

@@ -48,6 +48,7 @@ class TrialSpec(Section):
     training: Training = Field(description="how the model is trained")
     weights: str = Field(description="imagenet, random or the name of the weights file")
     backend: str = Field(description="Keras backend")
+    precision: str = Field("float32", description="numbers that the layers compute with; the patient-level heads, which cost nothing, stay at float32")
     activation_dtype: str = Field(description="number format of the cached activations")
     image_trial: str | None = Field(None, description="trial whose embeddings an fc or gru head reads")
     inputs: Inputs = Field(description="hashes of what the trial reads")
@@ -110,6 +111,7 @@ def make_spec(
         training=_relevant(study.training, head),
         weights=study.weights if study.weights in NAMED_WEIGHTS else Path(study.weights).name,
         backend=study.backend,
+        precision=study.precision if head is Head.IMAGE else "float32",
         activation_dtype=study.activation_dtype,
         image_trial=image_trial,
         inputs=inputs,

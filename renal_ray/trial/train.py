@@ -1,14 +1,15 @@
 """The training loop that all heads share."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from renal_ray.protocol.balance import balanced_epoch, even_batches
+from renal_ray.protocol.balance import balanced_epoch, full_batches
 from renal_ray.protocol.metrics import evaluate
 from renal_ray.trial.feed import Feed, Samples
 from renal_ray.trial.spec import TrialSpec
@@ -22,7 +23,10 @@ TINY = 1e-7  # Keras's epsilon in the cross-entropy
 
 @dataclass(frozen=True)
 class Epoch:
-    """One row of history.parquet; losses are categorical cross-entropies with the L2 penalty, if any, accuracies at P(malignant) >= 0.5."""
+    """One row of history.parquet, and the number of samples trained on.
+
+    Losses are categorical cross-entropies with the L2 penalty, if any, accuracies at P(malignant) >= 0.5.
+    """
 
     epoch: int
     loss: float
@@ -31,6 +35,7 @@ class Epoch:
     val_accuracy: float
     val_auc: float | None
     seconds: float
+    samples: int
 
 
 @dataclass(frozen=True)
@@ -40,21 +45,28 @@ class Trained:
     Args:
         history: one row an epoch.
         epoch_kept: epoch whose weights the model holds, from 1.
-        samples_per_second: gradient steps' samples by their time.
+        samples: samples of all gradient steps.
     """
 
     history: pd.DataFrame
     epoch_kept: int
-    samples_per_second: float
+    samples: int
+
+    @property
+    def samples_per_second(self) -> float:
+        """Gradient steps' samples by their time."""
+        return self.samples / max(float(self.history["seconds"].sum()), TINY)
 
 
-def train(model: "CompiledModel", spec: TrialSpec, feed: Feed, *, max_steps: int | None = None) -> Generator[Epoch, None, Trained]:
+def train(model: "CompiledModel", spec: TrialSpec, feed: Feed, *, resident: Any = None, max_steps: int | None = None) -> Generator[Epoch, None, Trained]:
     """Trains a model on one side of a fold and follows it on the other, epoch by epoch.
 
     Args:
         model: reset for this trial.
         spec: epochs, batch size, what to keep, seed.
         feed: both sides of the fold.
+        resident: the feed's source on the device, from `CompiledModel.put`: an epoch then is one call. Otherwise batches are copied out
+            of the source while the one before computes.
         max_steps: at most this many steps an epoch, for a dry run.
 
     Yields:
@@ -64,34 +76,73 @@ def train(model: "CompiledModel", spec: TrialSpec, feed: Feed, *, max_steps: int
         History and speed; the model holds the weights of the epoch that `training.keep` asks for.
     """
     rng = np.random.default_rng(spec.seed)
-    size = spec.training.batch_size
+    pace = _Streamed(model, feed, spec) if resident is None else _Resident(model, feed, spec, resident)
     epochs: list[Epoch] = []
     best: tuple[float, int, dict[str, np.ndarray]] | None = None
-    samples = 0
     for number in range(1, spec.epochs + 1):
-        rows = balanced_epoch(feed.train.labels, rng)[: max_steps and max_steps * size]
+        order = full_batches(balanced_epoch(feed.train.labels, rng), spec.training.batch_size)[:max_steps]
         start = perf_counter()
-        loss, accuracy = model.train_epoch((feed.train.inputs[part], feed.train.labels[part]) for part in even_batches(rows, size))
+        loss, accuracy = pace.train(order)
         seconds = perf_counter() - start
-        samples += len(rows)
-        epochs.append(Epoch(number, loss, accuracy, *_validate(model, feed.validation, size), seconds))
+        epochs.append(Epoch(number, loss, accuracy, *_judge(feed.validation, pace.validate(), model.penalty), seconds, order.size))
         auc = epochs[-1].val_auc
         if spec.training.keep == "best_val_auc" and auc is not None and (best is None or auc > best[0]):
             best = auc, number, model.get_weights_by_name()
         yield epochs[-1]
     if best is not None:
         model.set_weights_by_name(best[2])
-    return Trained(_history(epochs), spec.epochs if best is None else best[1], samples / max(sum(e.seconds for e in epochs), TINY))
+    return Trained(_history(epochs), spec.epochs if best is None else best[1], sum(epoch.samples for epoch in epochs))
 
 
-def _validate(model: "CompiledModel", side: Samples, batch_size: int) -> tuple[float, float, float | None]:
-    scores = model.embedding_and_scores(side.inputs, batch_size)[1].astype(np.float64)
+class _Streamed:
+    """Batches copied out of the source, one ahead of the step that computes."""
+
+    def __init__(self, model: "CompiledModel", feed: Feed, spec: TrialSpec) -> None:
+        self._model, self._feed, self._size = model, feed, spec.training.batch_size
+
+    def train(self, order: np.ndarray) -> tuple[float, float]:
+        return self._model.train_epoch(self._batches(order))
+
+    def _batches(self, order: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        side = self._feed.train
+        with ThreadPoolExecutor(1) as ahead:
+            coming = ahead.submit(side.inputs.__getitem__, order[0])
+            for number, rows in enumerate(order):
+                inputs = coming.result()
+                if number + 1 < len(order):
+                    coming = ahead.submit(side.inputs.__getitem__, order[number + 1])
+                yield inputs, side.labels[rows]
+
+    def validate(self) -> np.ndarray:
+        return self._model.embedding_and_scores(self._feed.validation.inputs, self._size)[1]
+
+
+class _Resident:
+    """All samples on the device, an epoch one call."""
+
+    def __init__(self, model: "CompiledModel", feed: Feed, spec: TrialSpec, inputs: Any) -> None:
+        from renal_ray.model.compiled import Resident
+
+        self._model, self._feed = model, feed
+        self._data = Resident(inputs, model.put(feed.labels))
+        self._validation = full_batches(feed.validation.inputs.rows, spec.training.batch_size)
+
+    def train(self, order: np.ndarray) -> tuple[float, float]:
+        return self._model.train_resident(self._data, self._feed.train.inputs.rows[order])
+
+    def validate(self) -> np.ndarray:
+        return self._model.scores_resident(self._data, self._validation).reshape(-1)[: len(self._feed.validation)]
+
+
+def _judge(side: Samples, scores: np.ndarray, penalty: float) -> tuple[float, float, float | None]:
+    """Loss, accuracy and AUC of one side's scores (n,)."""
+    scores = scores.astype(np.float64)
     truth = np.where(side.labels == 1, scores, 1 - scores)
-    loss = float(-np.log(np.clip(truth, TINY, 1)).mean()) + model.penalty
+    loss = float(-np.log(np.clip(truth, TINY, 1)).mean()) + penalty
     metrics = evaluate(side.labels, scores, HALF)
     return loss, float(metrics["acc"] or 0), metrics["auc"]
 
 
 def _history(epochs: list[Epoch]) -> pd.DataFrame:
-    table = pd.DataFrame([asdict(epoch) for epoch in epochs])
+    table = pd.DataFrame([asdict(epoch) for epoch in epochs]).drop(columns="samples")
     return table.astype({name: "int32" if name == "epoch" else "float32" for name in table.columns})

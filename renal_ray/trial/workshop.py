@@ -2,29 +2,40 @@
 
 import logging
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from renal_ray.protocol.splits import SplitSet
+from renal_ray.store.activations import Activations
 from renal_ray.store.place import Place
+from renal_ray.store.slices import Slices
+from renal_ray.trial.feed import ImageRows
+from renal_ray.trial.prefix import ComputedActivations, Prefix
 from renal_ray.trial.spec import TrialSpec
-from renal_ray.types import Head
+from renal_ray.types import FreezePoint, Head, Rows
 
 if TYPE_CHECKING:
     from renal_ray.model.compiled import CompiledModel
 
 
-def configure_keras(backend: str, threads: int) -> None:
-    """Settles backend and CPU threads; must run before Keras is first imported in the process.
+RESIDENT_MIB = 1024  # of samples held on a device that has told nothing of its memory
+
+
+def configure_keras(backend: str, threads: int, *, gpu_share: float = 1.0) -> None:
+    """Settles backend, CPU threads and memory of the card; must run before Keras is first imported in the process.
 
     Args:
         backend: tensorflow or jax.
         threads: threads that one operation computes with; fixed, so that sums come out in one order.
+        gpu_share: share of the card's memory that JAX may take; TensorFlow is told by `renal_ray.model.device.limit_memory`.
     """
     os.environ["KERAS_BACKEND"] = backend
-    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
+    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "NPROC"):  # JAX reads NPROC
         os.environ[name] = str(max(1, threads))
+    if gpu_share < 1:
+        os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{gpu_share:.3f}"
     os.environ["TF_NUM_INTEROP_THREADS"] = "1"
     # Trials may share a card: nobody takes all of its memory at once.
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
@@ -43,10 +54,20 @@ class Workshop:
 
     Args:
         work: the study's work directory.
+        computed: freeze points whose activations are not cached but computed anew in every epoch.
+        on_card: whether a graphics card computes: samples of any head then go there, if they fit.
+        resident_mib: memory for samples on the device.
     """
 
-    def __init__(self, work: Place) -> None:
+    def __init__(self, work: Place, *, computed: Collection[str] = (), on_card: bool = False, resident_mib: float = RESIDENT_MIB) -> None:
         self.work = work
+        self._computed = frozenset(computed)
+        self._on_card = on_card
+        self._resident_bytes = resident_mib * 2**20
+        self._prefix: tuple[tuple, Prefix] | None = None
+        self._rows: tuple[tuple, ImageRows] | None = None
+        self._held: tuple[Rows, Any] | None = None
+        self._rates: dict[str, float] = {}
         self._models: dict[tuple, CompiledModel] = {}
         self._backbones: dict[str, Mapping[str, np.ndarray]] = {}
 
@@ -67,16 +88,68 @@ class Workshop:
         from renal_ray.model.backbone import build_suffix
         from renal_ray.model.compiled import CompiledModel
         from renal_ray.model.heads import fc_model, gru_model, image_model
+        from renal_ray.model.precision import computing_in
 
         training = spec.training
         shape = (spec.size, spec.freeze_point) if spec.head is Head.IMAGE else ()
-        key = (spec.head, *shape, training.embedding, training.gru_units, training.gru_l2, training.momentum)
+        key = (spec.head, *shape, training.embedding, training.gru_units, training.gru_l2, training.momentum, spec.precision)
         if key not in self._models:
-            if spec.head is Head.IMAGE:
-                network = image_model(build_suffix(spec.size, spec.freeze_point), embedding=training.embedding)
-            elif spec.head is Head.FC:
-                network = fc_model(training.embedding, width=training.embedding)
-            else:
-                network = gru_model(training.embedding, units=training.gru_units, l2=training.gru_l2)
-            self._models[key] = CompiledModel(network, momentum=training.momentum)
+            with computing_in(spec.precision):
+                if spec.head is Head.IMAGE:
+                    network = image_model(build_suffix(spec.size, spec.freeze_point), embedding=training.embedding)
+                elif spec.head is Head.FC:
+                    network = fc_model(training.embedding, width=training.embedding)
+                else:
+                    network = gru_model(training.embedding, units=training.gru_units, l2=training.gru_l2)
+            self._models[key] = CompiledModel(network, momentum=training.momentum, precision=spec.precision)
         return self._models[key]
+
+    def rows(self, spec: TrialSpec, splits: SplitSet) -> "ImageRows":
+        """The activations of all training patients that an image trial reads; the same object for every fold.
+
+        Args:
+            spec: an image trial.
+            splits: who trains; sealed patients are not read.
+        """
+        key = (spec.activations, spec.inputs)
+        if self._rows is None or self._rows[0] != key:
+            patients = sorted(splits.training)
+            if spec.freeze_point in self._computed:
+                slices = Slices(self.work, spec.dataset, sealed=splits.test)
+                rows: ImageRows = ComputedActivations(slices, self.prefix(spec), spec.freeze_point, patients, spec.activation_dtype)
+            else:
+                rows = Activations(self.work, spec.activations, patients)
+            self._rows = key, rows
+        return self._rows[1]
+
+    def prefix(self, spec: TrialSpec) -> "Prefix":
+        """The frozen layers up to a trial's freeze point, with its weights; the last one asked for is kept."""
+        key = (spec.inputs.weights, spec.size, spec.freeze_point, spec.training.batch_size)
+        if self._prefix is None or self._prefix[0] != key:
+            weights = self.backbone(spec.inputs.weights)
+            self._prefix = key, Prefix(weights, size=spec.size, freeze_points=[spec.freeze_point], batch_size=spec.training.batch_size)
+        return self._prefix[1]
+
+    def resident(self, spec: TrialSpec, source: Rows) -> Any:
+        """A trial's samples on the device, None where they do not fit or where steps are so long that it would not pay.
+
+        Args:
+            spec: the trial.
+            source: samples of both sides of its fold.
+        """
+        small = spec.head is not Head.IMAGE or spec.freeze_point is FreezePoint.MIXED10
+        size = getattr(source, "nbytes", None)
+        if size is None or size > self._resident_bytes or not (small or self._on_card):
+            return None
+        if self._held is None or self._held[0] is not source:
+            self._held = None  # before the new one: both at once might not fit
+            self._held = source, self.model(spec).put(source[:])
+        return self._held[1]
+
+    def matrix_gflops(self, precision: str) -> float:
+        """Matrix product rate of this process, measured once."""
+        from renal_ray.model.device import matrix_gflops
+
+        if precision not in self._rates:
+            self._rates[precision] = matrix_gflops(precision)
+        return self._rates[precision]

@@ -1,0 +1,72 @@
+"""What the device that computes can do, and how much of it is used."""
+
+import importlib
+import platform
+import subprocess
+from time import perf_counter
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+EDGE = {False: 1024, True: 8192}  # of the square matrices, by whether there is a card
+REPEATS = 5
+
+
+class Card(NamedTuple):
+    """A graphics card: its name, and its memory in MiB."""
+
+    name: str
+    memory_mib: float
+
+
+def card() -> Card | None:
+    """The first NVIDIA card that this process sees, None without one."""
+    try:
+        told = subprocess.run(["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):  # no driver here
+        return None
+    name, memory = told.stdout.splitlines()[0].rsplit(",", 1)
+    return Card(name.strip(), float(memory))
+
+
+def device_name() -> str:
+    """Name of the card, or of the processor where there is none."""
+    found = card()
+    return found.name if found else platform.processor() or platform.machine()
+
+
+def matrix_gflops(precision: str) -> float:
+    """Rate of a large matrix product, multiply and add counted apart, the best of a few.
+
+    Args:
+        precision: float32, mixed_bfloat16 or mixed_float16.
+
+    Returns:
+        GFLOP/s in that precision with the threads that this process computes with.
+    """
+    kind = precision.removeprefix("mixed_")
+    edge = EDGE[peak_memory_mib() is not None]
+    matrix = keras.ops.cast(keras.ops.convert_to_tensor(np.random.default_rng(0).random((edge, edge), np.float32)), kind)
+    times = []
+    for _ in range(REPEATS):
+        begun = perf_counter()
+        # One number is brought back: a card returns before it has computed.
+        keras.ops.convert_to_numpy(keras.ops.cast(keras.ops.matmul(matrix, matrix)[0, 0], "float32"))
+        times.append(perf_counter() - begun)
+    return 2 * edge**3 / min(times) / 1e9
+
+
+def peak_memory_mib() -> float | None:
+    """Peak memory of this process on its card in MiB, None without one."""
+    return _backend().peak_memory_mib()
+
+
+def limit_memory(mib: int) -> None:
+    """Lets this process take at most this much of its card; before it computes. JAX reads its share from the environment instead."""
+    if keras.backend.backend() == "tensorflow":
+        _backend().limit_memory(mib)
+
+
+def _backend():  # type: ignore[no-untyped-def]  # the two modules differ by import alone
+    return importlib.import_module(f"renal_ray.model.steps.on_{keras.backend.backend()}")

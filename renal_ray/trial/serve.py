@@ -1,0 +1,103 @@
+"""The process under a worker: `python -m renal_ray.trial.serve FD` takes tasks, a JSON line each, and answers in JSON lines."""
+
+import json
+import os
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from time import monotonic, sleep
+from typing import Any
+
+import psutil
+
+from renal_ray.store.place import Place
+from renal_ray.trial.plan import read_splits
+from renal_ray.trial.process import Setup
+from renal_ray.trial.progress import Pace, keep_progress
+from renal_ray.trial.run import attempt_trial
+from renal_ray.trial.spec import TrialSpec
+from renal_ray.trial.workshop import RESIDENT_MIB, Workshop, configure_keras
+
+SAY_EVERY_S = 1.0
+KEEP_EVERY_S = 5.0  # progress.json, which `renal-ray status` reads
+RESIDENT_SHARE = 0.4  # of this process's share of a card, for samples; the rest is for weights, gradients and what a step needs
+
+
+def main(descriptor: int) -> None:
+    """Answers until the other end is closed."""
+    stream = socket.socket(fileno=descriptor).makefile("rwb")
+    first = json.loads(stream.readline())
+    threading.Thread(target=_end_with, args=(first["parent"],), daemon=True).start()
+    server = Server(Setup.model_validate(first["setup"]))
+    for line in stream:
+        for answer in server.answer(json.loads(line)):
+            stream.write(json.dumps(answer).encode() + b"\n")
+            stream.flush()
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process when the worker is gone: a killed worker closes nothing, and a long step would not notice."""
+    while os.getppid() == parent:
+        sleep(1)
+    os._exit(1)
+
+
+class Server:
+    """Keeps what lives from task to task.
+
+    Args:
+        setup: as the worker was told.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        configure_keras(setup.backend, setup.threads, gpu_share=setup.gpu_share or 1)
+        self._setup = setup
+        self._work = Place(setup.work)
+        self._workshop: Workshop | None = None
+
+    def answer(self, task: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Does one task; the last answer says how much memory the process has, or why the task failed."""
+        try:
+            if "trial" in task:
+                yield from ({"progress": told} for told in self._trial(TrialSpec.from_json(task["trial"])))
+                answer = {}
+            else:
+                from renal_ray.trial.measure import measure
+
+                answer = {"measured": measure(task["measure"], self.workshop)}
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told to the worker, and a trial's traceback is in its error.txt
+            yield {"failed": f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"}
+            return
+        yield answer | {"memory_mib": psutil.Process().memory_info().rss / 2**20}
+
+    @property
+    def workshop(self) -> Workshop:
+        """Made with the first task, because it imports the framework."""
+        if self._workshop is None:
+            resident = RESIDENT_MIB
+            if on_card := self._setup.gpu_share > 0:
+                from renal_ray.model.device import card, limit_memory
+
+                found = card()
+                if found and self._setup.gpu_share < 1:
+                    limit_memory(int(found.memory_mib * self._setup.gpu_share))
+                resident = int(found.memory_mib * self._setup.gpu_share * RESIDENT_SHARE) if found else resident
+            self._workshop = Workshop(self._work, computed=self._setup.computed, on_card=on_card, resident_mib=resident)
+        return self._workshop
+
+    def _trial(self, spec: TrialSpec) -> Iterator[dict[str, Any]]:
+        pace = Pace(spec.epochs)
+        said = kept = monotonic()
+        for epoch in attempt_trial(spec, self._work, read_splits(self._work), self.workshop):
+            told, now = pace.after(epoch), monotonic()
+            if now - kept >= KEEP_EVERY_S:
+                keep_progress(self._work, spec, told)
+                kept = now
+            if now - said >= SAY_EVERY_S:
+                yield told
+                said = now
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
