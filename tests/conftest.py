@@ -58,15 +58,23 @@ def small_study(work: Path, **changes: object) -> Study:
     return Study.model_validate(settings | changes)
 
 
-def draw_patients(n: int = 20, *, seed: int = 0, signal: float = 40.0) -> list[PatientRows]:
-    """Patients whose malignant slices are coarser and brighter by `signal` grey levels."""
+def draw_patients(n: int = 20, *, seed: int = 0, signal: float = 40.0, overlap: float = 0.0) -> list[PatientRows]:
+    """Patients whose malignant slices are coarser and brighter by `signal` grey levels.
+
+    Args:
+        n: number of patients, every other one malignant.
+        seed: same seed, same patients.
+        signal: grey levels between benign and malignant.
+        overlap: standard deviation of what a patient shows around benign (0) and malignant (1); at 0 the labels can be told without error.
+    """
     rng = np.random.default_rng(seed)
+    shown = np.arange(n) % 2 + np.random.default_rng([seed, 1]).normal(0, overlap, n)
     patients = []
     for number in range(n):
         label, slices = number % 2, int(rng.integers(2, 5))
-        coarse = rng.normal(110 + signal * label, 30, (slices, 25, 25, 3)).repeat(3, axis=1).repeat(3, axis=2)
+        coarse = rng.normal(110 + signal * shown[number], 30, (slices, 25, 25, 3)).repeat(3, axis=1).repeat(3, axis=2)
         fine = rng.normal(0, 20, (slices, SIZE, SIZE, 3))
-        image = np.clip(coarse * (0.6 + 0.4 * label) + fine, 0, 255).astype(np.uint8)
+        image = np.clip(coarse * (0.6 + 0.4 * shown[number]) + fine, 0, 255).astype(np.uint8)
         index = np.arange(slices, dtype=np.int32)
         patients.append(PatientRows(f"P{number:03d}", label, index, -5.0 * index, np.full(slices, 400.0), image))
     return patients
