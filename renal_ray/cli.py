@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import typer
 
-from renal_ray import __version__
+from renal_ray import __version__, commands
+from renal_ray.commands import DONE, INTERRUPTED, PARTLY, UNUSABLE
 from renal_ray.problems import StrictError, StudyError
 
 if TYPE_CHECKING:
@@ -23,9 +24,8 @@ P = ParamSpec("P")
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="Study file (YAML), or a work directory that holds study.yaml.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. training.batch_size=16. May be repeated.")]
 Address = Annotated[str | None, typer.Option(help="Address of a running Ray cluster: auto or ray://HOST:PORT. A local Ray is started when omitted.")]
+ProbeSteps = Annotated[bool, typer.Option("--probe", help="Measure one step of each kind of trial first; sweep then packs and orders by it.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first patient who cannot be read.")]
-
-DONE, PARTLY, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 
 
 class PhantomFormat(StrEnum):
@@ -152,35 +152,60 @@ def inspect(
 def prepare(study: StudyFile, set: Set = None, strict: Strict = False, address: Address = None) -> int:
     """Read every patient's files once and write the slices of all datasets."""
     with _working(study, set) as loaded:
-        return _prepare(loaded, strict=strict, address=address)
+        return commands.prepare_study(loaded, strict=strict, address=address)
 
 
 @_command
-def plan(study: StudyFile, set: Set = None) -> int:
-    """Show who trains and who is sealed, and which trials there are."""
-    loaded, _ = _open(study, set)
-    return _plan(loaded)
+def plan(study: StudyFile, set: Set = None, probe: ProbeSteps = False, address: Address = None) -> int:
+    """Show who trains and who is sealed, which trials there are, and what they cost."""
+    if probe:
+        with _working(study, set, keep=False) as loaded:
+            commands.probe_study(loaded, address)
+    else:
+        loaded, _ = _open(study, set)
+    return commands.plan_study(loaded)
+
+
+@_command
+def bench(
+    study: StudyFile,
+    set: Set = None,
+    probe: ProbeSteps = False,
+    address: Address = None,
+    patients: Annotated[int, typer.Option(min=1, help="Training patients, where the study is not prepared; the paper's when omitted.")] = 153,
+    malignant: Annotated[int, typer.Option(min=1, help="How many of them have a malignant tumour.")] = 109,
+    slices: Annotated[int, typer.Option(min=1, help="Slices of each of them.")] = 20,
+) -> int:
+    """Write the paper's Table 4 for this machine: minutes of training by dataset and freeze point, measured or extrapolated from a probe."""
+    from renal_ray.report.bench import Cohort, write_bench
+
+    with _working(study, set, keep=False) as loaded:
+        if probe:
+            commands.probe_study(loaded, address)
+        print(write_bench(loaded, Cohort(patients=patients, malignant=malignant, slices=slices)))
+    print(f"wrote {loaded.work.rstrip('/')}/bench/table4.md, .csv and .json")
+    return DONE
 
 
 @_command
 def sweep(study: StudyFile, set: Set = None, address: Address = None) -> int:
     """Train every trial that is not finished yet."""
     with _working(study, set) as loaded:
-        return _sweep(loaded, address=address)
+        return commands.sweep_study(loaded, address=address)
 
 
 @_command
 def test(study: StudyFile, set: Set = None, address: Address = None) -> int:
     """Open the seal: let the fold models vote on the test patients."""
     with _working(study, set, keep=False) as loaded:
-        return _test(loaded, address=address)
+        return commands.test_study(loaded, address=address)
 
 
 @_command
 def report(study: StudyFile, set: Set = None) -> int:
     """Write the report: one HTML page, tables as CSV, figures as SVG and PNG."""
     loaded, _ = _open(study, set, show=False)
-    return _report(loaded)
+    return commands.report_study(loaded)
 
 
 @_command
@@ -205,12 +230,12 @@ def run(
 
     with _working(study, set) as loaded, cluster(loaded.resources, address):
         preflight(loaded)
-        codes = [_prepare(loaded, strict=strict), _plan(loaded), _sweep(loaded)]
+        codes = [commands.prepare_study(loaded, strict=strict), commands.plan_study(loaded), commands.sweep_study(loaded)]
         if loaded.fold_numbers != list(range(loaded.folds.n)):
             print("folds.run leaves folds out: the seal stays closed; `renal-ray test` lets the folds that there are vote")
         elif max(codes) == DONE:
-            codes.append(_test(loaded))
-        codes.append(_report(loaded))
+            codes.append(commands.test_study(loaded))
+        codes.append(commands.report_study(loaded))
     return max(codes)
 
 
@@ -254,65 +279,6 @@ def _working(file: Path, overrides: list[str] | None, *, keep: bool = True) -> "
         if keep:
             keep_study(study, work)
         yield study
-
-
-def _prepare(study: "Study", *, strict: bool, address: str | None = None) -> int:
-    from renal_ray.sweep.cluster import cluster
-    from renal_ray.sweep.prepare import prepare
-
-    with cluster(study.resources, address):
-        found = prepare(study, strict=strict)
-    print(f"prepared {found.patients} patients, {found.images} images in each dataset; {len(found.quarantined)} patients left out")
-    if found.no_split:
-        print(f"note: the slices are written, but no split can be drawn, and without one nothing trains: {found.no_split}")
-    for code in sorted({str(one.code) for one in found.quarantined}):
-        print(f"  {code}: {sum(one.code == code for one in found.quarantined)}, see quarantine.csv")
-    for code in sorted({str(one.code) for one in found.warnings}):
-        print(f"  warning, {code}: {len({one.patient_id for one in found.warnings if one.code == code})} patients kept; look at them with `renal-ray inspect`")
-    return DONE
-
-
-def _plan(study: "Study") -> int:
-    from renal_ray.store.place import Place
-    from renal_ray.trial.status import describe_plan
-
-    for line in describe_plan(study, Place(study.work)):
-        print(line)
-    return DONE
-
-
-def _sweep(study: "Study", *, address: str | None = None) -> int:
-    from renal_ray.sweep.cluster import cluster
-    from renal_ray.sweep.run import sweep
-
-    with cluster(study.resources, address):
-        swept = sweep(study)
-    print(f"{swept.finished} of {swept.total} trials are finished")
-    if swept.failed:
-        print(f"{len(swept.failed)} trials failed, see error.txt in {', '.join(f'trials/{one}' for one in swept.failed[:3])}; the next sweep tries them again")
-    return DONE if swept.finished == swept.total else PARTLY
-
-
-def _test(study: "Study", *, address: str | None = None) -> int:
-    from renal_ray.sweep.cluster import cluster
-    from renal_ray.sweep.vote import test
-
-    with cluster(study.resources, address):
-        tested = test(study)
-    if tested.opened:
-        print(f"opened the seal: {tested.models} models voted on {tested.patients} test patients")
-    else:
-        print(f"the same {tested.models} models had voted on the {tested.patients} test patients before; the seal stays closed")
-    return DONE
-
-
-def _report(study: "Study") -> int:
-    from renal_ray.report.page import write_report
-
-    headline = write_report(study)
-    print("\n".join((*headline.lines, *(f"note: {caveat}" for caveat in headline.caveats))))
-    print(f"report: {headline.page}")
-    return DONE
 
 
 def main() -> None:

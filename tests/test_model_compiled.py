@@ -136,5 +136,3 @@ def test_weights_that_do_not_fit_are_refused_whole(backbone_weights: dict[str, n
 def test_an_epoch_without_batches_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one batch"):
         fc().train_epoch([])
-
-

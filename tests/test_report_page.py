@@ -130,6 +130,8 @@ def test_table_3_equals_independent_arithmetic(whole):
 
 def test_table_4_adds_the_folds_that_are_there(whole):
     _, work, html, _ = whole
+    speed = csv(work, "speed").set_index(["dataset", "freeze_point"])
+    size = study.images.size if hasattr(study, "images") else SIZE
     times = csv(work, "table4-training-minutes").set_index(["dataset", "freeze_point"])
     assert times.loc[("roi", "mixed6"), "minutes_sum"] == pytest.approx((5 * 60 + 10) / 60, abs=1e-4)
     assert times.loc[("rbr", "mixed0"), "minutes_sum"] == pytest.approx((4 * 60 + 7) / 60, abs=1e-4)

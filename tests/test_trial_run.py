@@ -118,7 +118,8 @@ def test_the_result_counts_and_names_what_it_was_made_with(trained: SmallWork) -
         result = trained.results[spec.trial_id]
         fold = trained.splits.fold(spec.fold)
         assert result.keys() == {
-            "trial_id", "levels", "n", "epoch_kept", "seconds", "samples", "images_per_second", "matrix_gflops", "trained_parameters", "versions", "finished", "files",
+            "trial_id", "levels", "n", "epoch_kept", "seconds", "samples", "images_per_second", "matrix_gflops", "trained_parameters",
+            "versions", "finished", "files",
         }  # fmt: skip
         assert result == trained.work.read_json(f"trials/{spec.trial_id}/result.json")
         images = {side: sum(counts[one] for one in people) for side, people in (("train", fold.train), ("validation", fold.validation))}

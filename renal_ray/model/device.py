@@ -3,6 +3,7 @@
 import importlib
 import platform
 import subprocess
+from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
 
@@ -33,7 +34,11 @@ def card() -> Card | None:
 def device_name() -> str:
     """Name of the card, or of the processor where there is none."""
     found = card()
-    return found.name if found else platform.processor() or platform.machine()
+    if found:
+        return found.name
+    told = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
+    models = [line.partition(":")[2].strip() for line in told.splitlines() if line.startswith("model name")]
+    return f"{models[0]}, {len(models)} cores" if models else platform.processor() or platform.machine()
 
 
 def matrix_gflops(precision: str) -> float:

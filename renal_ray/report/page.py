@@ -17,6 +17,7 @@ from renal_ray.report.evidence import Evidence, read_evidence
 from renal_ray.report.figures import draw_all
 from renal_ray.report.narrative import DatasetResult
 from renal_ray.report.protocol_facts import ABBREVIATIONS, protocol_facts, provenance_facts
+from renal_ray.report.speed import speed_table
 from renal_ray.report.text import counted, dataset_name, head_name, moment, plus_minus, two, unbroken, weights_name
 from renal_ray.store.place import Place
 from renal_ray.types import Head
@@ -90,6 +91,7 @@ def all_tables(evidence: Evidence) -> list[tables.Table]:
         cohort_tables.split_table(evidence),
         tables.threshold_table(evidence),
         tables.time_table(evidence),
+        speed_table(evidence),
         tables.by_freeze_point(evidence),
         tables.validation_table(evidence),
         tables.test_table(evidence),

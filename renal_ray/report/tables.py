@@ -76,7 +76,7 @@ def validation_table(evidence: Evidence) -> Table:
     rows, data = [], []
     for dataset, point, head in _models(evidence):
         if head is Head.IMAGE:
-            rows.append(_group(evidence, dataset, 3 + len(VALIDATION_METRICS)))
+            rows.append(group_row(evidence, dataset, 3 + len(VALIDATION_METRICS)))
         trials = evidence.cell(dataset, point, head) if point else []
         theirs = paper.validation(dataset, head)
         for level in levels(head):
@@ -111,7 +111,7 @@ def by_freeze_point(evidence: Evidence) -> Table:
     """The numbers behind Figures 4 D and 5: all metrics of the image-level models at every freeze point."""
     rows, data = [], []
     for dataset in evidence.study.datasets:
-        rows.append(_group(evidence, dataset, 2 + len(METRICS)))
+        rows.append(group_row(evidence, dataset, 2 + len(METRICS)))
         for point in evidence.freeze_points:
             trials = evidence.cell(dataset, point, Head.IMAGE)
             for level in levels(Head.IMAGE):
@@ -145,7 +145,7 @@ def test_table(evidence: Evidence) -> Table:
     columns = ("auc", *TEST_METRICS)
     for dataset, point, head in _models(evidence):
         if head is Head.IMAGE:
-            rows.append(_group(evidence, dataset, 5 + len(TEST_METRICS)))
+            rows.append(group_row(evidence, dataset, 5 + len(TEST_METRICS)))
         theirs = paper.test(dataset, head)
         for level in levels(head):
             votes = evidence.votes(dataset, head, level)
@@ -203,7 +203,7 @@ def time_table(evidence: Evidence) -> Table:
     points = evidence.freeze_points
     rows, data = [], []
     for dataset in evidence.study.datasets:
-        rows.append(_group(evidence, dataset, 2 + len(points), selected=False))
+        rows.append(group_row(evidence, dataset, 2 + len(points), selected=False))
         seconds = {point: [float(t.result["seconds"]["total"]) for t in evidence.cell(dataset, point, Head.IMAGE)] for point in points}
         total = {point: sum(values) / 60 if values else None for point, values in seconds.items()}
         mean = {point: value / len(seconds[point]) if value is not None else None for point, value in total.items()}
@@ -244,7 +244,8 @@ def _models(evidence: Evidence) -> Iterator[tuple[Dataset, FreezePoint | None, H
                 yield dataset, evidence.selected.get(dataset), head
 
 
-def _group(evidence: Evidence, dataset: Dataset, width: int, *, selected: bool = True) -> Row:
+def group_row(evidence: Evidence, dataset: Dataset, width: int, *, selected: bool = True) -> Row:
+    """The heading of a dataset's rows."""
     name = f"{dataset_name(dataset)} dataset"
     if selected:
         point = evidence.selected.get(dataset)

@@ -47,6 +47,15 @@ def held(work: Place) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
+def is_held(work: Place) -> bool:
+    """Whether a run holds the work directory; one on another machine is believed."""
+    try:
+        holder = work.read_json(NAME)
+    except (FileNotFoundError, ValueError):
+        return False
+    return holder["host"] != platform.node() or _alive(holder["pid"])
+
+
 def _refuse_living(work: Place) -> None:
     try:
         holder = work.read_json(NAME)

@@ -1,5 +1,6 @@
 """What a person sees of a sweep: a live table of fold metrics on a terminal, one line a trial elsewhere."""
 
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -57,7 +58,8 @@ class SweepConsole(Callback):
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any) -> None:
         """Shows how far a running trial is."""
         if "loss" in result and self._live:
-            self._put(TrialSpec.from_json(trial.config["spec"]), f"[dim]{result['epoch']}/{result['epochs']}[/dim]")
+            left = "" if result.get("eta_s") is None else f", {timedelta(seconds=round(result['eta_s']))} left"
+            self._put(TrialSpec.from_json(trial.config["spec"]), f"[dim]{result['epoch']}/{result['epochs']}, {result['images_per_second']:.3g}/s{left}[/dim]")
             self._draw()
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:

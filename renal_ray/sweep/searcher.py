@@ -23,8 +23,9 @@ def kind_of(spec: TrialSpec) -> Kind:
 class StudySearcher(Searcher):
     """Walks the plan: image trials, then, as soon as a dataset's freeze point is selected, its patient-level heads and controls.
 
-    Tune gives a trial to the worker that has just become free, if it asks for the same share. So no trial is named before a worker is free,
-    and then one of the kind that the worker has just run, else the longest kind that nobody runs.
+    Tune gives a trial to the worker that has just become free, if it asks for the same share. So no long trial is named before a worker is free,
+    and then one of the kind that the worker has just run, else the longest kind that nobody runs. Of the short ones, which cost nothing to compile,
+    one is named ahead: a worker that becomes free while none waits may be ended by Tune.
 
     Args:
         plan: the study's trials.
@@ -55,7 +56,8 @@ class StudySearcher(Searcher):
         share = self._share(spec)
         # What runs takes its part of the room, whatever its own share is.
         taken = sum(self._share(one).gpu / share.gpu if share.gpu else self._share(one).cpu / share.cpu for one in self._running.values())
-        if self._running and self._room(share) - taken < 1 - 1e-9:
+        free = self._room(share) - taken + (1 if spec.is_short else 0)
+        if self._running and free < 1 - 1e-9:
             return None
         self._freed = [kind for kind in self._freed if kind != kind_of(spec)]
         self._running[trial_id] = spec

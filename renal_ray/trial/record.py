@@ -2,6 +2,7 @@
 
 import hashlib
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from platform import python_version
 from typing import Any
@@ -49,6 +50,7 @@ def _draw(study: dict[str, Any]) -> tuple[Any, ...]:
     return study["seed"], study["split"], study["folds"]["n"], study["folds"]["method"]
 
 
+@cache
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide numbers; those that are not installed are left out."""
     found = {"python": python_version()}

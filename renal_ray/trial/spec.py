@@ -60,6 +60,11 @@ class TrialSpec(Section):
         return f"{self.dataset}-{self.freeze_point}-{self.head}{control}-fold{self.fold}-{digest([self.model_dump_json()])[:8]}"
 
     @property
+    def is_short(self) -> bool:
+        """Whether its steps, and their compilation, are nothing beside those of a convolutional suffix."""
+        return self.head is not Head.IMAGE or self.freeze_point is FreezePoint.MIXED10
+
+    @property
     def activations(self) -> ActivationSet:
         """The cached activations that the image trial reads."""
         key = activation_key(slices=self.inputs.slices, weights=self.inputs.weights, size=self.size, dtype=self.activation_dtype)

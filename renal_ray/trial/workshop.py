@@ -14,7 +14,7 @@ from renal_ray.store.slices import Slices
 from renal_ray.trial.feed import ImageRows
 from renal_ray.trial.prefix import ComputedActivations, Prefix
 from renal_ray.trial.spec import TrialSpec
-from renal_ray.types import FreezePoint, Head, Rows
+from renal_ray.types import Head, Rows
 
 if TYPE_CHECKING:
     from renal_ray.model.compiled import CompiledModel
@@ -137,9 +137,8 @@ class Workshop:
             spec: the trial.
             source: samples of both sides of its fold.
         """
-        small = spec.head is not Head.IMAGE or spec.freeze_point is FreezePoint.MIXED10
         size = getattr(source, "nbytes", None)
-        if size is None or size > self._resident_bytes or not (small or self._on_card):
+        if size is None or size > self._resident_bytes or not (spec.is_short or self._on_card):
             return None
         if self._held is None or self._held[0] is not source:
             self._held = None  # before the new one: both at once might not fit

@@ -17,11 +17,11 @@ class TensorFlowSteps:
         self._model = model
         self._outputs = outputs
         self._optimizer = optimizer
-        self._step = tf.function(self._train_step, jit_compile=xla)
-        self._epoch = tf.function(self._train_steps, jit_compile=xla)
-        self._infer = tf.function(lambda inputs: self._outputs(tf.cast(inputs, tf.float32), training=False), jit_compile=xla)
-        self._infer_all = tf.function(self._infer_steps, jit_compile=xla)
-        self._forward = tf.function(lambda inputs: self._model(tf.cast(inputs, tf.float32), training=True), jit_compile=xla)
+        self._step = tf.function(self._train_step, jit_compile=xla, reduce_retracing=True)
+        self._epoch = tf.function(self._train_steps, jit_compile=xla, reduce_retracing=True)
+        self._infer = tf.function(lambda inputs: self._outputs(tf.cast(inputs, tf.float32), training=False), jit_compile=xla, reduce_retracing=True)
+        self._infer_all = tf.function(self._infer_steps, jit_compile=xla, reduce_retracing=True)
+        self._forward = tf.function(lambda inputs: self._model(tf.cast(inputs, tf.float32), training=True), jit_compile=xla, reduce_retracing=True)
 
     def put(self, values: np.ndarray) -> tf.Tensor:
         return tf.convert_to_tensor(values)

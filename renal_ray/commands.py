@@ -1,0 +1,83 @@
+"""What the commands do with an opened study, and what they say of it; heavy imports inside."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from renal_ray.config import Study
+
+DONE, PARTLY, UNUSABLE, INTERRUPTED = 0, 1, 2, 130  # exit codes
+
+
+def prepare_study(study: "Study", *, strict: bool, address: str | None = None) -> int:
+    """Prepares, and says who was left out and why."""
+    from renal_ray.sweep.cluster import cluster
+    from renal_ray.sweep.prepare import prepare
+
+    with cluster(study.resources, address):
+        found = prepare(study, strict=strict)
+    print(f"prepared {found.patients} patients, {found.images} images in each dataset; {len(found.quarantined)} patients left out")
+    if found.no_split:
+        print(f"note: the slices are written, but no split can be drawn, and without one nothing trains: {found.no_split}")
+    for code in sorted({str(one.code) for one in found.quarantined}):
+        print(f"  {code}: {sum(one.code == code for one in found.quarantined)}, see quarantine.csv")
+    for code in sorted({str(one.code) for one in found.warnings}):
+        print(f"  warning, {code}: {len({one.patient_id for one in found.warnings if one.code == code})} patients kept; look at them with `renal-ray inspect`")
+    return DONE
+
+
+def probe_study(study: "Study", address: str | None) -> None:
+    """Measures one step of each kind of trial, and shows them."""
+    from renal_ray.sweep.probing import probe_study as measure
+
+    found = measure(study, address)
+    print(f"probed {found.device}: {', '.join(f'{name} {rate:,.0f} GFLOP/s' for name, rate in found.matrix_gflops.items())}")
+    for kind, cost in found.kinds.items():
+        memory = f"{cost.memory_mib:,.0f} MiB" + (f", {cost.gpu_memory_mib:,.0f} MiB of the card" if cost.gpu_memory_mib else "")
+        print(f"  {kind}: {cost.step_s * 1e3:,.1f} ms a step of {cost.batch}, the first {cost.first_s:.1f} s; {memory}")
+
+
+def plan_study(study: "Study") -> int:
+    """Shows the plan."""
+    from renal_ray.store.place import Place
+    from renal_ray.trial.status import describe_plan
+
+    for line in describe_plan(study, Place(study.work)):
+        print(line)
+    return DONE
+
+
+def sweep_study(study: "Study", *, address: str | None = None) -> int:
+    """Sweeps, and says what failed."""
+    from renal_ray.sweep.cluster import cluster
+    from renal_ray.sweep.run import sweep
+
+    with cluster(study.resources, address):
+        swept = sweep(study)
+    print(f"{swept.finished} of {swept.total} trials are finished")
+    if swept.failed:
+        print(f"{len(swept.failed)} trials failed, see error.txt in {', '.join(f'trials/{one}' for one in swept.failed[:3])}; the next sweep tries them again")
+    return DONE if swept.finished == swept.total else PARTLY
+
+
+def test_study(study: "Study", *, address: str | None = None) -> int:
+    """Opens the seal, or says that it had been for the same models."""
+    from renal_ray.sweep.cluster import cluster
+    from renal_ray.sweep.vote import test
+
+    with cluster(study.resources, address):
+        tested = test(study)
+    if tested.opened:
+        print(f"opened the seal: {tested.models} models voted on {tested.patients} test patients")
+    else:
+        print(f"the same {tested.models} models had voted on the {tested.patients} test patients before; the seal stays closed")
+    return DONE
+
+
+def report_study(study: "Study") -> int:
+    """Writes the report, and says the headline."""
+    from renal_ray.report.page import write_report
+
+    headline = write_report(study)
+    print("\n".join((*headline.lines, *(f"note: {caveat}" for caveat in headline.caveats))))
+    print(f"report: {headline.page}")
+    return DONE

@@ -1,0 +1,141 @@
+"""What a sweep costs: the floor that arithmetic sets, and the time that measured steps predict."""
+
+import heapq
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import ceil
+from statistics import median
+
+from renal_ray.model.flops import TRAINED_PASSES, prefix_gflops, suffix_gflops
+from renal_ray.trial.plan import Plan, Results
+from renal_ray.trial.probe import Probe, kind_name
+from renal_ray.trial.spec import TrialSpec, permuted_name
+from renal_ray.types import FreezePoint, Head, Label
+
+
+@dataclass(frozen=True)
+class Load:
+    """Samples of one trial: slices for the image head, patients for fc and gru.
+
+    Args:
+        train: balanced samples of an epoch.
+        validation: samples scored after each epoch.
+    """
+
+    train: int
+    validation: int
+
+
+def trial_load(plan: Plan, head: Head, fold: int) -> Load:
+    """How much a trial of a head on a fold trains on and scores."""
+    size = {person.patient_id: person.n_images if head is Head.IMAGE else 1 for person in plan.splits.patients}
+    sides = plan.splits.fold(fold)
+    classes = [sum(size[one] for one in sides.train if plan.splits.labels[one] == label) for label in Label]
+    return Load(train=2 * max(classes), validation=sum(size[one] for one in sides.validation))
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The arithmetic that no sweep can do without, GFLOP.
+
+    Args:
+        suffixes: training of all image trials on true labels, by freeze point: three forward passes of the suffix for each image.
+        prefix: one pass of every training image of every dataset through the frozen layers.
+    """
+
+    suffixes: Mapping[FreezePoint, float]
+    prefix: float
+
+    @property
+    def total(self) -> float:
+        return self.prefix + sum(self.suffixes.values())
+
+
+def floor_of(plan: Plan) -> Floor:
+    """The floor of a study's image trials, multiply and add counted apart."""
+    study = plan.study
+    images = sum(trial_load(plan, Head.IMAGE, fold).train for fold in study.fold_numbers) * study.training.epochs.image * len(study.datasets)
+    each = {point: TRAINED_PASSES * suffix_gflops(study.images.size, point) for point in study.freeze_points}
+    seen = sum(person.n_images for person in plan.splits.patients if person.role == "train") * len(study.datasets)
+    deepest = max(prefix_gflops(study.images.size, point) for point in study.freeze_points)
+    return Floor({point: images * cost for point, cost in each.items()}, seen * deepest)
+
+
+class Forecast:
+    """Seconds of a study's trials, from those that are finished, else from the probe.
+
+    Args:
+        plan: the study's trials.
+        results: results of finished trials.
+        probe: measured steps, where there are some for the study's setting.
+    """
+
+    def __init__(self, plan: Plan, results: Results, probe: Probe | None) -> None:
+        self._plan = plan
+        self._probe = probe
+        self._results = results
+        self.specs = list(_all_specs(plan, results))
+        seen: dict[str, list[float]] = {}
+        for spec in self.specs:
+            if spec.trial_id in results:
+                seen.setdefault(kind_name(spec.head, spec.freeze_point), []).append(results[spec.trial_id]["seconds"]["total"] / self._steps(spec))
+        self._per_step = {kind: median(values) for kind, values in seen.items()}
+
+    def _steps(self, spec: TrialSpec) -> int:
+        return spec.epochs * ceil(trial_load(self._plan, spec.head, spec.fold).train / spec.training.batch_size)
+
+    def seconds(self, spec: TrialSpec) -> float | None:
+        """How long one trial takes without compilation; None where nothing tells."""
+        kind = kind_name(spec.head, spec.freeze_point)
+        if kind in self._per_step:
+            return self._per_step[kind] * self._steps(spec)
+        cost = self._probe.kinds.get(kind) if self._probe else None
+        if cost is None:
+            return None
+        scored = spec.epochs * ceil(trial_load(self._plan, spec.head, spec.fold).validation / spec.training.batch_size)
+        return self._steps(spec) * cost.step_s + scored * cost.score_s
+
+    def remaining(self, slots: int) -> float | None:
+        """Seconds until the last trial ends, with so many trials at once; None where nothing tells of some kind."""
+        waiting = [spec for spec in self.specs if spec.trial_id not in self._results]
+        durations = [self.seconds(spec) for spec in waiting]
+        if any(one is None for one in durations):
+            return None
+        compiled = 0.0
+        if self._probe:
+            kinds = {kind_name(spec.head, spec.freeze_point) for spec in waiting}
+            compiled = sum(cost.first_s for kind, cost in self._probe.kinds.items() if kind in kinds)  # every worker compiles, all at once
+        return self._prefix_seconds() / slots + compiled + makespan([one for one in durations if one is not None], slots)
+
+    def _prefix_seconds(self) -> float:
+        study = self._plan.study
+        fresh = [dataset for dataset in study.datasets if not any(spec.trial_id in self._results for spec in self.specs if spec.dataset == dataset)]
+        images = sum(person.n_images for person in self._plan.splits.patients if person.role == "train")
+        return len(fresh) * images * self._probe.prefix_s_per_image if self._probe else 0.0
+
+
+def _all_specs(plan: Plan, results: Results) -> Iterable[TrialSpec]:
+    """Every trial of the study; where a freeze point is not selected yet, the middle one stands for it."""
+    named = plan.specs(results)
+    yield from named
+    middle = plan.study.freeze_points[len(plan.study.freeze_points) // 2]
+    for dataset in plan.study.datasets:
+        if plan.selected(dataset, results) is None:
+            if plan.study.heads.freeze_points == "selected":
+                yield from plan.head_specs(dataset, middle)
+            if plan.study.controls.permuted_labels:
+                for index in range(plan.study.controls.permutations):
+                    yield from plan.image_specs(dataset, middle, permuted_name(index))
+
+
+def makespan(durations: list[float], slots: int) -> float:
+    """End of the last trial when the longest waiting one always goes to the first free place (Graham 1969).
+
+    Args:
+        durations: seconds of each trial.
+        slots: places.
+    """
+    ends = [0.0] * max(1, slots)
+    for one in sorted(durations, reverse=True):
+        heapq.heapreplace(ends, ends[0] + one)
+    return max(ends)
