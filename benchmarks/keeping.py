@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,28 @@ RESULTS = Path(__file__).parent / "results"
 MACHINE = f"{platform.machine()}-{os.cpu_count()}cpu"
 
 
-def keep(name: str, packages: tuple[str, ...], options: dict[str, Any], **measured: Any) -> Path:
+def keep(name: str, packages: tuple[str, ...], options: dict[str, Any], *, machine: str = MACHINE, **measured: Any) -> Path:
     """Writes a result.
 
     Args:
         name: of the benchmark.
-        packages: distributions whose versions belong to the result.
+        packages: distributions whose versions belong to the result; those that are not installed are left out.
         options: what the script was called with.
+        machine: names the file.
         measured: the figures.
     """
     RESULTS.mkdir(exist_ok=True)
-    head = {"machine": MACHINE, "python": platform.python_version(), "versions": {package: version(package) for package in packages}, "options": options}
-    path = RESULTS / f"{name}-{MACHINE}.json"
+    head = {"machine": machine, "python": platform.python_version(), "versions": _versions(packages), "options": options}
+    path = RESULTS / f"{name}-{machine}.json"
     path.write_text(json.dumps(head | measured, indent=1, default=str) + "\n")
     return path
+
+
+def _versions(packages: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

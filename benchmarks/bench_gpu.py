@@ -1,0 +1,174 @@
+"""One NVIDIA card: the usual loop, the bare suffix and renal-ray's steps side by side, and the sweep of the paper predicted from them. ONE command:
+
+    python benchmarks/bench_gpu.py [--minutes 8] [--batch 32] [--quick]
+
+Needs jax with CUDA, keras, numpy, h5py, pyarrow and pydantic; neither TensorFlow nor Ray. Processes take turns by freeze point; 2 and 4 of ours share the
+card by its time. --quick --size 75 proves on a CPU that it works; its figures mean nothing. What time does not allow is left out and named.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from statistics import median
+from time import monotonic
+from typing import Any
+
+from children import Group
+from keeping import MACHINE, keep
+
+from renal_ray.model.flops import prefix_gflops, suffix_gflops
+from renal_ray.types import FREEZE_POINTS, FreezePoint
+
+PRECISIONS = ("float32", "mixed_bfloat16")
+TRAINED = 3  # passes of a training step
+IMAGES = 153 * 20  # training slices of a dataset
+EPOCH_IMAGES = 2 * 109 * 20 * 4 // 5  # of a balanced epoch of one fold
+DATASETS, FOLDS = 3, 5
+EPOCHS = {"image": 150, "fc": 100, "gru": 300}
+EPOCH_PATIENTS = 2 * 109 * 4 // 5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=299)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--round-s", type=float, default=1.5)
+    parser.add_argument("--packed", type=int, nargs="*", default=[2, 4], help="processes that share the card")
+    parser.add_argument("--freeze-points", type=FreezePoint, nargs="+", default=list(FREEZE_POINTS))
+    parser.add_argument("--minutes", type=float, default=8, help="after which nothing more is started")
+    parser.add_argument("--quick", action="store_true", help="two freeze points, one round, one pair of processes")
+    options = parser.parse_args()
+    if options.quick:
+        options.rounds, options.round_s, options.packed = 1, 0.2, [2]
+        options.freeze_points = [FreezePoint.MIXED9, FreezePoint.MIXED10]
+    bench = Bench(options)
+    rates = {precision: bench.rate(precision) for precision in PRECISIONS}
+    prefix = bench.alone({"way": "prefix", "precision": "float32", "resident": False})
+    heads = {way: bench.alone({"way": way, "precision": "float32", "resident": True}) for way in ("fc", "gru")}
+    # The cheap ones first: if time runs out, it is the packing of the dear ones that is missing, where a single process fills the card best.
+    rows = [bench.freeze_point(freeze, rates) for freeze in reversed(options.freeze_points)][::-1]
+    predicted = predict(rows, prefix, heads)
+    for name, seconds in predicted["minutes"].items():
+        print(f"predicted: {name}: {seconds:.1f} minutes")
+    card = _card()
+    machine = card.replace(" ", "_") if card else f"{MACHINE}-trial-run"
+    file = keep(
+        "gpu",
+        ("keras", "jax", "jaxlib", "numpy"),
+        vars(options),
+        machine=machine,
+        card=card,
+        matrix_gflops=rates,
+        prefix=prefix,
+        heads=heads,
+        freeze_points=rows,
+        left_out=bench.left_out,
+        predicted=predicted,
+    )
+    print(f"wrote {file}; left out for want of time: {bench.left_out or 'nothing'}\n{json.dumps(predicted)}")
+
+
+class Bench:
+    """Starts processes until the time is over."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._until = monotonic() + 60 * options.minutes
+        self.left_out: list[str] = []
+
+    def rate(self, precision: str) -> float:
+        """GFLOP/s of a large matrix product."""
+        asked = {"way": "matrix", "precision": precision} | ({"edge": 1024} if self._options.quick else {})
+        return max(self._rounds({"rate": self._group(asked, 1)})["rate"])
+
+    def alone(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """First and later seconds of something that is compared with nothing."""
+        group = self._group(asked, 1)
+        rounds = self._rounds({"alone": group})["alone"]
+        return {"first_s": group.told["first_s"], "s_per_image": median(rounds)}
+
+    def freeze_point(self, freeze: FreezePoint, rates: dict[str, float]) -> dict[str, Any]:
+        """Everything at one freeze point: what runs alone takes turns; packed processes follow."""
+        size = self._options.size
+        row: dict[str, Any] = {
+            "freeze_point": str(freeze),
+            "prefix_gflop": prefix_gflops(size, freeze),
+            "suffix_gflop": suffix_gflops(size, freeze),
+            "ways": {},
+        }
+        for precision in PRECISIONS:
+            ways = {"usual": ("usual", False, 1), "bare": ("bare", False, 1), "streamed": ("ours", False, 1), "resident": ("ours", True, 1)}
+            if precision != "float32":
+                del ways["usual"]  # the loop that people run today
+            packed = {f"resident x {count}": ("ours", True, count) for count in self._options.packed}
+            for some in (ways, *({name: way} for name, way in packed.items())):
+                row["ways"] |= self._measure(row, precision, some, rates[precision])
+        print(f"{freeze}: " + ", ".join(f"{name} {1e3 * one['s_per_image']:.3f}" for name, one in row["ways"].items()) + " ms an image", flush=True)
+        return row
+
+    def _measure(self, row: dict[str, Any], precision: str, ways: dict[str, tuple[str, bool, int]], rate: float) -> dict[str, Any]:
+        if monotonic() > self._until:
+            self.left_out += [f"{row['freeze_point']} {name} {precision}" for name in ways]
+            return {}
+        groups = {
+            name: self._group({"way": way, "freeze": row["freeze_point"], "precision": precision, "resident": resident}, count)
+            for name, (way, resident, count) in ways.items()
+        }
+        rounds = self._rounds(groups)
+        found = {}
+        for name, group in groups.items():
+            seconds = median(rounds[name])
+            gflops = TRAINED * row["suffix_gflop"] / seconds
+            kept = {key: value for key, value in group.told.items() if value is not None}
+            found[f"{name} {precision}"] = kept | {"s_per_image": seconds, "gflops": gflops, "share_of_matrix_rate": gflops / rate}
+        return found
+
+    def _group(self, asked: dict[str, Any], count: int) -> Group:
+        asked = {"size": self._options.size, "batch": self._options.batch, "round_s": self._options.round_s} | asked
+        return Group(asked, count=count, backend="jax")
+
+    def _rounds(self, groups: dict[str, Group]) -> dict[str, list[float]]:
+        for _ in range(self._options.rounds):
+            for group in groups.values():
+                group.round()
+        for group in groups.values():
+            group.close()
+        return {name: group.rounds for name, group in groups.items()}
+
+
+def predict(rows: list[dict[str, Any]], prefix: dict[str, Any], heads: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Minutes of the paper's sweep from measured steps: the usual loop in float32, and ours at its best in each precision. Scoring is not in it."""
+    images = DATASETS * FOLDS * EPOCHS["image"] * EPOCH_IMAGES
+    once = DATASETS * IMAGES * prefix["s_per_image"] + prefix["first_s"]
+    patients = {head: DATASETS * FOLDS * EPOCHS[head] * EPOCH_PATIENTS * one["s_per_image"] + one["first_s"] for head, one in heads.items()}
+    seconds: dict[str, float] = {}
+    best: dict[str, dict[str, str]] = {}
+    usual = [row["ways"].get("usual float32") for row in rows]
+    if all(usual):
+        seconds["usual loop, float32"] = sum(images * one["s_per_image"] + DATASETS * FOLDS * one["first_s"] for one in usual if one) + sum(patients.values())
+    for precision in PRECISIONS:
+        ours = [{name: one for name, one in row["ways"].items() if name.endswith(precision) and name.startswith(("streamed", "resident"))} for row in rows]
+        if not all(ours):
+            continue
+        chosen = [min(some, key=lambda name: some[name]["s_per_image"]) for some in ours]
+        taken = [some[name] for some, name in zip(ours, chosen, strict=True)]
+        seconds[f"renal-ray, {precision}"] = once + sum(images * one["s_per_image"] + one["first_s"] for one in taken) + sum(patients.values())
+        best[precision] = {row["freeze_point"]: name for row, name in zip(rows, chosen, strict=True)}
+    ratios = {name: seconds["usual loop, float32"] / value for name, value in seconds.items()} if "usual loop, float32" in seconds else {}
+    minutes = {name: value / 60 for name, value in seconds.items()}
+    whole = len(rows) == len(FREEZE_POINTS)
+    return {"predicted": True, "whole_grid": whole, "minutes": minutes, "ratios": ratios, "best": best}
+
+
+def _card() -> str | None:
+    try:
+        told = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):  # no driver here
+        return None
+    return told.stdout.splitlines()[0].strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
