@@ -12,6 +12,7 @@ from sklearn.metrics import accuracy_score, matthews_corrcoef, roc_auc_score
 from test_report_trials import HOSTILE, N_PATIENTS, Synthetic, study_at
 
 from renal_ray.config import Folds, Heads, Training
+from renal_ray.model.flops import suffix_gflops
 from renal_ray.report import canvas, page
 from renal_ray.report.page import write_report
 from renal_ray.types import Dataset, FreezePoint, Head
@@ -130,14 +131,26 @@ def test_table_3_equals_independent_arithmetic(whole):
 
 def test_table_4_adds_the_folds_that_are_there(whole):
     _, work, html, _ = whole
-    speed = csv(work, "speed").set_index(["dataset", "freeze_point"])
-    size = study.images.size if hasattr(study, "images") else SIZE
     times = csv(work, "table4-training-minutes").set_index(["dataset", "freeze_point"])
     assert times.loc[("roi", "mixed6"), "minutes_sum"] == pytest.approx((5 * 60 + 10) / 60, abs=1e-4)
     assert times.loc[("rbr", "mixed0"), "minutes_sum"] == pytest.approx((4 * 60 + 7) / 60, abs=1e-4)
     assert times.loc[("rbr", "mixed0"), "n_folds"] == 4
     assert times.loc[("roi", "mixed0"), "zhou2019_minutes"] == 97.3
     assert "Sums over fewer folds than planned: RBR mixed0." in visible(html)
+
+
+def test_speed_is_that_of_the_trained_layers_over_the_measured_rate(whole):
+    made, work, html, _ = whole
+    speed = csv(work, "speed").set_index(["dataset", "freeze_point"])
+    step = 3 * suffix_gflops(made.study.images.size, FreezePoint.MIXED6)
+    found = speed.loc[("roi", "mixed6")]
+    assert found["images_per_second"] == pytest.approx(10)
+    assert found["gflops"] == pytest.approx(10 * step, rel=1e-4)
+    assert found["matrix_gflops"] == pytest.approx(42)  # the mean of five folds
+    assert found["achieved_over_floor"] == pytest.approx(10 * step / 42, rel=1e-4)
+    assert (found["minutes_trained"], found["minutes_floor"]) == pytest.approx((5 * 57 / 60, 5 * 570 * step / 42 / 60), rel=1e-4)
+    assert pd.isna(speed.loc[("rbr", "mixed6"), "images_per_second"])
+    assert "Speed: achieved over floor" in visible(html)
 
 
 def test_sizes_are_counted_at_4_cm(whole):

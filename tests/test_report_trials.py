@@ -116,6 +116,8 @@ class Synthetic:
             "finished": finished,
             "epoch_kept": spec.epochs,
         }
+        if spec.dataset is not Dataset.RBR:  # results of earlier versions tell less
+            result |= {"samples": 570, "images_per_second": 10.0, "matrix_gflops": 40.0 + spec.fold}
         ledger.finish(spec.trial_id, result)
         if spec.labels == "true":
             self.specs[spec.dataset, spec.freeze_point, spec.head, spec.fold] = spec
