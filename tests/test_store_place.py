@@ -3,12 +3,16 @@
 import errno
 import os
 import pickle
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import sleep
 
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import fs
 
 from renal_ray.problems import StudyError
 from renal_ray.store.place import Place, digest
@@ -129,3 +133,27 @@ def test_a_digest_tells_how_its_parts_are_cut(one: list[str], other: list[str]) 
 def test_a_digest_is_what_it_was() -> None:
     assert digest(["ab", "c"]) != digest(["a", "bc"])
     assert digest([]) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+def test_processes_of_a_node_fetch_a_remote_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Place(str(tmp_path / "bucket"))
+    source.write("activations/a.arrow", b"rows")
+    here = Place._open
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path / "node"))
+    monkeypatch.setattr(Place, "_open", lambda self: (fs.LocalFileSystem(), self.uri.replace("s3://bucket", source.uri)) if "s3://" in self.uri else here(self))
+    fetched: list[str] = []
+    reading = Place.read
+
+    def slow_read(self: Place, name: str) -> bytes:
+        fetched.append(name)
+        sleep(0.2)
+        return reading(self, name)
+
+    monkeypatch.setattr(Place, "read", slow_read)
+    remote = Place("s3://bucket")
+    with ThreadPoolExecutor(4) as processes:
+        paths = set(processes.map(lambda _: remote.local("activations/a.arrow"), range(4)))
+    [path] = paths
+    assert path.read_bytes() == b"rows"
+    assert path.is_relative_to(tmp_path / "node")
+    assert fetched == ["activations/a.arrow"]

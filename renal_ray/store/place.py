@@ -1,5 +1,6 @@
 """A work directory, wherever it lies: a local or NFS path, or object storage through pyarrow.fs."""
 
+import fcntl
 import hashlib
 import io
 import json
@@ -136,7 +137,11 @@ class Place:
         copies = Place(str(Path(tempfile.gettempdir()) / f"renal-ray-{os.getuid()}"))
         copy = f"{version}-{PurePosixPath(name).name}"
         if not copies.exists(copy):
-            copies.write(copy, self.read(name))
+            copies.path().mkdir(parents=True, exist_ok=True)
+            with copies.path(f"{copy}.lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)  # one process of a node fetches, the others wait for its copy
+                if not copies.exists(copy):
+                    copies.write(copy, self.read(name))
         return copies.path(copy)
 
     def read_json(self, name: str) -> Any:
