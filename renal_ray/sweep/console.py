@@ -14,7 +14,9 @@ from rich.text import Text
 
 from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place
+from renal_ray.trial.forecast import Forecast
 from renal_ray.trial.plan import Plan, finished_results
+from renal_ray.trial.probe import read_probe
 from renal_ray.trial.spec import TRUE_LABELS, TrialSpec, main_level
 
 
@@ -24,12 +26,15 @@ class SweepConsole(Callback):
     Args:
         plan: the study's trials.
         work: its work directory.
+        slots: long trials at once, for the remaining time.
     """
 
-    def __init__(self, plan: Plan, work: Place) -> None:
+    def __init__(self, plan: Plan, work: Place, *, slots: int) -> None:
         self._plan = plan
+        self._slots = slots
+        self._probe = read_probe(work, plan.study)
         self._ledger = Ledger(work)
-        results = finished_results(work)
+        self._results = results = finished_results(work)
         self._cells: dict[tuple[str, ...], dict[int, str]] = {}
         self._done = 0
         for spec in plan.specs(results):
@@ -69,6 +74,7 @@ class SweepConsole(Callback):
         if result is None:
             return
         self._done += 1
+        self._results[spec.trial_id] = result
         self._put(spec, _auc(spec, result))
         self._say(f"{spec.trial_id}: validation AUC {_auc(spec, result)}, {result['seconds']['total']:.1f} s")
 
@@ -89,7 +95,11 @@ class SweepConsole(Callback):
         if self._live:
             self._draw()
         else:
-            print(f"[{self._done}/{self._plan.total()}] {line}", flush=True)
+            print(f"[{self._done}/{self._plan.total()}] {line}{self._left()}", flush=True)
+
+    def _left(self) -> str:
+        remaining = Forecast(self._plan, self._results, self._probe).remaining(self._slots)
+        return f"; about {timedelta(seconds=round(remaining))} left" if remaining else ""
 
     def _draw(self) -> None:
         table = Table(title="validation AUC by fold")
@@ -98,7 +108,7 @@ class SweepConsole(Callback):
         for key, folds in self._cells.items():
             table.add_row(*key, *(folds.get(fold, "") for fold in self._plan.study.fold_numbers))
         if self._live:
-            self._live.update(Group(table, Text(f"{self._done} of {self._plan.total()} trials finished")), refresh=True)
+            self._live.update(Group(table, Text(f"{self._done} of {self._plan.total()} trials finished{self._left()}")), refresh=True)
 
 
 def _auc(spec: TrialSpec, result: dict[str, Any]) -> str:

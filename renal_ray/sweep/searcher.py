@@ -46,6 +46,11 @@ class StudySearcher(Searcher):
         self._freed: list[Kind] = []  # kinds that workers have just run, the last one last
         self.failed: set[str] = set()
 
+    @property
+    def slots(self) -> int:
+        """How many of the longest waiting trials fit at once."""
+        return max(1, self._room(self._share(self._specs[0])))
+
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial's specification and share, None while others must finish first, FINISHED when nothing is left."""
         settled = self._results.keys() | self.failed | {spec.trial_id for spec in self._running.values()}
