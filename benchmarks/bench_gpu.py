@@ -1,15 +1,16 @@
 """One NVIDIA card: the usual loop, the bare suffix and renal-ray's steps side by side, and the sweep of the paper predicted from them. ONE command:
 
-    python benchmarks/bench_gpu.py [--minutes 8] [--batch 32] [--quick]
+    python benchmarks/bench_gpu.py [--minutes 6.5] [--batch 32] [--quick]
 
-Needs jax with CUDA, keras, numpy, h5py, pyarrow and pydantic; neither TensorFlow nor Ray. Processes take turns by freeze point; 2 and 4 of ours share the
-card by its time. --quick --size 75 proves on a CPU that it works; its figures mean nothing. What time does not allow is left out and named.
+Needs jax with CUDA, keras, numpy, h5py, pyarrow and pydantic; neither TensorFlow nor Ray. Processes take turns by freeze point; 2 and 4 of ours share
+the card by its time. --quick --size 75 proves on a CPU that it works; its figures mean nothing. What time does not allow is left out and named.
 """
 
 import argparse
 import json
 import subprocess
 import sys
+import tempfile
 from statistics import median
 from time import monotonic
 from typing import Any
@@ -24,6 +25,13 @@ PRECISIONS = ("float32", "mixed_bfloat16")
 TRAINED = 3  # passes of a training step
 IMAGES = 153 * 20  # training slices of a dataset
 EPOCH_IMAGES = 2 * 109 * 20 * 4 // 5  # of a balanced epoch of one fold
+WAYS = {
+    "usual": {"way": "usual", "resident": False},
+    "bare": {"way": "bare", "resident": False},
+    "streamed": {"way": "ours", "resident": False},
+    "resident": {"way": "ours", "resident": True},
+}
+SKIPPED = ("usual", "mixed_bfloat16")  # the loop that people run today is in float32
 DATASETS, FOLDS = 3, 5
 EPOCHS = {"image": 150, "fc": 100, "gru": 300}
 EPOCH_PATIENTS = 2 * 109 * 4 // 5
@@ -37,18 +45,25 @@ def main() -> None:
     parser.add_argument("--round-s", type=float, default=1.5)
     parser.add_argument("--packed", type=int, nargs="*", default=[2, 4], help="processes that share the card")
     parser.add_argument("--freeze-points", type=FreezePoint, nargs="+", default=list(FREEZE_POINTS))
-    parser.add_argument("--minutes", type=float, default=8, help="after which nothing more is started")
+    parser.add_argument("--minutes", type=float, default=6.5, help="after which nothing more is started")
     parser.add_argument("--quick", action="store_true", help="two freeze points, one round, one pair of processes")
     options = parser.parse_args()
     if options.quick:
         options.rounds, options.round_s, options.packed = 1, 0.2, [2]
         options.freeze_points = [FreezePoint.MIXED9, FreezePoint.MIXED10]
     bench = Bench(options)
+    begun = bench.start({"prefix": {"way": "prefix", "resident": False}} | {way: {"way": way, "resident": True} for way in ("fc", "gru")})
+    alone = bench.measure(begun)
     rates = {precision: bench.rate(precision) for precision in PRECISIONS}
-    prefix = bench.alone({"way": "prefix", "precision": "float32", "resident": False})
-    heads = {way: bench.alone({"way": way, "precision": "float32", "resident": True}) for way in ("fc", "gru")}
-    # The cheap ones first: if time runs out, it is the packing of the dear ones that is missing, where a single process fills the card best.
-    rows = [bench.freeze_point(freeze, rates) for freeze in reversed(options.freeze_points)][::-1]
+    # The cheap ones first: if time runs out, it is at the dear ones, which fill the card best; packing in float32 matters least.
+    rows = [_row(options.size, freeze) for freeze in options.freeze_points]
+    for row in reversed(rows):
+        bench.add(row, {f"{way} {precision}": (way, precision, 1) for precision in PRECISIONS for way in WAYS if (way, precision) != SKIPPED}, rates)
+        bench.add(row, {f"resident x {count} mixed_bfloat16": ("resident", "mixed_bfloat16", count) for count in options.packed}, rates)
+        print(_line(row), flush=True)
+    for row in reversed(rows):
+        bench.add(row, {f"resident x {count} float32": ("resident", "float32", count) for count in options.packed}, rates)
+    prefix, heads = alone["prefix"], {way: alone[way] for way in ("fc", "gru")}
     predicted = predict(rows, prefix, heads)
     for name, seconds in predicted["minutes"].items():
         print(f"predicted: {name}: {seconds:.1f} minutes")
@@ -70,72 +85,63 @@ def main() -> None:
     print(f"wrote {file}; left out for want of time: {bench.left_out or 'nothing'}\n{json.dumps(predicted)}")
 
 
+def _row(size: int, freeze: FreezePoint) -> dict[str, Any]:
+    return {"freeze_point": str(freeze), "prefix_gflop": prefix_gflops(size, freeze), "suffix_gflop": suffix_gflops(size, freeze), "ways": {}}
+
+
+def _line(row: dict[str, Any]) -> str:
+    return f"{row['freeze_point']}, ms an image: " + ", ".join(f"{name} {1e3 * one['s_per_image']:.3f}" for name, one in row["ways"].items())
+
+
 class Bench:
-    """Starts processes until the time is over."""
+    """Starts processes until the time is over. Those that are compared are started together, because compiling takes longest, and measure in turn."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
         self._until = monotonic() + 60 * options.minutes
+        # What one process compiled is there for those that share the card later; nothing is left in it from earlier runs.
+        self._compiled = tempfile.TemporaryDirectory()
         self.left_out: list[str] = []
 
     def rate(self, precision: str) -> float:
         """GFLOP/s of a large matrix product."""
-        asked = {"way": "matrix", "precision": precision} | ({"edge": 1024} if self._options.quick else {})
-        return max(self._rounds({"rate": self._group(asked, 1)})["rate"])
+        group = self.start({"rate": {"way": "matrix", "precision": precision} | ({"edge": 1024} if self._options.quick else {})})["rate"].ready()
+        for _ in range(self._options.rounds):
+            group.round()
+        group.close()
+        return max(group.rounds)
 
-    def alone(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """First and later seconds of something that is compared with nothing."""
-        group = self._group(asked, 1)
-        rounds = self._rounds({"alone": group})["alone"]
-        return {"first_s": group.told["first_s"], "s_per_image": median(rounds)}
+    def start(self, asked: dict[str, dict[str, Any]], *, count: dict[str, int] | None = None) -> dict[str, Group]:
+        """Starts processes; `count` says how many of each, where it is not one."""
+        same = {"size": self._options.size, "batch": self._options.batch, "round_s": self._options.round_s, "precision": "float32"}
+        counts = count or {}
+        return {name: Group(same | one, count=counts.get(name, 1), backend="jax", compiled=self._compiled.name) for name, one in asked.items()}
 
-    def freeze_point(self, freeze: FreezePoint, rates: dict[str, float]) -> dict[str, Any]:
-        """Everything at one freeze point: what runs alone takes turns; packed processes follow."""
-        size = self._options.size
-        row: dict[str, Any] = {
-            "freeze_point": str(freeze),
-            "prefix_gflop": prefix_gflops(size, freeze),
-            "suffix_gflop": suffix_gflops(size, freeze),
-            "ways": {},
-        }
-        for precision in PRECISIONS:
-            ways = {"usual": ("usual", False, 1), "bare": ("bare", False, 1), "streamed": ("ours", False, 1), "resident": ("ours", True, 1)}
-            if precision != "float32":
-                del ways["usual"]  # the loop that people run today
-            packed = {f"resident x {count}": ("ours", True, count) for count in self._options.packed}
-            for some in (ways, *({name: way} for name, way in packed.items())):
-                row["ways"] |= self._measure(row, precision, some, rates[precision])
-        print(f"{freeze}: " + ", ".join(f"{name} {1e3 * one['s_per_image']:.3f}" for name, one in row["ways"].items()) + " ms an image", flush=True)
-        return row
-
-    def _measure(self, row: dict[str, Any], precision: str, ways: dict[str, tuple[str, bool, int]], rate: float) -> dict[str, Any]:
-        if monotonic() > self._until:
-            self.left_out += [f"{row['freeze_point']} {name} {precision}" for name in ways]
-            return {}
-        groups = {
-            name: self._group({"way": way, "freeze": row["freeze_point"], "precision": precision, "resident": resident}, count)
-            for name, (way, resident, count) in ways.items()
-        }
-        rounds = self._rounds(groups)
-        found = {}
-        for name, group in groups.items():
-            seconds = median(rounds[name])
-            gflops = TRAINED * row["suffix_gflop"] / seconds
-            kept = {key: value for key, value in group.told.items() if value is not None}
-            found[f"{name} {precision}"] = kept | {"s_per_image": seconds, "gflops": gflops, "share_of_matrix_rate": gflops / rate}
-        return found
-
-    def _group(self, asked: dict[str, Any], count: int) -> Group:
-        asked = {"size": self._options.size, "batch": self._options.batch, "round_s": self._options.round_s} | asked
-        return Group(asked, count=count, backend="jax")
-
-    def _rounds(self, groups: dict[str, Group]) -> dict[str, list[float]]:
+    def measure(self, groups: dict[str, Group]) -> dict[str, dict[str, Any]]:
+        """Lets all take turns, and ends them."""
+        for group in groups.values():
+            group.ready()
         for _ in range(self._options.rounds):
             for group in groups.values():
                 group.round()
         for group in groups.values():
             group.close()
-        return {name: group.rounds for name, group in groups.items()}
+        found = {}
+        for name, group in groups.items():
+            kept = {key: value for key, value in group.told.items() if value is not None}
+            found[name] = kept | {"s_per_image": median(group.rounds)}
+        return found
+
+    def add(self, row: dict[str, Any], ways: dict[str, tuple[str, str, int]], rates: dict[str, float]) -> None:
+        """Measures some ways at one freeze point: name -> way, precision, number of processes at once."""
+        if monotonic() > self._until:
+            self.left_out += [f"{row['freeze_point']} {name}" for name in ways]
+            return
+        asked = {name: WAYS[way] | {"freeze": row["freeze_point"], "precision": precision} for name, (way, precision, _) in ways.items()}
+        found = self.measure(self.start(asked, count={name: count for name, (_, _, count) in ways.items()}))
+        for name, one in found.items():
+            gflops = TRAINED * row["suffix_gflop"] / one["s_per_image"]
+            row["ways"][name] = one | {"gflops": gflops, "share_of_matrix_rate": gflops / rates[ways[name][1]]}
 
 
 def predict(rows: list[dict[str, Any]], prefix: dict[str, Any], heads: dict[str, dict[str, Any]]) -> dict[str, Any]:

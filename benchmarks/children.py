@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from time import perf_counter
+from time import time
 from typing import Any
 
 SCRIPT = Path(__file__).with_name("stepping.py")
@@ -20,10 +20,13 @@ class Child:
         backend: tensorflow or jax.
         threads: that an operation computes with; the framework's own choice when omitted.
         gpu_share: share of a card's memory.
+        compiled: folder where JAX keeps what it compiled.
     """
 
-    def __init__(self, asked: dict[str, Any], *, backend: str = "tensorflow", threads: int | None = None, gpu_share: float = 0.9) -> None:
-        self._begun = perf_counter()
+    def __init__(
+        self, asked: dict[str, Any], *, backend: str = "tensorflow", threads: int | None = None, gpu_share: float = 0.9, compiled: str | None = None
+    ) -> None:
+        self._begun = time()
         self.name = " ".join(str(asked[key]) for key in ("way", "freeze", "precision") if key in asked)
         self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the process; a pipe that nobody reads would fill up
         self._process = subprocess.Popen(
@@ -32,7 +35,7 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=self._said,
             text=True,
-            env=os.environ | _environment(backend, threads, gpu_share),
+            env=os.environ | _environment(backend, threads, gpu_share) | ({"JAX_COMPILATION_CACHE_DIR": compiled} if compiled else {}),
         )
 
     def hear(self) -> dict[str, Any]:
@@ -47,9 +50,8 @@ class Child:
         return told
 
     def started(self) -> float:
-        """Waits until the framework is imported; seconds since the process was started."""
-        self.hear()
-        return perf_counter() - self._begun
+        """Waits until the framework is imported; seconds that this took since the process was started."""
+        return float(self.hear()["at"]) - self._begun
 
     def ask(self) -> None:
         """Lets it measure a round."""
@@ -77,7 +79,7 @@ def _environment(backend: str, threads: int | None, gpu_share: float) -> dict[st
 
 
 class Group:
-    """Equal processes that measure at the same time.
+    """Equal processes that measure at the same time. They start at once; `ready` waits until everything is compiled.
 
     Args:
         asked: what each measures.
@@ -88,12 +90,17 @@ class Group:
     def __init__(self, asked: dict[str, Any], *, count: int = 1, **options: Any) -> None:
         self.asked = asked
         self.children = [Child(asked, gpu_share=0.9 / count, **options) for _ in range(count)]
-        self.start_s = max(child.started() for child in self.children)
+        self.start_s = 0.0
         self.rounds: list[float] = []
         self.told: dict[str, Any] = {}
-        if asked["way"] != "matrix":
+
+    def ready(self) -> "Group":
+        """Waits for every process."""
+        self.start_s = max(child.started() for child in self.children)
+        if self.asked["way"] != "matrix":
             first = [child.hear() for child in self.children]
             self.told = {key: max(one[key] for one in first) for key in ("first_s", "steps", "memory_mib")}
+        return self
 
     def round(self) -> None:
         """Measures once: seconds an image of all processes together, or the sum of their matrix rates."""

@@ -16,7 +16,7 @@ def matrix_rates(cores: int, *, rounds: int = 2) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {"all threads": {}, "a thread each": {}}
     for precision in PRECISIONS:
         for name, count, threads in (("all threads", 1, cores), ("a thread each", cores, 1)):
-            group = Group({"way": "matrix", "precision": precision}, count=count, threads=threads)
+            group = Group({"way": "matrix", "precision": precision}, count=count, threads=threads).ready()
             for _ in range(rounds):
                 group.round()
             found[name][precision] = max(group.rounds)

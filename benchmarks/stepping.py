@@ -1,6 +1,6 @@
 """A process that measures one way to train, round by round, when its parent says so: `python benchmarks/stepping.py '{"way": "ours", ...}'`.
 
-It says {"ready": ...} with the seconds that it took to start, {"first_s": ...} after its first step, then for every line on its standard input
+It says {"at": ...} when the framework is imported, {"first_s": ...} after its first steps, then for every line on its standard input
 seconds an image. Needs neither Ray nor, with backend jax, TensorFlow.
 """
 
@@ -10,12 +10,8 @@ import sys
 import types
 from collections.abc import Callable
 from importlib.util import find_spec
-from time import perf_counter
+from time import perf_counter, time
 from typing import Any
-
-if find_spec("pandas") is None:  # a bare machine with a card: the modules below name its tables and make none
-    sys.modules["pandas"] = types.ModuleType("pandas")
-    sys.modules["pandas"].DataFrame = object  # type: ignore[attr-defined]
 
 import numpy as np
 
@@ -27,12 +23,13 @@ Round = Callable[[int], None]  # trains this many steps
 
 
 def main(asked: dict[str, Any]) -> None:
-    begun = perf_counter()
     import keras
 
+    if find_spec("pandas") is None:  # a bare machine with a card: modules of ours name its tables and make none; Keras has looked for it already
+        sys.modules["pandas"] = types.ModuleType("pandas")
+        sys.modules["pandas"].DataFrame = object  # type: ignore[attr-defined]
     keras.utils.set_random_seed(0)
-    told = {"import_s": perf_counter() - begun, "backend": keras.backend.backend()}
-    _say(told)
+    _say({"at": time(), "backend": keras.backend.backend()})
     if asked["way"] == "matrix":
         _serve(lambda: {"gflops": _matrix_gflops(asked["precision"], asked.get("edge"))})
         return

@@ -28,7 +28,7 @@ def bench_steps(options: argparse.Namespace) -> None:
 
 def _prefix(options: argparse.Namespace) -> dict[str, float]:
     asked = {"way": "prefix", "precision": "float32", "size": options.size, "batch": options.batch, "round_s": options.round_s}
-    group = Group(asked, count=options.cores, threads=1)
+    group = Group(asked, count=options.cores, threads=1).ready()
     for _ in range(options.rounds):
         group.round()
     group.close()
@@ -61,8 +61,8 @@ def _start(options: argparse.Namespace, way: str, freeze: FreezePoint, precision
     # Whole epochs in one call for the small head, as trials run it.
     asked |= {"batch": options.batch, "round_s": options.round_s, "resident": freeze is FreezePoint.MIXED10}
     if way == "pair":
-        return Group(asked, count=options.cores, threads=1)
-    return Group(asked, threads=None if way in ("usual", "bare") else options.cores)  # the usual loop has the framework's own choice
+        return Group(asked, count=options.cores, threads=1).ready()
+    return Group(asked, threads=None if way in ("usual", "bare") else options.cores).ready()  # the usual loop has the framework's own choice
 
 
 def _figures(group: Group, found: dict[str, Any], rate: float) -> dict[str, float]:
