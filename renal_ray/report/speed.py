@@ -45,8 +45,9 @@ def _speed(size: int, dataset: Dataset, point: FreezePoint, trials: list[Trial])
     seconds = sum(float(result["seconds"]["train"]) for result in known)
     samples = sum(int(result["samples"]) for result in known)
     rate = sum(float(result["matrix_gflops"]) for result in known) / len(known)
-    found |= {"images_per_second": samples / seconds, "matrix_gflops": rate, "minutes_trained": seconds / 60, "minutes_floor": step * samples / rate / 60}
-    return found | ({"gflops": step * samples / seconds, "achieved_over_floor": step * samples / seconds / rate} if step else {})
+    found |= {"images_per_second": samples / seconds, "matrix_gflops": rate, "minutes_trained": seconds / 60}
+    achieved = step * samples / seconds
+    return found | ({"gflops": achieved, "achieved_over_floor": achieved / rate, "minutes_floor": step * samples / rate / 60} if step else {})
 
 
 def _shown(name: str, value: str | float | None) -> str:

@@ -10,7 +10,7 @@ from renal_ray.model.flops import TRAINED_PASSES, prefix_gflops, suffix_gflops
 from renal_ray.trial.plan import Plan, Results
 from renal_ray.trial.probe import Probe, kind_name
 from renal_ray.trial.spec import TrialSpec, permuted_name
-from renal_ray.types import FreezePoint, Head, Label
+from renal_ray.types import FREEZE_POINTS, FreezePoint, Head, Label
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,7 @@ class Forecast:
         self._plan = plan
         self._probe = probe
         self._results = results
+        self._loads: dict[tuple[Head, int], Load] = {}
         self.specs = list(_all_specs(plan, results))
         seen: dict[str, list[float]] = {}
         for spec in self.specs:
@@ -81,8 +82,15 @@ class Forecast:
                 seen.setdefault(kind_name(spec.head, spec.freeze_point), []).append(results[spec.trial_id]["seconds"]["total"] / self._steps(spec))
         self._per_step = {kind: median(values) for kind, values in seen.items()}
 
+    def _load(self, spec: TrialSpec) -> Load:
+        # Counted once for each head and fold: the console asks for all trials whenever one of them ends.
+        key = spec.head, spec.fold
+        if key not in self._loads:
+            self._loads[key] = trial_load(self._plan, *key)
+        return self._loads[key]
+
     def _steps(self, spec: TrialSpec) -> int:
-        return spec.epochs * ceil(trial_load(self._plan, spec.head, spec.fold).train / spec.training.batch_size)
+        return spec.epochs * ceil(self._load(spec).train / spec.training.batch_size)
 
     def seconds(self, spec: TrialSpec) -> float | None:
         """How long one trial takes without compilation; None where nothing tells."""
@@ -92,7 +100,7 @@ class Forecast:
         cost = self._probe.kinds.get(kind) if self._probe else None
         if cost is None:
             return None
-        scored = spec.epochs * ceil(trial_load(self._plan, spec.head, spec.fold).validation / spec.training.batch_size)
+        scored = spec.epochs * ceil(self._load(spec).validation / spec.training.batch_size)
         return self._steps(spec) * cost.step_s + scored * cost.score_s
 
     def remaining(self, slots: int) -> float | None:
@@ -118,7 +126,8 @@ def _all_specs(plan: Plan, results: Results) -> Iterable[TrialSpec]:
     """Every trial of the study; where a freeze point is not selected yet, the middle one stands for it."""
     named = plan.specs(results)
     yield from named
-    middle = plan.study.freeze_points[len(plan.study.freeze_points) // 2]
+    points = sorted(plan.study.freeze_points, key=FREEZE_POINTS.index)
+    middle = points[len(points) // 2]
     for dataset in plan.study.datasets:
         if plan.selected(dataset, results) is None:
             if plan.study.heads.freeze_points == "selected":

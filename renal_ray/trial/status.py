@@ -17,7 +17,7 @@ from renal_ray.trial.packing import room, share
 from renal_ray.trial.plan import Plan, Results, finished_results, make_plan
 from renal_ray.trial.probe import Probe, read_probe
 from renal_ray.trial.spec import TRUE_LABELS, Inputs, TrialSpec, make_spec
-from renal_ray.types import Head, Label
+from renal_ray.types import FREEZE_POINTS, Head, Label
 
 
 def describe_plan(study: Study, work: Place) -> Iterator[str]:
@@ -55,7 +55,9 @@ def _costs(plan: Plan, results: Results, probe: Probe | None) -> Iterator[str]:
     rate = probe.matrix_gflops[plan.study.precision]
     slots = slots_of(plan.study, probe)
     where = f"{probe.device}, {plan.study.precision}"
-    yield f"at the {rate:,.0f} GFLOP/s of a matrix product ({where}), {slots} trials at once: {clock(floor.total / rate / slots)}"
+    # Trials side by side have threads of their own, but share one card and its rate.
+    rates, shared = (1, " on one card") if probe.gpu_memory_mib else (slots, "")
+    yield f"at the {rate:,.0f} GFLOP/s of a matrix product ({where}), {slots} trials at once{shared}: {clock(floor.total / rate / rates)}"
     remaining = Forecast(plan, results, probe).remaining(slots)
     if remaining is not None:
         yield f"predicted from measured steps: {clock(remaining)} for what is left, {slots} trials at once"
@@ -69,9 +71,10 @@ def slots_of(study: Study, probe: Probe) -> int:
 
 
 def longest_kind(study: Study) -> TrialSpec:
-    """A trial of the first freeze point, which stands for the room that the long trials need."""
+    """A trial of the shallowest freeze point, which stands for the room that the long trials need."""
     inputs = Inputs(slices="", splits="", weights="")
-    return make_spec(study, dataset=study.datasets[0], freeze_point=study.freeze_points[0], head=Head.IMAGE, fold=0, inputs=inputs)
+    shallowest = min(study.freeze_points, key=FREEZE_POINTS.index)
+    return make_spec(study, dataset=study.datasets[0], freeze_point=shallowest, head=Head.IMAGE, fold=0, inputs=inputs)
 
 
 def clock(seconds: float) -> str:
@@ -101,8 +104,8 @@ def describe(study: Study, work: Place) -> Iterator[str]:
     if not alive:
         yield "no sweep is running here"
     for spec, state in states.items():
-        if state == "unfinished" and alive and (folder := ledger.folder(spec.trial_id)).exists(PROGRESS):
-            yield _running(spec, folder.read_json(PROGRESS))
+        if state == "unfinished" and alive and (told := _told(ledger, spec.trial_id)):
+            yield _running(spec, told)
     probe = read_probe(work, study)
     remaining = Forecast(plan, results, probe).remaining(slots_of(study, probe) if probe else _cpu_slots(study))
     if remaining:
@@ -112,6 +115,15 @@ def describe(study: Study, work: Place) -> Iterator[str]:
             yield f"{spec.trial_id}: {ledger.error(spec.trial_id).strip().splitlines()[-1]}"
     openings = work.read(SEAL_LOG).count(b"\n") if work.exists(SEAL_LOG) else 0
     yield "the seal on the test patients is closed" if not openings else f"the seal on the test patients was opened, {openings} x"
+
+
+def _told(ledger: Ledger, trial_id: str) -> dict[str, Any] | None:
+    """What a running trial told last; None before its first epoch, and when it has ended meanwhile."""
+    try:
+        told: dict[str, Any] = ledger.folder(trial_id).read_json(PROGRESS)
+    except FileNotFoundError:
+        return None
+    return told
 
 
 def _running(spec: TrialSpec, told: dict[str, Any]) -> str:
