@@ -46,11 +46,11 @@ def main() -> None:
     parser.add_argument("--packed", type=int, nargs="*", default=[2, 4], help="processes that share the card")
     parser.add_argument("--freeze-points", type=FreezePoint, nargs="+", default=list(FREEZE_POINTS))
     parser.add_argument("--minutes", type=float, default=6.5, help="after which nothing more is started")
-    parser.add_argument("--quick", action="store_true", help="two freeze points, one round, one pair of processes")
+    parser.add_argument("--quick", action="store_true", help="mixed10 alone, one round, one pair of processes")
     options = parser.parse_args()
     if options.quick:
         options.rounds, options.round_s, options.packed = 1, 0.2, [2]
-        options.freeze_points = [FreezePoint.MIXED9, FreezePoint.MIXED10]
+        options.freeze_points = [FreezePoint.MIXED10]
     bench = Bench(options)
     begun = bench.start({"prefix": {"way": "prefix", "resident": False}} | {way: {"way": way, "resident": True} for way in ("fc", "gru")})
     alone = bench.measure(begun)

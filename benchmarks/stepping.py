@@ -37,10 +37,9 @@ def main(asked: dict[str, Any]) -> None:
     run = WAYS[asked["way"]](asked)
     run(1)
     first = perf_counter() - begun
-    begun = perf_counter()
-    run(2)
-    steps = max(2, min(MOST_STEPS, round(asked["round_s"] / ((perf_counter() - begun) / 2))))
-    run(steps)  # another length may be compiled anew
+    run(2)  # another length may be compiled anew: it is timed the second time
+    steps = max(2, min(MOST_STEPS, round(asked["round_s"] / (_seconds(run, 2) / 2))))
+    run(steps)
     _say({"first_s": first, "steps": steps} | _memory())
     _serve(lambda: {"s_per_image": _seconds(run, steps) / steps / asked["batch"]} | _memory())
 
