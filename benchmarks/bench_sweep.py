@@ -3,7 +3,8 @@
     python benchmarks/bench_sweep.py --part grid [--size 75] [--patients 40] [--slices 8] [--epochs 6] [--folds 5] [--seeds 17] [--ways a b c c2]
     python benchmarks/bench_sweep.py --part steps [--size 299] [--rounds 3]
 
-a: the usual loop, written as a competent person would (usual.py), one process. b: the same under Ray Tune with a fresh process for each trial.
+a: the usual loop, written as a competent person would (usual.py), one process. b: the same under Ray Tune with a fresh process for each trial, of which
+one fold a freeze point is run and counted as often as there are folds.
 c: `renal-ray sweep`, two trials side by side, a thread each. c2: c with precision mixed_bfloat16.
 
 grid runs everything whole, ways interleaved by freeze point; process start, compilation, the pass through the frozen layers and, for c, files and

@@ -42,7 +42,7 @@ def bench_grid(options: argparse.Namespace) -> None:
     aucs = _aucs(options, studies, rows)
     for row in aucs:
         print(f"seed {row['seed']}: validation AUC a {row['a']:.4f}, c {row['c']:.4f}, difference {row['difference']:+.4f}")
-    keep("sweep_grid", PACKAGES, vars(options), matrix_gflops=rates, freeze_points=rows, grid=grid, auc=aucs)
+    keep(f"sweep_grid_{options.size}px", PACKAGES, vars(options), matrix_gflops=rates, freeze_points=rows, grid=grid, auc=aucs)
 
 
 def _write(options: argparse.Namespace, seed: int) -> Study:
@@ -69,16 +69,25 @@ def _run(way: str, study: Study, freezes: Sequence[FreezePoint]) -> Run:
 
 
 def _usual(how: str, study: Study, freeze: FreezePoint) -> Run:
-    """Seconds of the command, without those in which its models are judged."""
+    """Seconds of the command, without those in which its models are judged.
+
+    Under Tune every trial has a process of its own, so that one is like the other: one fold is run, and counted as often as there are folds.
+    """
+    file, times = Path(_file(study)), 1
+    if how == "tune":
+        file = write_study(study.model_copy(update={"folds": study.folds.model_copy(update={"run": [0]})}), file.with_name("one-fold.yaml"))
+        times = study.folds.n
     begun = perf_counter()
-    said = _command([sys.executable, _here("usual_runs.py"), how, _file(study), str(freeze)])
+    said = _command([sys.executable, _here("usual_runs.py"), how, str(file), str(freeze)])
     seconds = perf_counter() - begun
     told = json.loads(said.splitlines()[-1])
     folds = told["folds"]
+    judging = sum(one["judging_s"] for one in folds)
+    recurring = told.get("fit_s", seconds) - judging  # under Tune, what every trial pays anew
     return {
-        "seconds": seconds - sum(one["judging_s"] for one in folds),
+        "seconds": seconds - judging + (times - 1) * recurring,
         "start_s": told["start_s"],
-        "images": sum(one["images"] for one in folds),
+        "images": times * sum(one["images"] for one in folds),
         "auc": [one["val_auc"] for one in folds],
         "losses": [one["losses"] for one in folds],
     }

@@ -88,13 +88,15 @@ def _tune(study: Study, freeze: FreezePoint, begun: float) -> dict[str, Any]:
             tune_config=tune.TuneConfig(metric="val_auc", mode="max", reuse_actors=False),
             run_config=tune.RunConfig(storage_path=scratch, verbose=0),
         )
+        fitting = perf_counter()
         results = tuner.fit()
+        fit = perf_counter() - fitting
         if results.errors:
             raise SystemExit(str(results.errors[0]))
         folds = sorted((result.metrics for result in results), key=lambda one: one["config"]["fold"])
     ray.shutdown()
     keys = ("seconds", "first_s", "images", "losses", "val_auc", "judging_s")
-    return {"start_s": start, "folds": [{key: one[key] for key in keys} for one in folds]}
+    return {"start_s": start, "fit_s": fit, "folds": [{key: one[key] for key in keys} for one in folds]}
 
 
 def _backbone(study: Study) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def test_progress_is_told_and_kept_while_a_trial_runs_and_gone_after(small: Smal
     base = trained.specs(Head.IMAGE)[-1]
     spec = base.model_copy(update={"epochs": 1_000_000})
     folder, told = Ledger(small.work).folder(spec.trial_id), process.run(spec)
-    until, last = monotonic() + 60, next(told)
+    until, last = monotonic() + 300, next(told)
     while not folder.exists("progress.json"):
         assert monotonic() < until
         last = next(told)

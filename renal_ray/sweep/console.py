@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from pathlib import Path
+from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,6 +20,8 @@ from renal_ray.trial.plan import Plan, finished_results
 from renal_ray.trial.probe import read_probe
 from renal_ray.trial.spec import TRUE_LABELS, TrialSpec, main_level
 
+FORECAST_EVERY_S = 10.0
+
 
 class SweepConsole(Callback):
     """Follows a sweep; a context manager, so that the terminal is given back whatever happens.
@@ -33,6 +36,7 @@ class SweepConsole(Callback):
         self._plan = plan
         self._slots = slots
         self._probe = read_probe(work, plan.study)
+        self._next_forecast, self._remaining = 0.0, ""
         self._ledger = Ledger(work)
         self._results = results = finished_results(work)
         self._cells: dict[tuple[str, ...], dict[int, str]] = {}
@@ -98,8 +102,11 @@ class SweepConsole(Callback):
             print(f"[{self._done}/{self._plan.total()}] {line}{self._left()}", flush=True)
 
     def _left(self) -> str:
-        remaining = Forecast(self._plan, self._results, self._probe).remaining(self._slots)
-        return f"; about {timedelta(seconds=round(remaining))} left" if remaining else ""
+        if monotonic() >= self._next_forecast:  # it counts all trials: not for each of a thousand short ones
+            self._next_forecast = monotonic() + FORECAST_EVERY_S
+            remaining = Forecast(self._plan, self._results, self._probe).remaining(self._slots)
+            self._remaining = f"; about {timedelta(seconds=round(remaining))} left" if remaining else ""
+        return self._remaining
 
     def _draw(self) -> None:
         table = Table(title="validation AUC by fold")

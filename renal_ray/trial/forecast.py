@@ -7,6 +7,7 @@ from math import ceil
 from statistics import median
 
 from renal_ray.model.flops import TRAINED_PASSES, prefix_gflops, suffix_gflops
+from renal_ray.trial.packing import share
 from renal_ray.trial.plan import Plan, Results
 from renal_ray.trial.probe import Probe, kind_name
 from renal_ray.trial.spec import TrialSpec, permuted_name
@@ -101,7 +102,9 @@ class Forecast:
         if cost is None:
             return None
         scored = spec.epochs * ceil(self._load(spec).validation / spec.training.batch_size)
-        return self._steps(spec) * cost.step_s + scored * cost.score_s
+        # The steps were measured alone. Trials that share a card are taken to wait for each other: what they gain by sharing is not known.
+        gpu = share(self._plan.study.resources, spec, self._probe).gpu
+        return (self._steps(spec) * cost.step_s + scored * cost.score_s) / (gpu if 0 < gpu < 1 else 1)
 
     def remaining(self, slots: int) -> float | None:
         """Seconds until the last trial ends, with so many trials at once; None where nothing tells of some kind."""
