@@ -282,6 +282,6 @@ def test_a_worker_that_dies_leaves_a_failed_trial_with_a_reason(finished: Place,
     ledger = Ledger(work)
     ledger.begin(spec.trial_id, spec.to_json())
     trial = SimpleNamespace(config={"spec": spec.to_json()}, error_file=None)
-    SweepConsole(plan, work).on_trial_error(0, [], trial)  # type: ignore[arg-type]
+    SweepConsole(plan, work, slots=1).on_trial_error(0, [], trial)  # type: ignore[arg-type]
     assert ledger.state(spec.trial_id) == "failed"
     assert "ended before the trial did" in ledger.error(spec.trial_id)
