@@ -106,7 +106,7 @@ class SweepConsole(Callback):
             self._next_forecast = monotonic() + FORECAST_EVERY_S
             remaining = Forecast(self._plan, self._results, self._probe).remaining(self._slots)
             self._remaining = f"; about {timedelta(seconds=round(remaining))} left" if remaining else ""
-        return self._remaining
+        return self._remaining if self._done < self._plan.total() else ""
 
     def _draw(self) -> None:
         table = Table(title="validation AUC by fold")
