@@ -17,7 +17,6 @@ import numpy as np
 
 MOST_STEPS = 128
 MATRIX_EDGE = {False: 3072, True: 16384}  # by whether there is a card
-MATRIX_REPEATS = 5
 
 Round = Callable[[int], None]  # trains this many steps
 
@@ -183,21 +182,9 @@ def _activations(model: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _matrix_gflops(precision: str, edge: int | None) -> float:
-    """Rate of a large matrix product, the best of a few; multiply and add counted apart."""
-    import keras
+    from renal_ray.model.device import matrix_gflops, peak_memory_mib
 
-    from renal_ray.model.device import peak_memory_mib
-
-    edge = edge or MATRIX_EDGE[peak_memory_mib() is not None]
-    values = np.random.default_rng(0).random((edge, edge), np.float32)
-    matrix = keras.ops.cast(keras.ops.convert_to_tensor(values), precision.removeprefix("mixed_"))
-    times = []
-    for _ in range(MATRIX_REPEATS):
-        begun = perf_counter()
-        # One number is brought back: a card returns before it has computed.
-        keras.ops.convert_to_numpy(keras.ops.cast(keras.ops.matmul(matrix, matrix)[0, 0], "float32"))
-        times.append(perf_counter() - begun)
-    return 2 * edge**3 / min(times) / 1e9
+    return matrix_gflops(precision, edge or MATRIX_EDGE[peak_memory_mib() is not None])
 
 
 if __name__ == "__main__":

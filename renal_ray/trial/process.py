@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from pydantic import Field
@@ -130,10 +131,8 @@ class TrialProcess:
     def close(self) -> None:
         """Ends the process, whatever it does."""
         if self._line is not None:
-            try:
+            with suppress(OSError):  # what was still to be written to a dead process
                 self._line.close()
-            except OSError:  # what was still to be written to a dead process
-                self._line = None
             self._line = None
         if self._process is not None:
             self._process.terminate()
