@@ -159,7 +159,17 @@ class Resources(Section):
     trials_per_gpu: int = Field(4, ge=1, description="at most this many trials share a GPU where a probe has measured their memory")
     trials_per_process: int = Field(100, ge=1, description="trials after which a worker's process is replaced")
     process_mb: int = Field(12000, ge=1000, description="memory in MiB above which a worker's process is replaced between two trials")
+    checkpoint_minutes: float = Field(10, gt=0, description="a trial that lasts longer is written down this often, and continues from there")
+    trial_timeout: float = Field(120, gt=0, description="minutes without an epoch after which a trial's process is ended and the trial tried again")
+    attempts: int = Field(3, ge=1, description="how often a trial is tried whose process, node or disk was lost; one that raises by itself is not tried again")
     object_store_mb: int = Field(256, ge=80, description="shared memory of a local Ray in MiB")
+
+
+class Tracking(Section):
+    """Where the progress of trials is written beside the work directory's own files."""
+
+    tensorboard: bool = Field(False, description="write event files to WORK/tensorboard/<trial_id>")
+    mlflow: str | None = Field(None, description="MLflow tracking URI: a parent run for each configuration, a child run for each fold; needs renal-ray[mlflow]")
 
 
 class Study(Section):
@@ -186,6 +196,7 @@ class Study(Section):
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field("float32", description="numbers that the image head's layers compute with")
     controls: Controls = Field(Controls(), description="negative controls")
     resources: Resources = Field(Resources(), description="what the machine lends")
+    tracking: Tracking = Field(Tracking(), description="where progress is written too")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
