@@ -1,21 +1,26 @@
 """The ledger of trials: what is on disk is the truth, and result.json is written last.
 
 trials/<trial_id>/ holds spec.json, history.parquet, weights.h5, embeddings.arrow, predictions.parquet and result.json. A trial is
-finished if and only if result.json is there and lists the checksums of the others, which are there too; `read_checked` holds them against it.
+finished if and only if result.json is there, has its own checksum, and lists those of the others, which are there too; `read_checked` holds them
+against it. While a trial runs, its directory also holds progress.json, checkpoints and the claim of the worker that runs it.
 """
 
 import hashlib
+import uuid
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from renal_ray.problems import StudyError
+from renal_ray.problems import DamagedFileError
 from renal_ray.store.place import Place
 
 RESULT = "result.json"
 ERROR = "error.txt"
 PROGRESS = "progress.json"  # of a running trial; never of a finished one
+CHECKPOINT = "checkpoint"  # what the names of a running trial's checkpoints begin with
+CLAIM = "claim.txt"  # whose attempt this is: a worker that was believed dead must not finish beside its successor
+WITHDRAWN = "damaged.json"  # the result of a trial one of whose files turned out to be damaged
 FILES = ("spec.json", "history.parquet", "weights.h5", "embeddings.arrow", "predictions.parquet")
-State = Literal["finished", "failed", "unfinished", "absent"]
+State = Literal["finished", "damaged", "failed", "unfinished", "absent"]
 
 
 class Ledger:
@@ -27,6 +32,7 @@ class Ledger:
 
     def __init__(self, work: Place) -> None:
         self._trials = work.at("trials")
+        self._claims: dict[str, str] = {}
 
     def folder(self, trial_id: str) -> Place:
         """The directory of one trial."""
@@ -37,11 +43,14 @@ class Ledger:
         return self._trials.entries()
 
     def result(self, trial_id: str) -> dict[str, Any] | None:
-        """The result of a finished trial, None for any other: absent, unfinished or with a file missing."""
+        """The result of a finished trial, None for any other: absent, unfinished, with a file missing or with a damaged result.json."""
         folder = self.folder(trial_id)
         if not folder.exists(RESULT):
             return None
-        result: dict[str, Any] = folder.read_json(RESULT)
+        try:
+            result = folder.read_checked_json(RESULT)
+        except DamagedFileError:
+            return None
         return result if set(FILES) <= result["files"].keys() and all(folder.exists(name) for name in FILES) else None
 
     def state(self, trial_id: str) -> State:
@@ -51,16 +60,26 @@ class Ledger:
         folder = self.folder(trial_id)
         if folder.exists(ERROR):
             return "failed"
+        if folder.exists(RESULT) or folder.exists(WITHDRAWN):
+            return "damaged"
         return "unfinished" if folder.exists("spec.json") else "absent"
 
     def begin(self, trial_id: str, spec: Mapping[str, Any]) -> Place:
-        """Clears what an unfinished attempt left and writes the specification.
+        """Claims a trial: clears what an unfinished attempt left, but for its checkpoints, and writes the specification.
 
         Returns:
             The trial's directory, for its other files.
         """
-        self._trials.remove(trial_id)
         folder = self.folder(trial_id)
+        names = folder.entries(hidden=True)
+        if any(name.startswith(CHECKPOINT) for name in names):
+            for name in sorted(names, key=lambda name: name != RESULT):
+                if not name.startswith(CHECKPOINT):
+                    folder.remove(name)
+        else:
+            self._trials.remove(trial_id)
+        self._claims[trial_id] = uuid.uuid4().hex
+        folder.write(CLAIM, self._claims[trial_id].encode())
         folder.write_json("spec.json", spec)
         return folder
 
@@ -69,12 +88,21 @@ class Ledger:
 
         Returns:
             The result as written.
+
+        Raises:
+            SupersededError: another worker has begun the trial meanwhile.
         """
         folder = self.folder(trial_id)
+        claim = self._claims.pop(trial_id, None)
+        if claim is not None and (not folder.exists(CLAIM) or folder.read(CLAIM).decode() != claim):
+            raise SupersededError(f"{trial_id}: another worker has begun this trial meanwhile; this one stops")
         files = {name: hashlib.sha256(folder.read(name)).hexdigest() for name in FILES}
         complete = {**result, "files": files}
-        folder.remove(PROGRESS)
-        folder.write_json(RESULT, complete)
+        for name in folder.entries(hidden=True):
+            if name not in FILES and name != CLAIM:
+                folder.remove(name)
+        folder.write_checked_json(RESULT, complete)
+        folder.remove(CLAIM)
         return complete
 
     def fail(self, trial_id: str, traceback: str) -> None:
@@ -86,17 +114,23 @@ class Ledger:
         return self.folder(trial_id).read(ERROR).decode()
 
     def read_checked(self, trial_id: str, name: str) -> bytes:
-        """The bytes of a finished trial's file, held against its checksum.
+        """The bytes of a finished trial's file, held against its checksum; where they differ, the trial counts as unfinished from now on.
 
         Raises:
             DamagedFileError: the bytes are not those that the trial wrote.
         """
-        data = self.folder(trial_id).read(name)
-        expected = self.folder(trial_id).read_json(RESULT)["files"].get(name)
-        if hashlib.sha256(data).hexdigest() != expected:
-            raise DamagedFileError(f"trials/{trial_id}/{name} is damaged: delete trials/{trial_id} and run `renal-ray sweep` again to train this trial anew")
-        return data
+        folder = self.folder(trial_id)
+        try:
+            expected = folder.read_checked_json(RESULT)["files"].get(name)
+        except FileNotFoundError:
+            raise DamagedFileError(f"trials/{trial_id} is not finished any more: run `renal-ray sweep` to train it anew") from None
+        for _ in range(2):  # a file system that answers wrongly once must not cost a trial
+            if folder.exists(name) and hashlib.sha256(data := folder.read(name)).hexdigest() == expected:
+                return data
+        folder.write(WITHDRAWN, folder.read(RESULT))
+        folder.remove(RESULT)
+        raise DamagedFileError(f"trials/{trial_id}/{name} is damaged: its trial counts as unfinished now; run `renal-ray sweep` to train it anew")
 
 
-class DamagedFileError(StudyError):
-    """A file of a finished trial does not have the bytes that were written."""
+class SupersededError(RuntimeError):
+    """A worker that was believed dead has a successor."""

@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,7 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from renal_ray.problems import StudyError
+from renal_ray.problems import DamagedFileError, StudyError
+
+CHECKSUM = "checksum"  # of the rest of a JSON file
 
 
 @dataclass(frozen=True)
@@ -61,18 +63,19 @@ class Place:
         filesystem, root = self._open()
         return filesystem.get_file_info(f"{root}/{name}").type != fs.FileType.NotFound
 
-    def entries(self, name: str = "", *, recursive: bool = False) -> list[str]:
+    def entries(self, name: str = "", *, recursive: bool = False, hidden: bool = False) -> list[str]:
         """Names below a directory, relative to it, sorted; temporary files of unfinished writes left out.
 
         Args:
             name: directory; one that does not exist is empty.
             recursive: all files below instead of the direct entries.
+            hidden: the temporary files too.
         """
         filesystem, root = self._open()
         base = f"{root}/{name}".rstrip("/")
         found = filesystem.get_file_info(fs.FileSelector(base, allow_not_found=True, recursive=recursive))
         names = [info.path.removeprefix(base).lstrip("/") for info in found if not recursive or info.is_file]
-        return sorted(entry for entry in names if not PurePosixPath(entry).name.startswith(".tmp-"))
+        return sorted(entry for entry in names if hidden or not PurePosixPath(entry).name.startswith(".tmp-"))
 
     def read(self, name: str) -> bytes:
         """The bytes of a file.
@@ -152,16 +155,46 @@ class Place:
         """Writes a value as JSON, keys in the given order, whole or not at all; NaN is refused."""
         self.write(name, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
 
+    def read_checked_json(self, name: str) -> dict[str, Any]:
+        """What `write_checked_json` wrote.
+
+        Raises:
+            DamagedFileError: it was cut off or altered since.
+        """
+        try:
+            value: dict[str, Any] = self.read_json(name)
+            if value.pop(CHECKSUM) == _json_digest(value):
+                return value
+        except (ValueError, KeyError, AttributeError, TypeError):
+            pass  # it is told as damage below
+        raise DamagedFileError(f"{self.uri}/{name} is damaged: delete it and run the same command again")
+
+    def write_checked_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """Writes a mapping as JSON with a checksum of its content under the key `checksum`."""
+        self.write_json(name, {**value, CHECKSUM: _json_digest(value)})
+
     def read_parquet(self, name: str, columns: list[str] | None = None) -> pd.DataFrame:
-        """A Parquet file as a data frame."""
-        return pq.read_table(io.BytesIO(self.read(name)), columns=columns).to_pandas()
+        """A Parquet file as a data frame.
+
+        Raises:
+            DamagedFileError: a page has another checksum than it was written with, or the file is cut off.
+        """
+        data = self.read(name)
+        try:
+            return pq.read_table(io.BytesIO(data), columns=columns, page_checksum_verification=True).to_pandas()
+        except (pa.ArrowInvalid, OSError) as error:
+            raise DamagedFileError(f"{self.uri}/{name} is damaged ({' '.join(str(error).split())[:120]}): delete it and run the same command again") from None
 
     def write_parquet(self, name: str, table: pd.DataFrame | pa.Table) -> None:
-        """Writes a table as Parquet, whole or not at all."""
+        """Writes a table as Parquet with a checksum for each page, whole or not at all."""
         arrow = table if isinstance(table, pa.Table) else pa.Table.from_pandas(table, preserve_index=False)
         sink = io.BytesIO()
-        pq.write_table(arrow, sink)
+        pq.write_table(arrow, sink, write_page_checksum=True)
         self.write(name, sink.getvalue())
+
+
+def _json_digest(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def digest(parts: Iterable[bytes | str]) -> str:

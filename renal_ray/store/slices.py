@@ -107,7 +107,7 @@ class Slices:
         self.where = read_index(folder)
         self._hashes = dict(work.read_parquet(name, ["patient_id", "sha256"]).itertuples(index=False, name=None))
         self._sealed = frozenset(sealed) if seal is None else frozenset()
-        self._files = BatchFiles(folder, self.where)
+        self._files = BatchFiles(folder, self.where, remedy="run `renal-ray prepare`, then the same command again")
 
     def images(self, patient_id: str) -> np.ndarray:
         """One patient's images in slice order, uint8 (n, size, size, 3), memory-mapped and read-only.

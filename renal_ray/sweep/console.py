@@ -15,6 +15,7 @@ from rich.text import Text
 
 from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place
+from renal_ray.sweep.searcher import StudySearcher
 from renal_ray.trial.forecast import Forecast
 from renal_ray.trial.plan import Plan, finished_results
 from renal_ray.trial.probe import read_probe
@@ -29,12 +30,13 @@ class SweepConsole(Callback):
     Args:
         plan: the study's trials.
         work: its work directory.
-        slots: long trials at once, for the remaining time.
+        searcher: knows which lost trials are tried again.
     """
 
-    def __init__(self, plan: Plan, work: Place, *, slots: int) -> None:
+    def __init__(self, plan: Plan, work: Place, searcher: StudySearcher) -> None:
         self._plan = plan
-        self._slots = slots
+        self._searcher = searcher
+        self._slots = searcher.slots
         self._probe = read_probe(work, plan.study)
         self._next_forecast, self._remaining = 0.0, ""
         self._ledger = Ledger(work)
@@ -65,7 +67,9 @@ class SweepConsole(Callback):
             self._live.stop()
 
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any) -> None:
-        """Shows how far a running trial is."""
+        """Shows how far a running trial is, and what it has to say."""
+        for note in result.get("notes") or []:
+            self._say(note)
         if "loss" in result and self._live:
             left = "" if result.get("eta_s") is None else f", {timedelta(seconds=round(result['eta_s']))} left"
             self._put(TrialSpec.from_json(trial.config["spec"]), f"[dim]{result['epoch']}/{result['epochs']}, {result['images_per_second']:.3g}/s{left}[/dim]")
@@ -83,13 +87,18 @@ class SweepConsole(Callback):
         self._say(f"{spec.trial_id}: validation AUC {_auc(spec, result)}, {result['seconds']['total']:.1f} s")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Shows a failed trial and where its traceback is."""
+        """Shows a failed trial and where its traceback is, or a lost one and that it is tried again."""
         spec = TrialSpec.from_json(trial.config["spec"])
-        if self._ledger.state(spec.trial_id) != "failed":  # the worker died, or never came up, and could not write why
+        if spec.trial_id not in self._searcher.failed:
+            again = f"is tried again, attempt {self._searcher.attempts.made(spec.trial_id) + 1}"
+            self._put(spec, "[yellow]lost[/yellow]")
+            self._say(f"{spec.trial_id}: lost ({_reason(trial)}); {again}")
+            return
+        if self._ledger.state(spec.trial_id) != "failed":  # lost too often: it could not write why
             told = Path(trial.error_file) if trial.error_file else None
             self._ledger.fail(spec.trial_id, told.read_text() if told and told.is_file() else "the worker process ended before the trial did\n")
         self._put(spec, "[red]failed[/red]")
-        self._say(f"{spec.trial_id}: failed; trials/{spec.trial_id}/error.txt says why, the next sweep tries it again")
+        self._say(f"{spec.trial_id}: failed ({_reason(trial)}); trials/{spec.trial_id}/error.txt says more, the next sweep tries it again")
 
     def _put(self, spec: TrialSpec, text: str) -> None:
         head = spec.head if spec.labels == TRUE_LABELS else f"{spec.head} {spec.labels}"
@@ -116,6 +125,17 @@ class SweepConsole(Callback):
             table.add_row(*key, *(folds.get(fold, "") for fold in self._plan.study.fold_numbers))
         if self._live:
             self._live.update(Group(table, Text(f"{self._done} of {self._plan.total()} trials finished{self._left()}")), refresh=True)
+
+
+def _reason(trial: Trial) -> str:
+    """Why a trial ended, in one line: the last of its traceback, or what Ray says of its worker."""
+    told = Path(trial.error_file).read_text() if trial.error_file and Path(trial.error_file).is_file() else ""
+    lines = [line.strip() for line in told.splitlines() if line.strip()]
+    if not lines:
+        return "its worker ended before it did"
+    if "ActorDiedError" in told or "ActorUnavailableError" in told or "NodeDiedError" in told:
+        return "its worker, or the node it ran on, is gone"
+    return lines[-1].rpartition("Error: ")[2][:300]
 
 
 def _auc(spec: TrialSpec, result: dict[str, Any]) -> str:

@@ -5,15 +5,17 @@ import tempfile
 from dataclasses import dataclass
 
 from renal_ray.config import Study
+from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place
 from renal_ray.sweep.activate import fill_activations
+from renal_ray.sweep.attempts import Attempts
 from renal_ray.sweep.caching import computed_freeze_points
 from renal_ray.sweep.console import SweepConsole
 from renal_ray.sweep.preflight import preflight
 from renal_ray.sweep.searcher import StudySearcher
 from renal_ray.sweep.worker import StudyWorker
 from renal_ray.trial.packing import Share, room, share
-from renal_ray.trial.plan import Plan, finished_results, make_plan
+from renal_ray.trial.plan import Plan, Results, finished_results, make_plan
 from renal_ray.trial.probe import read_probe
 from renal_ray.types import FreezePoint
 
@@ -51,18 +53,29 @@ def sweep(study: Study) -> Swept:
     if sum(spec.trial_id in results for spec in plan.specs(results)) == plan.total():
         return Swept(plan.total(), (), plan.total())
     preflight(study)
+    _name_damage(plan, results, work)
     computed, reasons = computed_freeze_points(study, work, plan)
     for reason in reasons:
         print(reason, flush=True)
-    fill_activations(study, work, plan, computed=computed)
-    searcher = _searcher(study, work, plan)
-    _tune(study, work, plan, searcher, computed)
+    for _ in range(study.resources.attempts):  # activations that turn out to be damaged are made anew, and the trials that need them are named again
+        fill_activations(study, work, plan, computed=computed)
+        searcher = _searcher(study, work, plan, computed)
+        _tune(study, work, plan, searcher, computed)
+        if not searcher.attempts.postponed:
+            break
     results = finished_results(work)
     finished = sum(spec.trial_id in results for spec in plan.specs(results))
-    return Swept(finished, tuple(sorted(searcher.failed)), plan.total())
+    return Swept(finished, tuple(sorted(searcher.failed | searcher.attempts.postponed)), plan.total())
 
 
-def _searcher(study: Study, work: Place, plan: Plan) -> StudySearcher:
+def _name_damage(plan: Plan, results: Results, work: Place) -> None:
+    ledger = Ledger(work)
+    for spec in plan.specs(results):
+        if spec.trial_id not in results and ledger.state(spec.trial_id) == "damaged":
+            print(f"{spec.trial_id}: finished before, but a file of it is damaged; it is trained anew", flush=True)
+
+
+def _searcher(study: Study, work: Place, plan: Plan, computed: list[FreezePoint]) -> StudySearcher:
     import ray
 
     probe = read_probe(work, study)
@@ -70,7 +83,8 @@ def _searcher(study: Study, work: Place, plan: Plan) -> StudySearcher:
     def room_for(one: Share) -> int:
         return room([node["Resources"] for node in ray.nodes() if node["Alive"]], one)
 
-    return StudySearcher(plan, work, share=lambda spec: share(study.resources, spec, probe), room=room_for)
+    attempts = Attempts(work, most=study.resources.attempts, computed=frozenset(computed))
+    return StudySearcher(plan, work, share=lambda spec: share(study.resources, spec, probe), room=room_for, attempts=attempts)
 
 
 def _tune(study: Study, work: Place, plan: Plan, searcher: StudySearcher, computed: list[FreezePoint]) -> None:
@@ -79,7 +93,7 @@ def _tune(study: Study, work: Place, plan: Plan, searcher: StudySearcher, comput
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a failed trial's traceback is kept in its directory and named on the console
     worker = tune.with_parameters(StudyWorker, study=study, work=work, computed=[str(one) for one in computed])
     # Tune's own experiment state is not needed: the ledger is what a next run starts from.
-    with tempfile.TemporaryDirectory(prefix="renal-ray-tune-") as scratch, SweepConsole(plan, work, slots=searcher.slots) as console:
+    with tempfile.TemporaryDirectory(prefix="renal-ray-tune-") as scratch, SweepConsole(plan, work, searcher) as console:
         tuner = tune.Tuner(
             tune.with_resources(worker, lambda config: tune.PlacementGroupFactory([{key.upper(): value for key, value in config["share"].items() if value}])),
             tune_config=tune.TuneConfig(

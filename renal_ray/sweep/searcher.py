@@ -7,6 +7,7 @@ from ray.tune.search import Searcher
 
 from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place
+from renal_ray.sweep.attempts import Attempts
 from renal_ray.trial.packing import Share
 from renal_ray.trial.plan import Plan, finished_results
 from renal_ray.trial.probe import kind_name
@@ -32,14 +33,16 @@ class StudySearcher(Searcher):
         work: its work directory, whose ledger says what is finished.
         share: what a trial is promised.
         room: how many trials of a share fit on the cluster at once.
+        attempts: decides which lost trials are tried again.
     """
 
-    def __init__(self, plan: Plan, work: Place, *, share: Callable[[TrialSpec], Share], room: Callable[[Share], int]) -> None:
+    def __init__(self, plan: Plan, work: Place, *, share: Callable[[TrialSpec], Share], room: Callable[[Share], int], attempts: Attempts) -> None:
         super().__init__(metric="val_auc", mode="max")
         self._plan = plan
         self._ledger = Ledger(work)
         self._share = share
         self._room = room
+        self.attempts = attempts
         self._results = finished_results(work)
         self._specs = plan.specs(self._results)
         self._running: dict[str, TrialSpec] = {}
@@ -55,8 +58,11 @@ class StudySearcher(Searcher):
         """The next trial's specification and share, None while others must finish first, FINISHED when nothing is left."""
         settled = self._results.keys() | self.failed | {spec.trial_id for spec in self._running.values()}
         waiting = [spec for spec in self._specs if spec.trial_id not in settled and (spec.image_trial is None or spec.image_trial in self._results)]
-        if not waiting:
+        if not waiting or all(spec.trial_id in self.attempts.postponed for spec in waiting):
             return None if self._running else Searcher.FINISHED
+        waiting = [spec for spec in waiting if self.attempts.is_ready(spec.trial_id)]
+        if not waiting:
+            return None
         spec = self._choose(waiting)
         share = self._share(spec)
         # What runs takes its part of the room, whatever its own share is.
@@ -84,7 +90,11 @@ class StudySearcher(Searcher):
             return
         found = self._ledger.result(spec.trial_id)
         if found is None:
-            self.failed.add(spec.trial_id)
+            if spec.image_trial is not None and self._ledger.result(spec.image_trial) is None:  # damaged, and found so by the trial that read it
+                self._results.pop(spec.image_trial, None)
+                self._specs = self._plan.specs(self._results)
+            if not self.attempts.goes_on(spec):
+                self.failed.add(spec.trial_id)
             return
         self._freed.append(kind_of(spec))
         self._results[spec.trial_id] = found

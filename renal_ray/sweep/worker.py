@@ -22,8 +22,16 @@ class StudyWorker(tune.Trainable):
     def setup(self, config: dict[str, Any], study: Study, work: Place, computed: list[str]) -> None:
         """Called once in the actor's life, with its first trial."""
         share = Share(**config["share"])
-        setup = Setup(work=work.uri, backend=study.backend, threads=max(1, int(share.cpu)), gpu_share=min(1.0, share.gpu), computed=computed)
-        self._process = TrialProcess(setup, most_tasks=study.resources.trials_per_process, most_mib=study.resources.process_mb)
+        resources = study.resources
+        setup = Setup(
+            work=work.uri,
+            backend=study.backend,
+            threads=max(1, int(share.cpu)),
+            gpu_share=min(1.0, share.gpu),
+            computed=computed,
+            checkpoint_s=resources.checkpoint_minutes * 60,
+        )
+        self._process = TrialProcess(setup, most_tasks=resources.trials_per_process, most_mib=resources.process_mb, silence_s=resources.trial_timeout * 60)
         self._ledger = Ledger(work)
         self._begin(config)
 
@@ -44,7 +52,7 @@ class StudyWorker(tune.Trainable):
         """Listens on; the step that ends the trial carries its validation AUC."""
         until = monotonic() + REPORT_S
         for told in self._told:
-            if monotonic() >= until:
+            if "notes" in told or monotonic() >= until:
                 return {"trial": self._spec.trial_id, **told}
         result = self._ledger.result(self._spec.trial_id)
         if result is None:

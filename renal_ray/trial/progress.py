@@ -1,5 +1,6 @@
 """How far a running trial is: told to its worker, and kept beside it for `renal-ray status`."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from math import isfinite
 from time import monotonic
@@ -7,8 +8,8 @@ from typing import Any
 
 from renal_ray.store.ledger import PROGRESS, Ledger
 from renal_ray.store.place import Place
+from renal_ray.trial.epoch import Epoch
 from renal_ray.trial.spec import TrialSpec
-from renal_ray.trial.train import Epoch
 
 
 class Pace:
@@ -20,14 +21,15 @@ class Pace:
 
     def __init__(self, epochs: int) -> None:
         self._epochs = epochs
-        self._first: float | None = None
+        self._first: tuple[float, int] | None = None  # when the first epoch of this attempt was done, and its number
 
     def after(self, epoch: Epoch) -> dict[str, Any]:
         """epoch, epochs, loss, val_auc, images_per_second and eta_s after an epoch; eta_s is None after the first."""
         now = monotonic()
         if self._first is None:
-            self._first = now
-        each = (now - self._first) / (epoch.epoch - 1) if epoch.epoch > 1 else None
+            self._first = now, epoch.epoch
+        since, first = self._first
+        each = (now - since) / (epoch.epoch - first) if epoch.epoch > first else None
         return {
             "epoch": epoch.epoch,
             "epochs": self._epochs,
@@ -38,6 +40,9 @@ class Pace:
         }
 
 
-def keep_progress(work: Place, spec: TrialSpec, told: dict[str, Any]) -> None:
-    """Writes progress.json beside a running trial; it goes when the trial ends."""
-    Ledger(work).folder(spec.trial_id).write_json(PROGRESS, told | {"time": datetime.now(UTC).isoformat(timespec="seconds")})
+def keep_progress(work: Place, spec: TrialSpec, told: dict[str, Any], *, say: Callable[[str], None]) -> None:
+    """Writes progress.json beside a running trial; it goes when the trial ends. A disk that is full or read-only does not end the trial."""
+    try:
+        Ledger(work).folder(spec.trial_id).write_json(PROGRESS, told | {"time": datetime.now(UTC).isoformat(timespec="seconds")})
+    except OSError as error:
+        say(f"{spec.trial_id}: its progress cannot be written ({error}); the trial goes on")

@@ -15,7 +15,7 @@ from renal_ray.store.place import Place
 from renal_ray.trial.plan import read_splits
 from renal_ray.trial.process import Setup
 from renal_ray.trial.progress import Pace, keep_progress
-from renal_ray.trial.run import attempt_trial
+from renal_ray.trial.run import attempt_trial, was_lost
 from renal_ray.trial.spec import TrialSpec
 from renal_ray.trial.workshop import RESIDENT_MIB, Workshop, configure_keras
 
@@ -67,7 +67,7 @@ class Server:
 
                 answer = {"measured": measure(task["measure"], self.workshop)}
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told to the worker, and a trial's traceback is in its error.txt
-            yield {"failed": f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"}
+            yield {"failed": f"{type(error).__name__}: {' '.join(str(error).split())[:500]}", "lost": was_lost(error)}
             return
         yield answer | {"memory_mib": psutil.Process().memory_info().rss / 2**20}
 
@@ -89,13 +89,16 @@ class Server:
     def _trial(self, spec: TrialSpec) -> Iterator[dict[str, Any]]:
         pace = Pace(spec.epochs)
         said = kept = monotonic()
-        for epoch in attempt_trial(spec, self._work, read_splits(self._work), self.workshop):
+        notes: list[str] = []
+        how = {"checkpoint_s": self._setup.checkpoint_s, "say": notes.append}
+        for epoch in attempt_trial(spec, self._work, read_splits(self._work), self.workshop, **how):
             told, now = pace.after(epoch), monotonic()
             if now - kept >= KEEP_EVERY_S:
-                keep_progress(self._work, spec, told)
+                keep_progress(self._work, spec, told, say=notes.append)
                 kept = now
-            if now - said >= SAY_EVERY_S:
-                yield told
+            if notes or now - said >= SAY_EVERY_S:
+                yield told | ({"notes": notes[:]} if notes else {})
+                notes.clear()
                 said = now
 
 
