@@ -11,9 +11,9 @@ from time import sleep
 
 import psutil
 import pytest
+
 from cluster.conftest import Cluster, Run
 from cluster.network import driver, output, wait_until
-
 from renal_ray.trial.plan import make_plan
 
 pytestmark = pytest.mark.faults
