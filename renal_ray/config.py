@@ -176,7 +176,7 @@ class Study(Section):
     """A whole study."""
 
     name: str = Field(min_length=1, pattern=r"^[\w.-]+$", description="name of the study, for the report")
-    work: str = Field(min_length=1, description="work directory: a local or NFS path, s3://bucket/prefix or gs://bucket/prefix")
+    work: str = Field(min_length=1, description="work directory: a local or NFS path, s3://bucket/prefix[?endpoint_override=URL] or gs://bucket/prefix")
     seed: int = Field(17, ge=0, lt=2**31, description="seed of the split, the folds, the sampling and random weights")
     cohort: Cohort = Field(description="where the patients come from")
     datasets: list[Dataset] = Field(list(DATASETS), min_length=1, description="datasets to train on")
@@ -232,20 +232,24 @@ def load_study(path: Path, overrides: list[Override] | None = None) -> Study:
     """
     file = path / "study.yaml" if path.is_dir() else path
     try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+        text = file.read_bytes()
     except FileNotFoundError:
         raise StudyError(f"{file}: no such study file; give a YAML study file or a work directory") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise StudyError(f"{file}: not readable as YAML: {error}") from None
+    return parse_study(text, str(file), overrides)
+
+
+def parse_study(text: bytes, file: str, overrides: list[Override] | None = None) -> Study:
+    """As `load_study`, from the text of a study file; `file` is what it is called in messages."""
+    try:
+        raw = yaml.safe_load(text.decode())
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise StudyError(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise StudyError(f"{file}: a study file is a mapping of keys to values")
     raw.pop(PROVENANCE, None)
-    for override in overrides or []:
-        _lay_over(raw, override)
-    try:
-        return _absolute(Study.model_validate(raw))
-    except ValidationError as error:
-        raise StudyError(f"{file}: {_sentence(error)}") from None
+    return _validated(raw, file, overrides)
 
 
 def study_of_manifest(manifest: Path, overrides: list[Override] | None = None) -> Study:
@@ -259,12 +263,16 @@ def study_of_manifest(manifest: Path, overrides: list[Override] | None = None) -
         StudyError: an override does not fit.
     """
     raw: dict[str, Any] = {"name": re.sub(r"[^\w.-]", "_", manifest.stem) or "manifest", "work": str(manifest.parent), "cohort": {"manifest": str(manifest)}}
+    return _validated(raw, str(manifest), overrides)
+
+
+def _validated(raw: dict[str, Any], file: str, overrides: list[Override] | None) -> Study:
     for override in overrides or []:
         _lay_over(raw, override)
     try:
         return _absolute(Study.model_validate(raw))
     except ValidationError as error:
-        raise StudyError(f"{manifest}: {_sentence(error)}") from None
+        raise StudyError(f"{file}: {_sentence(error)}") from None
 
 
 def load_phase(use: str, rules: Path | None) -> Phase:

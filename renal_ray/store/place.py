@@ -9,8 +9,10 @@ import tempfile
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 import pyarrow as pa
@@ -27,7 +29,11 @@ class Place:
     """A directory addressed by names relative to it; picklable, so that it travels to Ray workers.
 
     Args:
-        uri: local path, or s3://bucket/prefix or gs://bucket/prefix.
+        uri: local path, or s3://bucket/prefix or gs://bucket/prefix. What follows a question mark are options of the storage, as pyarrow knows
+            them: s3://bucket/prefix?endpoint_override=http://host:9000&region=eu-central-1.
+
+    Raises:
+        StudyError: the URI carries a password; it would be written to the study's own file.
     """
 
     uri: str
@@ -35,6 +41,8 @@ class Place:
     def __post_init__(self) -> None:
         if self.is_local:  # a worker's current directory is another one
             object.__setattr__(self, "uri", str(Path(self.uri.removeprefix("file://")).absolute()))
+        elif "@" in urlsplit(self.uri).netloc:
+            raise StudyError("work: keys do not belong into a URI; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY on every node, or give the nodes a role")
 
     @property
     def is_local(self) -> bool:
@@ -44,11 +52,12 @@ class Place:
     def _open(self) -> tuple[fs.FileSystem, str]:
         if self.is_local:
             return fs.LocalFileSystem(), self.uri
+        parts = urlsplit(self.uri)
         try:
-            filesystem, root = fs.FileSystem.from_uri(self.uri)
+            filesystem = _storage(parts.scheme, parts.netloc, parts.query)
         except (pa.ArrowInvalid, OSError) as error:
-            raise StudyError(f"work: {self.uri} cannot be opened ({error}); give a path, s3://bucket/prefix or gs://bucket/prefix") from None
-        return filesystem, root.rstrip("/")
+            raise StudyError(f"work: {self.shown()} cannot be opened ({error}); give a path, s3://bucket/prefix or gs://bucket/prefix") from None
+        return filesystem, (parts.netloc + unquote(parts.path)).rstrip("/")
 
     def path(self, name: str = "") -> Path:
         """The path of a file in a local place; use `local` for one that may be remote."""
@@ -56,7 +65,15 @@ class Place:
 
     def at(self, name: str) -> "Place":
         """The place one directory down."""
-        return Place(f"{self.uri.rstrip('/')}/{name}")
+        if self.is_local:
+            return Place(f"{self.uri.rstrip('/')}/{name}")
+        base, mark, options = self.uri.partition("?")
+        return Place(f"{base.rstrip('/')}/{name}{mark}{options}")
+
+    def shown(self, name: str = "") -> str:
+        """The place, or a file in it, as a person is told: without the storage's options."""
+        base = self.uri if self.is_local else self.uri.partition("?")[0]
+        return f"{base.rstrip('/')}/{name}" if name else base
 
     def exists(self, name: str) -> bool:
         """Whether a file or directory of that name is there."""
@@ -135,12 +152,11 @@ class Place:
         filesystem, root = self._open()
         info = filesystem.get_file_info(f"{root}/{name}")
         if info.type == fs.FileType.NotFound:
-            raise FileNotFoundError(f"{self.uri}/{name}")
+            raise FileNotFoundError(self.shown(name))
         version = hashlib.sha256(f"{self.uri}/{name}|{info.size}|{info.mtime_ns}".encode()).hexdigest()[:24]
-        copies = Place(str(Path(tempfile.gettempdir()) / f"renal-ray-{os.getuid()}"))
+        copies = node_copies()
         copy = f"{version}-{PurePosixPath(name).name}"
         if not copies.exists(copy):
-            copies.path().mkdir(parents=True, exist_ok=True)
             with copies.path(f"{copy}.lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)  # one process of a node fetches, the others wait for its copy
                 if not copies.exists(copy):
@@ -195,6 +211,25 @@ class Place:
 
 def _json_digest(value: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+@lru_cache(maxsize=16)
+def _storage(scheme: str, bucket: str, options: str) -> fs.FileSystem:
+    """One client a bucket and process: each has connections and credentials of its own to set up."""
+    return fs.FileSystem.from_uri(f"{scheme}://{bucket}?{options}" if options else f"{scheme}://{bucket}")[0]
+
+
+def node_copies() -> Place:
+    """Where a node keeps its copies of remote files: below TMPDIR, for this user alone.
+
+    Raises:
+        StudyError: the directory is somebody else's.
+    """
+    folder = Path(tempfile.gettempdir()) / f"renal-ray-{os.getuid()}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise StudyError(f"{folder} belongs to another user, and copies of the work directory's files would be read from it; set TMPDIR to another directory")
+    return Place(str(folder))
 
 
 def digest(parts: Iterable[bytes | str]) -> str:

@@ -11,6 +11,7 @@ from renal_ray.sweep.activate import fill_activations
 from renal_ray.sweep.attempts import Attempts
 from renal_ray.sweep.caching import computed_freeze_points
 from renal_ray.sweep.console import SweepConsole
+from renal_ray.sweep.demand import Demand
 from renal_ray.sweep.preflight import preflight
 from renal_ray.sweep.searcher import StudySearcher
 from renal_ray.sweep.worker import StudyWorker
@@ -50,19 +51,22 @@ def sweep(study: Study) -> Swept:
     work = Place(study.work)
     plan = make_plan(study, work)
     results = finished_results(work)
-    if sum(spec.trial_id in results for spec in plan.specs(results)) == plan.total():
+    done = sum(spec.trial_id in results for spec in plan.specs(results))
+    if done == plan.total():
         return Swept(plan.total(), (), plan.total())
-    preflight(study)
+    nodes = preflight(study)
     _name_damage(plan, results, work)
-    computed, reasons = computed_freeze_points(study, work, plan)
+    computed, reasons = computed_freeze_points(study, work, plan, [report for _, report in nodes])
     for reason in reasons:
         print(reason, flush=True)
-    for _ in range(study.resources.attempts):  # activations that turn out to be damaged are made anew, and the trials that need them are named again
-        fill_activations(study, work, plan, computed=computed)
-        searcher = _searcher(study, work, plan, computed)
-        _tune(study, work, plan, searcher, computed)
-        if not searcher.attempts.postponed:
-            break
+    longest = next(spec for spec in plan.specs(results) if spec.trial_id not in results)
+    with Demand(share(study.resources, longest, read_probe(work, study)), plan.total() - done) as demand:
+        for _ in range(study.resources.attempts):  # damaged activations are made anew, and the trials that need them named again
+            fill_activations(study, work, plan, computed=computed)
+            searcher = _searcher(study, work, plan, computed)
+            _tune(study, work, plan, searcher, computed, demand)
+            if not searcher.attempts.postponed:
+                break
     results = finished_results(work)
     finished = sum(spec.trial_id in results for spec in plan.specs(results))
     return Swept(finished, tuple(sorted(searcher.failed | searcher.attempts.postponed)), plan.total())
@@ -87,7 +91,7 @@ def _searcher(study: Study, work: Place, plan: Plan, computed: list[FreezePoint]
     return StudySearcher(plan, work, share=lambda spec: share(study.resources, spec, probe), room=room_for, attempts=attempts)
 
 
-def _tune(study: Study, work: Place, plan: Plan, searcher: StudySearcher, computed: list[FreezePoint]) -> None:
+def _tune(study: Study, work: Place, plan: Plan, searcher: StudySearcher, computed: list[FreezePoint], demand: Demand) -> None:
     from ray import tune
 
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a failed trial's traceback is kept in its directory and named on the console
@@ -107,7 +111,7 @@ def _tune(study: Study, work: Place, plan: Plan, searcher: StudySearcher, comput
                 name=study.name,
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[console],
+                callbacks=[console, demand],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             ),
         )
