@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from renal_ray.config import Study
 from renal_ray.problems import StudyError
 from renal_ray.sweep.cluster import study_errors
+from renal_ray.sweep.mlflow_runs import require_mlflow
 from renal_ray.trial.workshop import configure_keras
 
 
@@ -12,11 +13,12 @@ def preflight(study: Study) -> None:
     """Checks nodes, backend and weights.
 
     Raises:
-        StudyError: no node can host a trial, the backend is not installed, or the weights cannot be had.
+        StudyError: no node can host a trial, the backend or MLflow is not installed, or the weights cannot be had.
     """
     import ray
 
     check_fits(study)
+    require_mlflow(study)
     if study.backend == "jax" and find_spec("jax") is None:
         raise StudyError("backend: jax is not installed here; run `pip install 'renal-ray[jax]'` on every node, or choose tensorflow")
     if study.weights != "random":

@@ -9,6 +9,7 @@ from renal_ray.store.place import Place
 from renal_ray.sweep.activate import fill_activations
 from renal_ray.sweep.caching import computed_freeze_points
 from renal_ray.sweep.console import SweepConsole
+from renal_ray.sweep.mlflow_runs import hand_in
 from renal_ray.sweep.preflight import preflight
 from renal_ray.sweep.searcher import StudySearcher
 from renal_ray.sweep.worker import StudyWorker
@@ -49,6 +50,7 @@ def sweep(study: Study) -> Swept:
     plan = make_plan(study, work)
     results = finished_results(work)
     if sum(spec.trial_id in results for spec in plan.specs(results)) == plan.total():
+        hand_in(study, work, plan.specs(results), results)
         return Swept(plan.total(), (), plan.total())
     preflight(study)
     computed, reasons = computed_freeze_points(study, work, plan)

@@ -35,6 +35,7 @@ class Setup(Section):
     threads: int = Field(description="CPU threads to compute with")
     gpu_share: float = Field(0, description="share of the card that the process may fill; 0 without one")
     computed: list[str] = Field([], description="freeze points whose activations are computed, not read")
+    tensorboard: bool = Field(False, description="whether to write event files for TensorBoard")
 
 
 class TrialProcess:
@@ -64,7 +65,7 @@ class TrialProcess:
         """Runs a trial.
 
         Yields:
-            Progress about once a second: epoch, epochs, loss, val_auc, images_per_second, eta_s.
+            Progress about once a second, and after the last epoch: stage, epoch, epochs, loss, val_auc, images_per_second, eta_s.
 
         Raises:
             RuntimeError: the trial failed; its error.txt says why.

@@ -14,13 +14,13 @@ import psutil
 from renal_ray.store.place import Place
 from renal_ray.trial.plan import read_splits
 from renal_ray.trial.process import Setup
-from renal_ray.trial.progress import Pace, keep_progress
+from renal_ray.trial.progress import Keeper, Pace
 from renal_ray.trial.run import attempt_trial
 from renal_ray.trial.spec import TrialSpec
+from renal_ray.trial.tracking import event_log
 from renal_ray.trial.workshop import RESIDENT_MIB, Workshop, configure_keras
 
 SAY_EVERY_S = 1.0
-KEEP_EVERY_S = 5.0  # progress.json, which `renal-ray status` reads
 RESIDENT_SHARE = 0.4  # of this process's share of a card, for samples; the rest is for weights, gradients and what a step needs
 
 
@@ -87,16 +87,17 @@ class Server:
         return self._workshop
 
     def _trial(self, spec: TrialSpec) -> Iterator[dict[str, Any]]:
-        pace = Pace(spec.epochs)
-        said = kept = monotonic()
-        for epoch in attempt_trial(spec, self._work, read_splits(self._work), self.workshop):
-            told, now = pace.after(epoch), monotonic()
-            if now - kept >= KEEP_EVERY_S:
-                keep_progress(self._work, spec, told)
-                kept = now
-            if now - said >= SAY_EVERY_S:
-                yield told
-                said = now
+        pace, said = Pace(spec.epochs), monotonic()
+        with Keeper(self._work, spec) as keeper, event_log(self._work, spec, wanted=self._setup.tensorboard) as events:
+            for epoch in attempt_trial(spec, self._work, read_splits(self._work), self.workshop):
+                told, now = pace.after(epoch), monotonic()
+                keeper.tell(told)
+                if events:
+                    events.add(epoch, told["images_per_second"])
+                    told["notice"] = events.trouble
+                if now - said >= SAY_EVERY_S or epoch.epoch == spec.epochs:
+                    yield told
+                    said = now
 
 
 if __name__ == "__main__":
