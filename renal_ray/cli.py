@@ -25,6 +25,7 @@ StudyFile = Annotated[str, typer.Argument(metavar="STUDY", help="Study file (YAM
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. training.batch_size=16. May be repeated.")]
 Address = Annotated[str | None, typer.Option(help="Address of a running Ray cluster: auto or ray://HOST:PORT. A local Ray is started when omitted.")]
 ProbeSteps = Annotated[bool, typer.Option("--probe", help="Measure one step of each kind of trial first; sweep then packs and orders by it.")]
+Dashboard = Annotated[bool, typer.Option("--dashboard", help="Show Ray's dashboard, on this machine only, and say its address.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first patient who cannot be read.")]
 
 
@@ -190,10 +191,10 @@ def bench(
 
 
 @_command
-def sweep(study: StudyFile, set: Set = None, address: Address = None) -> int:
+def sweep(study: StudyFile, set: Set = None, address: Address = None, dashboard: Dashboard = False) -> int:
     """Train every trial that is not finished yet."""
     with _working(study, set) as loaded:
-        return commands.sweep_study(loaded, address=address)
+        return commands.sweep_study(loaded, address=address, dashboard=dashboard)
 
 
 @_command
@@ -216,6 +217,7 @@ def run(
     set: Set = None,
     strict: Strict = False,
     address: Address = None,
+    dashboard: Dashboard = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="One batch of each distinct kind of trial, on phantoms, in a temporary directory.")] = False,
 ) -> int:
     """Do all of it in order: prepare, plan, sweep, test, report."""
@@ -228,7 +230,7 @@ def run(
     from renal_ray.sweep.cluster import cluster
     from renal_ray.sweep.preflight import preflight
 
-    with _working(study, set) as loaded, cluster(loaded.resources, address):
+    with _working(study, set) as loaded, cluster(loaded.resources, address, dashboard=dashboard):
         preflight(loaded)
         codes = [commands.prepare_study(loaded, strict=strict), commands.plan_study(loaded), commands.sweep_study(loaded)]
         if loaded.fold_numbers != list(range(loaded.folds.n)):
@@ -240,14 +242,17 @@ def run(
 
 
 @_command
-def status(study: StudyFile, set: Set = None) -> int:
-    """Show which trials are finished, waiting or failed."""
-    from renal_ray.trial.status import describe
+def status(
+    study: StudyFile,
+    set: Set = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every few seconds, until nothing runs any more or Ctrl-C.")] = False,
+) -> int:
+    """Show which trials are finished, running, waiting or failed, and on which node; from any machine that sees the work directory."""
+    from renal_ray.store.place import Place
 
     loaded, work = _open(study, set, show=False)
-    for line in describe(loaded, work):
-        print(line)
-    return DONE
+    # Where this machine has mounted it under another name than the one that sweeps.
+    return commands.status_study(loaded, Place(str(study)) if study.is_dir() and not _sets_work(set) else work, watch=watch)
 
 
 @app.callback(invoke_without_command=True)
@@ -284,6 +289,10 @@ def _open(file: str, overrides: list[str] | None, *, show: bool = True) -> "tupl
     if show:
         print(dump_study(study))
     return study, work
+
+
+def _sets_work(overrides: list[str] | None) -> bool:
+    return any(one.partition("=")[0].strip() == "work" for one in overrides or [])
 
 
 @contextmanager

@@ -3,9 +3,10 @@
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from renal_ray.problems import StudyError
 from renal_ray.types import DATASETS, FREEZE_POINTS, HEADS, Dataset, FreezePoint, Head
@@ -170,6 +171,13 @@ class Tracking(Section):
 
     tensorboard: bool = Field(False, description="write event files to WORK/tensorboard/<trial_id>")
     mlflow: str | None = Field(None, description="MLflow tracking URI: a parent run for each configuration, a child run for each fold; needs renal-ray[mlflow]")
+
+    @field_validator("mlflow")
+    @classmethod
+    def _no_secret(cls, uri: str | None) -> str | None:
+        if uri is not None and urlsplit(uri).password:
+            raise ValueError("the address holds a password, and this file is kept and shown; give it as MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
+        return uri
 
 
 class Study(Section):

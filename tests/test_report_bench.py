@@ -23,7 +23,8 @@ from renal_ray.trial import forecast, status
 from renal_ray.trial.forecast import Forecast, floor_of
 from renal_ray.trial.probe import KindCost, Probe, write_probe
 from renal_ray.trial.spec import TrialSpec
-from renal_ray.trial.status import clock, describe, slots_of
+from renal_ray.trial.standing import describe
+from renal_ray.trial.status import clock, slots_of
 from renal_ray.types import FreezePoint, Head
 
 

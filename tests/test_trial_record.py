@@ -15,7 +15,8 @@ from renal_ray.store.seal import open_seal
 from renal_ray.trial import prepared
 from renal_ray.trial.plan import make_plan, weights_hash
 from renal_ray.trial.record import keep_study, versions
-from renal_ray.trial.status import describe, describe_plan
+from renal_ray.trial.standing import describe
+from renal_ray.trial.status import describe_plan
 from renal_ray.types import Dataset, FreezePoint, Head
 
 

@@ -10,6 +10,7 @@ from renal_ray.store.place import Place
 from renal_ray.sweep.cards import check_cards
 from renal_ray.sweep.cluster import study_errors
 from renal_ray.sweep.fits import check_fits, promised
+from renal_ray.sweep.mlflow_runs import require_mlflow
 from renal_ray.sweep.node_checks import Question, Report, asker, look, told
 from renal_ray.sweep.nodes import Node, alive_nodes, ask_all
 from renal_ray.trial.packing import share
@@ -30,8 +31,9 @@ def preflight(study: Study) -> Checked:
         The nodes on which something can run, with what they say of themselves.
 
     Raises:
-        StudyError: something would stop the study; the message names the node.
+        StudyError: something would stop the study; the message names the node, or MLflow where it is asked for and not installed.
     """
+    require_mlflow(study)
     work = Place(study.work)
     checked = check_nodes(study, weights=_weights_file(study, work))
     probe = read_probe(work, study)

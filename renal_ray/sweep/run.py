@@ -12,6 +12,7 @@ from renal_ray.sweep.attempts import Attempts
 from renal_ray.sweep.caching import computed_freeze_points
 from renal_ray.sweep.console import SweepConsole
 from renal_ray.sweep.demand import Demand
+from renal_ray.sweep.mlflow_runs import hand_in
 from renal_ray.sweep.preflight import preflight
 from renal_ray.sweep.searcher import StudySearcher
 from renal_ray.sweep.worker import StudyWorker
@@ -53,6 +54,7 @@ def sweep(study: Study) -> Swept:
     results = finished_results(work)
     done = sum(spec.trial_id in results for spec in plan.specs(results))
     if done == plan.total():
+        hand_in(study, work, plan.specs(results), results)
         return Swept(plan.total(), (), plan.total())
     nodes = preflight(study)
     _name_damage(plan, results, work)

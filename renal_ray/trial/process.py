@@ -41,6 +41,7 @@ class Setup(Section):
     gpu_share: float = Field(0, description="share of the card that the process may fill; 0 without one")
     computed: list[str] = Field([], description="freeze points whose activations are computed, not read")
     checkpoint_s: float = Field(600, description="seconds after which a trial's state is written down")
+    tensorboard: bool = Field(False, description="whether to write event files for TensorBoard")
 
 
 class TrialProcess:
@@ -73,7 +74,8 @@ class TrialProcess:
         """Runs a trial.
 
         Yields:
-            Progress about once a second: epoch, epochs, loss, val_auc, images_per_second, eta_s; notes, where there is something to say.
+            Progress about once a second, and after the last epoch: stage, epoch, epochs, loss, val_auc, images_per_second, eta_s, and notes: what
+            a person should know.
 
         Raises:
             RuntimeError: the trial failed; its error.txt says why.

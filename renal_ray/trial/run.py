@@ -19,6 +19,7 @@ from renal_ray.store.place import Place
 from renal_ray.trial.checkpoint import Checkpoints
 from renal_ray.trial.epoch import Epoch
 from renal_ray.trial.feed import Feed, Samples, image_feed, patient_feed, write_embeddings
+from renal_ray.trial.progress import here
 from renal_ray.trial.record import versions
 from renal_ray.trial.spec import TrialSpec
 from renal_ray.trial.train import Trained, train
@@ -167,5 +168,6 @@ def _result(spec: TrialSpec, model: "CompiledModel", feed: Feed, trained: Traine
         "images_per_second": round(trained.samples_per_second, 2),
         "trained_parameters": trained_parameters(model.model),
         "versions": versions(),
+        "node": here(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
