@@ -106,8 +106,8 @@ def scan(
     import os
 
     from renal_ray.cohort.scan.scan import scan as scan_folders
-    from renal_ray.config import load_phase
     from renal_ray.progress import progress
+    from renal_ray.study_file import load_phase
 
     chosen = load_phase(phase, rules)
     with progress("scan: files") as show:
@@ -133,9 +133,9 @@ def inspect(
     """Write contact sheets of every patient as one HTML page: slices, lesion outline, windows, datasets, warnings."""
     import os
 
-    from renal_ray.config import study_of_manifest
     from renal_ray.progress import progress
     from renal_ray.report.inspect.page import write_page
+    from renal_ray.study_file import study_of_manifest
 
     path = Path(what)
     loaded = study_of_manifest(path, set) if path.suffix.lower() in (".csv", ".parquet") else _load(what, set)
@@ -252,7 +252,7 @@ def status(
 
     loaded, work = _open(study, set, show=False)
     # Where this machine has mounted it under another name than the one that sweeps.
-    return commands.status_study(loaded, Place(str(study)) if study.is_dir() and not _sets_work(set) else work, watch=watch)
+    return commands.status_study(loaded, Place(study) if Path(study).is_dir() and not _sets_work(set) else work, watch=watch)
 
 
 @app.callback(invoke_without_command=True)
@@ -265,7 +265,7 @@ def _main(version: Annotated[bool, typer.Option("--version", help="Show the vers
 
 def _load(file: str, overrides: list[str] | None) -> "Study":
     """The study of a file or of a work directory, here or in object storage."""
-    from renal_ray.config import load_study, parse_study
+    from renal_ray.study_file import load_study, parse_study
 
     if "://" not in file:
         return load_study(Path(file), overrides)
@@ -281,8 +281,8 @@ def _load(file: str, overrides: list[str] | None) -> "Study":
 
 
 def _open(file: str, overrides: list[str] | None, *, show: bool = True) -> "tuple[Study, Place]":
-    from renal_ray.config import dump_study
     from renal_ray.store.place import Place
+    from renal_ray.study_file import dump_study
 
     study = _load(file, overrides)
     work = Place(study.work)

@@ -14,10 +14,10 @@ from conftest import SIZE
 from typer.testing import CliRunner
 
 from renal_ray.cli import app
-from renal_ray.config import load_study
 from renal_ray.protocol.splits import SplitSet
 from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place
+from renal_ray.study_file import load_study
 from renal_ray.sweep import activate as activate_module
 from renal_ray.sweep import run as run_module
 from renal_ray.sweep import vote as vote_module

@@ -24,7 +24,7 @@ def spec_of(trained: SmallWork, head: Head, freeze_point: FreezePoint, **trainin
 def attempt(small: SmallWork, spec: TrialSpec, *, epochs: int = EPOCHS, workshop: Workshop | None = None, said: list[str] | None = None) -> list[int]:
     """Runs a trial with a checkpoint after every epoch, and cuts it off after so many."""
     trial = attempt_trial(spec, small.work, small.splits, workshop or small.workshop, checkpoint_s=0.0, say=(said if said is not None else []).append)
-    done = [epoch.epoch for epoch, _ in zip(trial, range(epochs), strict=False)]
+    done = [epoch.epoch for _, epoch in zip(range(epochs), trial, strict=False)]
     if epochs == EPOCHS:
         assert list(trial) == []
     else:

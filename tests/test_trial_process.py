@@ -88,7 +88,7 @@ def test_a_killed_process_is_told_of_and_the_next_trial_gets_another(small: Smal
 
 def test_a_process_that_hangs_is_ended_and_told_of(small: SmallWork, trained: SmallWork) -> None:
     spec = trained.specs(Head.IMAGE)[0].model_copy(update={"epochs": 1_000_000})
-    process = TrialProcess(setup(small), most_tasks=MANY, most_mib=MANY, silence_s=60)
+    process = TrialProcess(setup(small), most_tasks=MANY, most_mib=MANY)
     told = process.run(spec)
     next(told)
     hung = process.pid
@@ -98,6 +98,7 @@ def test_a_process_that_hangs_is_ended_and_told_of(small: SmallWork, trained: Sm
     with pytest.raises(ProcessDiedError, match=r"no epoch for 0\.05 minutes \(resources\.trial_timeout\)"):
         list(told)
     assert not psutil.pid_exists(hung)
+    process._silence_s = 300
     list(process.run(trained.specs(Head.IMAGE)[0]))
     process.close()
 

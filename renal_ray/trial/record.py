@@ -9,10 +9,11 @@ from typing import Any
 
 import yaml
 
-from renal_ray.config import NAMED_WEIGHTS, PROVENANCE, Study, dump_study
+from renal_ray.config import NAMED_WEIGHTS, PROVENANCE, Study
 from renal_ray.problems import StudyError
 from renal_ray.store.place import Place
 from renal_ray.store.seal import LOG as SEAL_LOG
+from renal_ray.study_file import dump_study
 from renal_ray.trial.plan import weights_hash
 
 PACKAGES = ("renal-ray", "ray", "keras", "tensorflow", "jax", "numpy", "scikit-learn", "scipy", "pandas", "pyarrow", "pydicom", "highdicom", "nibabel")

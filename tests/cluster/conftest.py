@@ -12,11 +12,12 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from cluster.network import REPOSITORY, Network, Nodes, driver, output, wait_until, why_not
 from conftest import draw_patients, small_study, write_small_work
 
-from renal_ray.config import Study, dump_study
+from cluster.network import REPOSITORY, Network, Nodes, driver, output, wait_until, why_not
+from renal_ray.config import Study
 from renal_ray.store.place import Place
+from renal_ray.study_file import dump_study
 from renal_ray.trial.plan import finished_results, make_plan
 
 TIMES = ("table4", "speed")  # tables of the report that tell how long something took
