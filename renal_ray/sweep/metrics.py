@@ -147,7 +147,7 @@ class TrialMetrics:
         self._standing.close()
 
     def _call(self, name: str) -> None:
-        ray.get_runtime_context().worker.core_worker.set_actor_repr_name(name)
+        pass
 
 
 class SweepMetrics:
