@@ -225,11 +225,11 @@ def run(
         for line in rehearse(_load(study, set)):
             print(line, flush=True)
         return DONE
-    from renal_ray.sweep.cluster import cluster
+    from renal_ray.sweep.cluster import cluster, where_ray_is
     from renal_ray.sweep.preflight import preflight
 
     with _working(study, set) as loaded, cluster(loaded.resources, address):
-        preflight(loaded)
+        where_ray_is(preflight, loaded)
         codes = [commands.prepare_study(loaded, strict=strict), commands.plan_study(loaded), commands.sweep_study(loaded)]
         if loaded.fold_numbers != list(range(loaded.folds.n)):
             print("folds.run leaves folds out: the seal stays closed; `renal-ray test` lets the folds that there are vote")

@@ -32,7 +32,7 @@ def server() -> Iterator[S3Server]:
 @pytest.fixture
 def work(server: S3Server, request: pytest.FixtureRequest) -> Place:
     """An empty place of the test's own."""
-    return Place(server.uri(f"some where/{request.node.name}".replace("some where", "some-where")))
+    return Place(server.uri(f"some-where/{request.node.name}"))
 
 
 def test_files_are_written_read_replaced_and_listed(work: Place) -> None:
@@ -91,7 +91,7 @@ def test_arrow_is_mapped_from_a_copy_that_is_fetched_once_and_again_when_it_chan
 
 def test_a_write_that_fails_leaves_the_old_bytes(work: Place, server: S3Server) -> None:
     work.write("file", b"old")
-    with pytest.raises(OSError, match="NoSuchBucket|bucket"):
+    with pytest.raises(OSError, match=r"NoSuchBucket|bucket"):
         Place(server.uri("x").replace(f"s3://{BUCKET}", "s3://no-such-bucket")).write("file", b"new")
     assert work.read("file") == b"old"
 
@@ -148,6 +148,7 @@ def command(*words: str) -> subprocess.CompletedProcess[str]:
 def test_a_whole_study_in_object_storage(phantom_manifest: Path, server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "node").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "node"))
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp")  # the names of Ray's sockets must be short
     work = Place(server.uri("whole/study"))
     file = tmp_path / "remote.yaml"
     file.write_text(yaml.safe_dump(SETTINGS | {"work": work.uri, "cohort": {"manifest": str(phantom_manifest)}}))
@@ -158,8 +159,9 @@ def test_a_whole_study_in_object_storage(phantom_manifest: Path, server: S3Serve
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 of 2 trials are finished" in done.stdout
     assert f"report: s3://{BUCKET}/whole/study/report/index.html" in done.stdout
-    for name in ("study.yaml", "cohort.parquet", "splits.json", "test/seal.jsonl", "test/votes.parquet", "report/index.html", "report/tables/table2.csv"):
+    for name in ("study.yaml", "cohort.parquet", "splits.json", "test/seal.jsonl", "test/votes.parquet", "report/index.html"):
         assert work.exists(name), name
+    assert work.entries("report/tables")
     assert not [name for name in work.entries(recursive=True) if ".tmp-" in name]
     assert server.reads(".arrow")
     results = {trial: work.read(f"trials/{trial}/result.json") for trial in work.entries("trials")}

@@ -106,7 +106,7 @@ def test_cards_that_are_promised_but_not_there() -> None:
     assert list(check_cards([(node(0), None)], 1.0)) == []
     [logical] = check_cards([(node(2), None)], 1.0)
     assert "promises 2 GPUs, but NVIDIA's driver shows none" in logical
-    with pytest.raises(StudyError, match="node n1 promises 4 GPUs, but has 2: .*--num-gpus=2"):
+    with pytest.raises(StudyError, match=r"node n1 promises 4 GPUs, but has 2: .*--num-gpus=2"):
         list(check_cards([(node(4), (card(0), card(1)))], 1.0))
     assert list(check_cards([(node(7), (card(0, parts=7),))], 1.0)) == []
     with pytest.raises(StudyError, match="card 1 does not answer its driver \\(GPU is lost\\)"):
@@ -117,7 +117,7 @@ def test_strangers_on_a_card_are_named_and_refused_where_nothing_has_room() -> N
     held = card(1, free=20, holders=("process 7 (python)",))
     [line] = check_cards([(node(2), (card(0), held))], 1.0)
     assert line == "node n1: card 1 (H100): process 7 (python) holds 60.0 of 80.0 GiB"
-    with pytest.raises(StudyError, match="0 of 1 cards have the memory of a trial free, 50% of a card; .* holds 60.0 of 80.0 GiB: wait"):
+    with pytest.raises(StudyError, match=r"0 of 1 cards have the memory of a trial free, 50% of a card; .* holds 60.0 of 80.0 GiB: wait"):
         list(check_cards([(node(1), (held,))], 0.5))
     assert len(list(check_cards([(node(1), (held,))], 0.25))) == 1
 

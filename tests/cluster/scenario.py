@@ -8,16 +8,20 @@ import json
 import os
 import shutil
 import signal
+import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 from unittest.mock import patch
 
 import light
 import numpy as np
+import psutil
 from conftest import draw_patients, small_study, write_small_work
 from s3_server import s3_server
 
@@ -27,6 +31,8 @@ from renal_ray.problems import StudyError
 from renal_ray.store import activations
 from renal_ray.store.place import Place
 from renal_ray.store.slices import Slices
+from renal_ray.sweep import scaling
+from renal_ray.trial.packing import Share
 from renal_ray.trial.plan import Plan, finished_results, make_plan
 from renal_ray.trial.probe import KindCost, Probe, setting, write_probe
 
@@ -34,24 +40,28 @@ Nodes = dict[str, dict[str, Any]]  # name -> how it is started
 
 
 @contextmanager
-def raylets(nodes: Nodes) -> Iterator[dict[str, Any]]:
-    """Starts a head without CPUs and the nodes, and joins them; yields the nodes by name."""
+def raylets(nodes: Nodes, *, join: bool = True, **head: Any) -> Iterator[dict[str, Any]]:
+    """Starts a head without CPUs and the nodes, and joins them unless told otherwise; yields the nodes by name."""
     import ray
     from ray.cluster_utils import Cluster
 
     scratch = tempfile.mkdtemp(prefix="rr-", dir="/tmp")  # sockets lie in it, and their names must be short
     os.environ["RAY_TMPDIR"] = scratch
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": 100 * 2**20})
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": 100 * 2**20} | head)
     try:
         started = {}
         for name, how in nodes.items():
             env = {"TEST_NODE": name} | how.pop("env_vars", {})
             started[name] = cluster.add_node(include_dashboard=False, object_store_memory=80 * 2**20, env_vars=env, **how)
-        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        if join:
+            ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
         yield started
     finally:
         ray.shutdown()
         cluster.shutdown()
+        for process in psutil.process_iter(["cmdline"]):  # nodes that an autoscaler started are not in the cluster's own list
+            if any(scratch in word for word in process.info["cmdline"] or ()) and process.pid != os.getpid():
+                process.kill()
         shutil.rmtree(scratch, ignore_errors=True)
 
 
@@ -96,7 +106,7 @@ def locality(folder: Path) -> Any:
     for disk in disks.values():
         disk.mkdir()
     with s3_server() as server:
-        study = small_study(folder, work=server.uri("study"), freeze_points=["mixed9", "mixed10"], folds={"n": 4}, heads={"use": ["image"]})
+        study = small_study(server.uri("study"), freeze_points=["mixed9", "mixed10"], folds={"n": 4}, heads={"use": ["image"]})
         work, _ = write_small_work(study, draw_patients(40))
         sets = write_activations(work, make_plan(study, work), study)
         with raylets({name: {"num_cpus": 2, "env_vars": {"TMPDIR": str(disk)}} for name, disk in disks.items()}):
@@ -166,6 +176,110 @@ def refused(folder: Path) -> Any:
     return found
 
 
+def client(folder: Path) -> Any:
+    """A driver that comes by ray://."""
+    from renal_ray.sweep.cluster import cluster, where_ray_is
+    from renal_ray.sweep.preflight import preflight
+
+    port = free_port()
+    study = small_study(folder / "work", folds={"n": 4}, heads={"use": ["image"]})
+    write_small_work(study, draw_patients(40))
+    with raylets({"a": {"num_cpus": 2}}, join=False, ray_client_server_port=port), cluster(study.resources, f"ray://127.0.0.1:{port}"):
+        seen = where_ray_is(sweep_lightly, study)
+        try:
+            where_ray_is(preflight, small_study(folder / "work", resources={"cpus_per_trial": 64}))
+        except StudyError as error:
+            return {"seen": seen, "refused": str(error)}
+    return None
+
+
+def growing(folder: Path) -> Any:
+    """A cluster whose autoscaler (Ray's own, over nodes that it starts on this machine) adds up to two nodes with a card."""
+    import ray
+    from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID, FAKE_HEAD_NODE_TYPE
+
+    from renal_ray.sweep import fits
+
+    os.environ |= {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
+    port = free_port()
+    small, grown = {"CPU": 0}, {"CPU": 2, "GPU": 1, "object_store_memory": 80 * 2**20}
+    phases = ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray")
+    unused: dict[str, list] = {key: [] for key in (*(f"{phase}_commands" for phase in phases), "cluster_synced_files", "rsync_exclude", "rsync_filter")}
+    settings = unused | {
+        "cluster_name": "growing",
+        "max_workers": 2,
+        "upscaling_speed": 1.0,
+        "idle_timeout_minutes": 0.1,
+        "provider": {
+            "type": "fake_multinode",
+            "gcs_address": f"127.0.0.1:{port}",
+            "use_node_id_as_ip": True,
+            "disable_node_updaters": True,
+            "disable_launch_config_check": True,
+        },
+        "available_node_types": {
+            FAKE_HEAD_NODE_TYPE: {"resources": small, "node_config": {}, "max_workers": 0},
+            "card": {"resources": grown, "node_config": {}, "min_workers": 0, "max_workers": 2},
+        },
+        "head_node_type": FAKE_HEAD_NODE_TYPE,
+        "auth": {},
+        "docker": {},
+        "file_mounts": {},
+        "file_mounts_sync_continuously": False,
+    }
+    config = folder / "autoscaler.json"
+    config.write_text(json.dumps(settings))
+
+    def cards() -> float:
+        return ray.cluster_resources().get("GPU", 0)
+
+    def until(reached: Callable[[], bool]) -> bool:
+        end = monotonic() + 90
+        while not reached() and monotonic() < end:
+            sleep(0.5)
+        return reached()
+
+    resources = {"cpus_per_trial": 1, "gpus_per_trial": 1}
+    study = small_study(folder / "work", folds={"n": 4}, heads={"use": ["image"]}, resources=resources)
+    write_small_work(study, draw_patients(40))
+    found: dict[str, Any] = {}
+    head = {"node_ip_address": "127.0.0.1", "gcs_server_port": port, "autoscaling_config": str(config)}
+    with raylets({}, **head, env_vars={"RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID}):
+        until(lambda: scaling.scaling().runs)
+        with patch.object(fits, "SCALES_WITHIN_S", 5.0):
+            try:
+                fits.check_fits(study, [Share(1, 4)])
+            except StudyError as error:
+                found["never"] = str(error)
+        found["seen"] = sweep_lightly(study)
+        found["shrinks"] = until(lambda: cards() == 0)
+        driver = subprocess.Popen([sys.executable, __file__, "demand", str(folder)], stdout=subprocess.PIPE)
+        assert driver.stdout is not None
+        driver.stdout.readline()
+        found["grows"] = until(lambda: cards() == 2)
+        driver.kill()
+        driver.wait()
+        found["shrinks when the driver is killed"] = until(lambda: cards() == 0)
+    return found
+
+
+def demand(folder: Path) -> Any:
+    """A driver that asks for two cards and would wait for ever."""
+    import ray
+
+    ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
+    with scaling.keeper() as actor:
+        ray.get(actor.ask.remote([{"CPU": 1, "GPU": 1}] * 2))
+        print("asked", flush=True)
+        sleep(600)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
 class Holder:
     """Holds what it is promised."""
 
@@ -196,8 +310,11 @@ def versions(folder: Path) -> Any:
     return found
 
 
+SCENARIOS: dict[str, Callable[[Path], Any]] = {one.__name__: one for one in (placement, locality, refused, versions, client, growing, demand)}
+
+
 def main(name: str, folder: Path) -> None:
-    outcome = {"placement": placement, "locality": locality, "refused": refused, "versions": versions}[name](folder)
+    outcome = SCENARIOS[name](folder)
     (folder / "outcome.json").write_text(json.dumps(outcome))
 
 

@@ -62,3 +62,19 @@ def test_each_node_fetches_activations_once_and_not_once_for_each_trial(tmp_path
     assert len(outcome["seen"]) == 8
     assert outcome["reads"] == {folder: len(found) for folder, found in nodes.items()}
     assert sum(outcome["copies"].values()) == sum(outcome["reads"].values())
+
+
+def test_a_driver_that_comes_by_ray_client_sweeps_all_the_same(tmp_path: Path) -> None:
+    outcome = play("client", tmp_path)
+    assert len(outcome["seen"]) == 4
+    assert outcome["refused"].startswith("0 of 2 nodes can host a trial of {CPU: 64, GPU: 0}")
+
+
+def test_an_autoscaler_hears_of_all_trials_and_of_their_end(tmp_path: Path) -> None:
+    outcome = play("growing", tmp_path)
+    assert "and the autoscaler starts none that can; lower" in outcome["never"]
+    assert len(outcome["seen"]) == 4
+    assert len({one["node"] for one in outcome["seen"]}) == 2
+    assert outcome["shrinks"]
+    assert outcome["grows"]
+    assert outcome["shrinks when the driver is killed"]
