@@ -57,7 +57,7 @@ def test_files_that_a_node_lacks_or_has_otherwise_are_named(said: dict[str, Any]
 
 def test_trials_are_held_against_each_node_as_it_is(said: dict[str, Any]) -> None:
     assert said["too small"].startswith("0 of 3 nodes can host a trial of {CPU: 4, GPU: 2}: the largest has {CPU: 4, GPU: 1}; lower ")
-    assert "0 of 3 nodes can host a trial of {CPU: 3, GPU: 0} now: the largest free is {CPU: 1, GPU: 0}, on " in said["busy"]
+    assert "0 of 3 nodes can host a trial of {CPU: 3, GPU: 0} now: the largest free is {CPU: 2, GPU: 0}, on " in said["busy"]
     assert "1 could if nothing else ran there: wait" in said["busy"]
 
 

@@ -14,7 +14,7 @@ from renal_ray.trial.spec import TrialSpec
 from renal_ray.trial.workshop import Workshop
 from renal_ray.types import Head
 
-LASTS_S = 0.5
+LASTS_S = float(os.environ.get("LIGHT_TRIAL_S", "0.5"))
 
 
 def main(descriptor: int) -> None:

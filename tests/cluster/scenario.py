@@ -95,6 +95,7 @@ def placement(folder: Path) -> Any:
         setting=setting(study), device="d", gpu_memory_mib=1000, matrix_gflops={"float32": 1}, prefix_first_s=1, prefix_s_per_image=1, read_mib_s=1, kinds=kinds
     )
     write_probe(work, probe)
+    os.environ["LIGHT_TRIAL_S"] = "3"  # longer than a worker takes to start, so that trials meet on a card
     nodes = {"two": {"num_cpus": 8, "num_gpus": 2}, "one": {"num_cpus": 4, "num_gpus": 1}, "small": {"num_cpus": 1, "num_gpus": 2}}
     with raylets(nodes):
         return sweep_lightly(study)
