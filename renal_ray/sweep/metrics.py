@@ -10,7 +10,6 @@ from collections import Counter as Tally
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
-import ray
 from ray.util.metrics import Counter, Gauge, Histogram
 
 from renal_ray.trial.plan import Plan
