@@ -7,7 +7,8 @@ import json
 import os
 import tempfile
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,6 +19,9 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from renal_ray.problems import StudyError
+
+TEMPORARY = ".tmp-"  # what the names of unfinished writes begin with
+READERS = 32  # requests to object storage at once
 
 
 @dataclass(frozen=True)
@@ -71,8 +75,25 @@ class Place:
         filesystem, root = self._open()
         base = f"{root}/{name}".rstrip("/")
         found = filesystem.get_file_info(fs.FileSelector(base, allow_not_found=True, recursive=recursive))
-        names = [info.path.removeprefix(base).lstrip("/") for info in found if not recursive or info.is_file]
-        return sorted(entry for entry in names if not PurePosixPath(entry).name.startswith(".tmp-"))
+        wanted = (info for info in found if not info.base_name.startswith(TEMPORARY) and (not recursive or info.is_file))
+        return sorted(info.path.removeprefix(base).lstrip("/") for info in wanted)
+
+    def read_all(self, names: Iterable[str]) -> Iterator[bytes | None]:
+        """The bytes of many files in their order, None for one that is not there; of object storage, where each takes its time, many at once."""
+        filesystem, root = self._open()
+
+        def read(name: str) -> bytes | None:
+            try:
+                with filesystem.open_input_stream(f"{root}/{name}", compression=None) as stream:
+                    return stream.read()
+            except FileNotFoundError:
+                return None
+
+        if self.is_local:
+            yield from map(read, names)
+            return
+        with ThreadPoolExecutor(READERS) as readers:
+            yield from readers.map(read, names)
 
     def read(self, name: str) -> bytes:
         """The bytes of a file.
@@ -93,7 +114,7 @@ class Place:
             return
         target = Path(root) / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".tmp-{uuid.uuid4().hex}")
+        temporary = target.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
         try:
             with temporary.open("wb") as file:
                 file.write(data)

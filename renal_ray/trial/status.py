@@ -93,9 +93,10 @@ def describe(study: Study, work: Place) -> Iterator[str]:
         yield f"{study.name}: not prepared yet; run `renal-ray prepare`"
         return
     plan = make_plan(study, work)
-    results = finished_results(work)
     ledger = Ledger(work)
-    states = {spec: "finished" if spec.trial_id in results else ledger.state(spec.trial_id) for spec in plan.specs(results)}
+    standing = ledger.standing()
+    results = standing.results
+    states = {spec: standing.state(spec.trial_id) for spec in plan.specs(results)}
     count = Counter(states.values())
     waiting = count["absent"] + plan.total() - len(states)
     alive = is_held(work)
