@@ -46,7 +46,8 @@ def write_batches(place: Place, name: str, batches: Iterable[Mapping[str, pa.Arr
 def read_index(place: Place) -> dict[str, Where]:
     """The index of a folder of Arrow files: patient -> where the rows lie, in the order of patient ids."""
     index = place.read_parquet("index.parquet", ["patient_id", "file", "batch", "rows"])
-    return {patient: Where(file, int(batch), int(rows)) for patient, file, batch, rows in index.itertuples(index=False)}
+    patients, *where = (index[name].tolist() for name in ("patient_id", "file", "batch", "rows"))
+    return dict(zip(patients, map(Where, *where), strict=True))
 
 
 class BatchFile:
@@ -57,7 +58,9 @@ class BatchFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        with pa.memory_map(str(path)) as mapped:
+            content = mapped.read_buffer()  # keeps the mapping without the file's handle: a cohort has more files than a process may hold open
+        self._reader = pa.ipc.open_file(content)
 
     def batch(self, index: int) -> pa.RecordBatch:
         """One record batch."""
