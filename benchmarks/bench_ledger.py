@@ -23,12 +23,14 @@ from synthetic_work import write_work
 from renal_ray.config import Study
 from renal_ray.store.ledger import FILES
 from renal_ray.store.place import Place
+from renal_ray.sweep.attempts import Attempts
+from renal_ray.sweep.console import SweepConsole
 from renal_ray.sweep.searcher import StudySearcher
 from renal_ray.trial.forecast import Forecast
 from renal_ray.trial.packing import Share
 from renal_ray.trial.plan import finished_results, make_plan
 from renal_ray.trial.spec import TrialSpec
-from renal_ray.trial.status import describe
+from renal_ray.trial.standing import describe
 
 Taken = dict[str, float]
 METRICS = ("acc", "sen", "spec", "ppv", "npv", "mcc", "auc")
@@ -90,7 +92,7 @@ def _write_trial(trials: Path, spec: TrialSpec) -> dict[str, Any]:
         "matrix_gflops": 123.45,
         "files": {name: hashlib.sha256(name.encode()).hexdigest() for name in FILES},
     }
-    (folder / "result.json").write_text(json.dumps(result, indent=1))
+    Place(str(folder)).write_checked_json("result.json", result)
     return result
 
 
@@ -100,7 +102,7 @@ def measure(study: Study, file: Path, rounds: int) -> dict[str, Taken]:
     steps: dict[str, Callable[[], object]] = {
         "plain reading": lambda: [json.loads(one.read_bytes()) for one in work.path("trials").glob("*/result.json")],
         "interpreter": lambda: _run(sys.executable, "-c", "pass"),
-        "interpreter and imports": lambda: _run(sys.executable, "-c", "import renal_ray.cli, renal_ray.trial.status"),
+        "interpreter and imports": lambda: _run(sys.executable, "-c", "import renal_ray.cli, renal_ray.trial.standing"),
         "status, command": lambda: _run(sys.executable, "-c", "from renal_ray.cli import main; main()", "status", str(file)),
         "status": lambda: list(describe(study, work)),
         "resume": lambda: _resume(study, work),
@@ -127,8 +129,8 @@ def _resume(study: Study, work: Place) -> object:
     """From the plan to the first trial that is named, and the first forecast of the remaining time."""
     plan = make_plan(study, work)
     results = finished_results(work)
-    searcher = StudySearcher(plan, work, share=lambda spec: Share(1, 0), room=lambda share: 1, results=results)
-    return searcher.suggest("first"), Forecast(plan, results, None).remaining(1)
+    searcher = StudySearcher(plan, work, share=lambda spec: Share(1, 0), room=lambda share: 1, attempts=Attempts(work, most=3))
+    return searcher.suggest("first"), SweepConsole(plan, work, searcher), Forecast(plan, results, None).remaining(1)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,9 @@ import psutil
 from keeping import keep
 from synthetic_work import write_work
 
-from renal_ray.config import Study, load_study
+from renal_ray.config import Study
 from renal_ray.store.place import Place
+from renal_ray.study_file import load_study
 from renal_ray.trial.plan import finished_results, make_plan, read_splits
 
 SAMPLED_AT = 100  # trials after which the driver's memory is looked at first

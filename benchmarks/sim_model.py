@@ -13,6 +13,7 @@ from time import perf_counter
 from typing import Any
 
 from renal_ray.store.place import Place
+from renal_ray.sweep.attempts import PAUSE_S, Attempts
 from renal_ray.sweep.searcher import StudySearcher
 from renal_ray.sweep.waiting import kind_of
 from renal_ray.trial.packing import Share, room, share
@@ -84,8 +85,25 @@ class Trial:
     begun: float = 0.0  # when its steps began, start-up and compilation done
 
 
+class Patience(Attempts):
+    """The real pauses on the clock of the simulation; a trial whose node died is tried again however often that happens."""
+
+    def __init__(self, work: Place, now: Callable[[], float]) -> None:
+        super().__init__(work, most=0)
+        self._now = now
+        self.until: dict[str, float] = {}
+
+    def goes_on(self, spec: TrialSpec) -> bool:
+        self._count[spec.trial_id] += 1
+        self.until[spec.trial_id] = self._now() + PAUSE_S
+        return True
+
+    def is_ready(self, trial_id: str) -> bool:
+        return self.until.get(trial_id, 0.0) <= self._now()
+
+
 class Searcher(StudySearcher):
-    """The real one, on a ledger in memory; a trial whose node died waits again."""
+    """The real one on a ledger in memory, with the real time of each of its answers."""
 
     def __init__(self, plan: Plan, work: Place, results: dict[str, dict[str, Any]], **told: Any) -> None:
         super().__init__(plan, work, **told)
@@ -100,10 +118,7 @@ class Searcher(StudySearcher):
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
         begun = perf_counter()
-        if error:
-            self._wait(self._end(trial_id))
-        else:
-            super().on_trial_complete(trial_id, result)
+        super().on_trial_complete(trial_id, result, error)
         self.real_s.append(perf_counter() - begun)
 
 
@@ -164,7 +179,9 @@ class Simulation:
             return room([node.resources for node in self._nodes if node.known], one)
 
         with tempfile.TemporaryDirectory() as empty:
-            self._searcher = Searcher(self._plan, Place(empty), self._results, share=lambda spec: share(resources, spec, None), room=room_for)
+            work = Place(empty)
+            attempts = Patience(work, lambda: self._now)
+            self._searcher = Searcher(self._plan, work, self._results, share=lambda spec: share(resources, spec, None), room=room_for, attempts=attempts)
         for node in self._nodes:
             self._expect_death(node)
         finished = self._schedule()
@@ -276,6 +293,7 @@ class Simulation:
         for trial in lost:
             self._running -= 1
             self._searcher.on_trial_complete(trial.name, error=True)
+        self._at(self._now + PAUSE_S, lambda: None)  # Tune asks all the time; here somebody must ask when they have rested
 
     def _return(self, node: Node) -> None:
         node.up = node.known = True

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from renal_ray.config import Study, dump_study
+from renal_ray.config import Study
 from renal_ray.protocol.splits import make_splits
 from renal_ray.store.place import Place
 from renal_ray.store.slices import PatientRows, write_index, write_shard
+from renal_ray.study_file import dump_study
 from renal_ray.trial import prepared
 
 SHARD = 8  # patients in a file, as prepare has them

@@ -16,9 +16,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from renal_ray.config import Study, load_study
+from renal_ray.config import Study
 from renal_ray.store.place import Place
 from renal_ray.store.slices import Slices
+from renal_ray.study_file import load_study
 from renal_ray.trial.plan import make_plan
 from renal_ray.trial.workshop import backbone_file
 from renal_ray.types import FreezePoint

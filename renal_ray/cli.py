@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
 P = ParamSpec("P")
 
-StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="Study file (YAML), or a work directory that holds study.yaml.")]
+StudyFile = Annotated[str, typer.Argument(metavar="STUDY", help="Study file (YAML), or a work directory that holds study.yaml: a path or s3://BUCKET/PREFIX.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. training.batch_size=16. May be repeated.")]
 Address = Annotated[str | None, typer.Option(help="Address of a running Ray cluster: auto or ray://HOST:PORT. A local Ray is started when omitted.")]
 ProbeSteps = Annotated[bool, typer.Option("--probe", help="Measure one step of each kind of trial first; sweep then packs and orders by it.")]
+Dashboard = Annotated[bool, typer.Option("--dashboard", help="Show Ray's dashboard, on this machine only, and say its address.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first patient who cannot be read.")]
 
 
@@ -105,8 +106,8 @@ def scan(
     import os
 
     from renal_ray.cohort.scan.scan import scan as scan_folders
-    from renal_ray.config import load_phase
     from renal_ray.progress import progress
+    from renal_ray.study_file import load_phase
 
     chosen = load_phase(phase, rules)
     with progress("scan: files") as show:
@@ -123,7 +124,7 @@ def scan(
 
 @_command
 def inspect(
-    what: Annotated[Path, typer.Argument(metavar="MANIFEST|WORK|STUDY", help="Manifest, work directory or study file.")],
+    what: Annotated[str, typer.Argument(metavar="MANIFEST|WORK|STUDY", help="Manifest, work directory or study file.")],
     patients: Annotated[str | None, typer.Option(help="Only these patients, separated by commas.")] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Page to write; inspect.html beside the manifest or the study file when omitted.")] = None,
     set: Set = None,
@@ -132,12 +133,13 @@ def inspect(
     """Write contact sheets of every patient as one HTML page: slices, lesion outline, windows, datasets, warnings."""
     import os
 
-    from renal_ray.config import load_study, study_of_manifest
     from renal_ray.progress import progress
     from renal_ray.report.inspect.page import write_page
+    from renal_ray.study_file import study_of_manifest
 
-    loaded = study_of_manifest(what, set) if what.suffix.lower() in (".csv", ".parquet") else load_study(what, set)
-    page = out or (what if what.is_dir() else what.parent) / "inspect.html"
+    path = Path(what)
+    loaded = study_of_manifest(path, set) if path.suffix.lower() in (".csv", ".parquet") else _load(what, set)
+    page = out or ((path if path.is_dir() else path.parent) if "://" not in what else Path()) / "inspect.html"
     chosen = [one.strip() for one in patients.split(",") if one.strip()] if patients else None
     with progress("inspect: patients") as show:
         seen = write_page(loaded, page, patients=chosen, workers=workers or os.cpu_count() or 1, progress=show)
@@ -178,20 +180,21 @@ def bench(
 ) -> int:
     """Write the paper's Table 4 for this machine: minutes of training by dataset and freeze point, measured or extrapolated from a probe."""
     from renal_ray.report.bench import Cohort, write_bench
+    from renal_ray.store.place import Place
 
     with _working(study, set, keep=False) as loaded:
         if probe:
             commands.probe_study(loaded, address)
         print(write_bench(loaded, Cohort(patients=patients, malignant=malignant, slices=slices)))
-    print(f"wrote {loaded.work.rstrip('/')}/bench/table4.md, .csv and .json")
+    print(f"wrote {Place(loaded.work).shown('bench/table4.md')}, .csv and .json")
     return DONE
 
 
 @_command
-def sweep(study: StudyFile, set: Set = None, address: Address = None) -> int:
+def sweep(study: StudyFile, set: Set = None, address: Address = None, dashboard: Dashboard = False) -> int:
     """Train every trial that is not finished yet."""
     with _working(study, set) as loaded:
-        return commands.sweep_study(loaded, address=address)
+        return commands.sweep_study(loaded, address=address, dashboard=dashboard)
 
 
 @_command
@@ -214,21 +217,20 @@ def run(
     set: Set = None,
     strict: Strict = False,
     address: Address = None,
+    dashboard: Dashboard = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="One batch of each distinct kind of trial, on phantoms, in a temporary directory.")] = False,
 ) -> int:
     """Do all of it in order: prepare, plan, sweep, test, report."""
-    from renal_ray.config import load_study
-
     if dry_run:
         from renal_ray.sweep.rehearse import rehearse
 
-        for line in rehearse(load_study(study, set)):
+        for line in rehearse(_load(study, set)):
             print(line, flush=True)
         return DONE
     from renal_ray.sweep.cluster import cluster
     from renal_ray.sweep.preflight import preflight
 
-    with _working(study, set) as loaded, cluster(loaded.resources, address):
+    with _working(study, set) as loaded, cluster(loaded.resources, address, dashboard=dashboard):
         preflight(loaded)
         codes = [commands.prepare_study(loaded, strict=strict), commands.plan_study(loaded), commands.sweep_study(loaded)]
         if loaded.fold_numbers != list(range(loaded.folds.n)):
@@ -240,14 +242,17 @@ def run(
 
 
 @_command
-def status(study: StudyFile, set: Set = None) -> int:
-    """Show which trials are finished, waiting or failed."""
-    from renal_ray.trial.status import describe
+def status(
+    study: StudyFile,
+    set: Set = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every few seconds, until nothing runs any more or Ctrl-C.")] = False,
+) -> int:
+    """Show which trials are finished, running, waiting or failed, and on which node; from any machine that sees the work directory."""
+    from renal_ray.store.place import Place
 
     loaded, work = _open(study, set, show=False)
-    for line in describe(loaded, work):
-        print(line)
-    return DONE
+    # Where this machine has mounted it under another name than the one that sweeps.
+    return commands.status_study(loaded, Place(study) if Path(study).is_dir() and not _sets_work(set) else work, watch=watch)
 
 
 @app.callback(invoke_without_command=True)
@@ -258,18 +263,40 @@ def _main(version: Annotated[bool, typer.Option("--version", help="Show the vers
         raise typer.Exit
 
 
-def _open(file: Path, overrides: list[str] | None, *, show: bool = True) -> "tuple[Study, Place]":
-    from renal_ray.config import dump_study, load_study
+def _load(file: str, overrides: list[str] | None) -> "Study":
+    """The study of a file or of a work directory, here or in object storage."""
+    from renal_ray.study_file import load_study, parse_study
+
+    if "://" not in file:
+        return load_study(Path(file), overrides)
     from renal_ray.store.place import Place
 
-    study = load_study(file, overrides)
+    work = Place(file)
+    try:
+        return parse_study(work.read("study.yaml"), work.shown("study.yaml"), overrides)
+    except FileNotFoundError:
+        raise StudyError(f"{work.shown('study.yaml')}: no such file; give a work directory that a study has written to, or the study file") from None
+    except OSError as error:
+        raise StudyError(f"{work.shown('study.yaml')} cannot be read: {' '.join(str(error).split())[:300]}") from None
+
+
+def _open(file: str, overrides: list[str] | None, *, show: bool = True) -> "tuple[Study, Place]":
+    from renal_ray.store.place import Place
+    from renal_ray.study_file import dump_study
+
+    study = _load(file, overrides)
+    work = Place(study.work)
     if show:
         print(dump_study(study))
-    return study, Place(study.work)
+    return study, work
+
+
+def _sets_work(overrides: list[str] | None) -> bool:
+    return any(one.partition("=")[0].strip() == "work" for one in overrides or [])
 
 
 @contextmanager
-def _working(file: Path, overrides: list[str] | None, *, keep: bool = True) -> "Iterator[Study]":
+def _working(file: str, overrides: list[str] | None, *, keep: bool = True) -> "Iterator[Study]":
     """Opens a study to write into its work directory, which no other run may do meanwhile; `keep` records it there as study.yaml."""
     from renal_ray.store.lock import held
     from renal_ray.trial.record import keep_study

@@ -1,11 +1,16 @@
 """What the commands do with an opened study, and what they say of it; heavy imports inside."""
 
+from datetime import datetime
+from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from renal_ray.config import Study
+    from renal_ray.store.place import Place
+    from renal_ray.trial.standing import Look, Standing
 
 DONE, PARTLY, UNUSABLE, INTERRUPTED = 0, 1, 2, 130  # exit codes
+WATCH_EVERY_S = 5.0
 
 
 def prepare_study(study: "Study", *, strict: bool, address: str | None = None) -> int:
@@ -46,12 +51,12 @@ def plan_study(study: "Study") -> int:
     return DONE
 
 
-def sweep_study(study: "Study", *, address: str | None = None) -> int:
+def sweep_study(study: "Study", *, address: str | None = None, dashboard: bool = False) -> int:
     """Sweeps, and says what failed."""
     from renal_ray.sweep.cluster import cluster
     from renal_ray.sweep.run import sweep
 
-    with cluster(study.resources, address):
+    with cluster(study.resources, address, dashboard=dashboard):
         swept = sweep(study)
     print(f"{swept.finished} of {swept.total} trials are finished")
     if swept.failed:
@@ -81,3 +86,56 @@ def report_study(study: "Study") -> int:
     print("\n".join((*headline.lines, *(f"note: {caveat}" for caveat in headline.caveats))))
     print(f"report: {headline.page}")
     return DONE
+
+
+def status_study(study: "Study", work: "Place", *, watch: bool) -> int:
+    """Says where the study stands; with `watch` again and again, until nothing runs any more or Ctrl-C, which only ends the looking."""
+    from renal_ray.trial.standing import Standing
+
+    standing = Standing(study, work)
+    if not watch:
+        print("\n".join(standing.look().lines))
+        return DONE
+    try:
+        _watch(standing)
+    except KeyboardInterrupt:
+        print()
+    return DONE
+
+
+def _watch(standing: "Standing") -> None:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    console = Console()
+    if not console.is_terminal:
+        _watch_in_lines(standing)
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            look, pause = _timed_look(standing)
+            live.update(Text("\n".join(look.lines)), refresh=True)
+            if look.is_over:
+                return
+            sleep(pause)
+
+
+def _watch_in_lines(standing: "Standing") -> None:
+    said = ""
+    while True:
+        look, pause = _timed_look(standing)
+        if look.counts != said:
+            said = look.counts
+            print(f"{datetime.now():%H:%M:%S} {look.summary}", flush=True)
+        if look.is_over:
+            print("\n".join(look.lines[1:]), flush=True)
+            return
+        sleep(pause)
+
+
+def _timed_look(standing: "Standing") -> "tuple[Look, float]":
+    """A look, and how long to wait for the next: a slow work directory is not asked all the time."""
+    begun = monotonic()
+    look = standing.look()
+    return look, max(WATCH_EVERY_S, 4 * (monotonic() - begun))

@@ -1,13 +1,11 @@
 """The study file: one validated object that every command works from."""
 
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Literal, Self
+from urllib.parse import urlsplit
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from renal_ray.problems import StudyError
 from renal_ray.types import DATASETS, FREEZE_POINTS, HEADS, Dataset, FreezePoint, Head
 
 NAMED_WEIGHTS = ("imagenet", "random")  # any other value of weights is a path
@@ -171,12 +169,19 @@ class Tracking(Section):
     tensorboard: bool = Field(False, description="write event files to WORK/tensorboard/<trial_id>")
     mlflow: str | None = Field(None, description="MLflow tracking URI: a parent run for each configuration, a child run for each fold; needs renal-ray[mlflow]")
 
+    @field_validator("mlflow")
+    @classmethod
+    def _no_secret(cls, uri: str | None) -> str | None:
+        if uri is not None and urlsplit(uri).password:
+            raise ValueError("the address holds a password, and this file is kept and shown; give it as MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
+        return uri
+
 
 class Study(Section):
     """A whole study."""
 
     name: str = Field(min_length=1, pattern=r"^[\w.-]+$", description="name of the study, for the report")
-    work: str = Field(min_length=1, description="work directory: a local or NFS path, s3://bucket/prefix or gs://bucket/prefix")
+    work: str = Field(min_length=1, description="work directory: a local or NFS path, s3://bucket/prefix[?endpoint_override=URL] or gs://bucket/prefix")
     seed: int = Field(17, ge=0, lt=2**31, description="seed of the split, the folds, the sampling and random weights")
     cohort: Cohort = Field(description="where the patients come from")
     datasets: list[Dataset] = Field(list(DATASETS), min_length=1, description="datasets to train on")
@@ -212,130 +217,3 @@ class Study(Section):
     def fold_numbers(self) -> list[int]:
         """The folds to train, ascending."""
         return sorted(set(self.folds.run)) if self.folds.run is not None else list(range(self.folds.n))
-
-
-Override = Annotated[str, "key.subkey=value, the value read as YAML"]
-
-
-def load_study(path: Path, overrides: list[Override] | None = None) -> Study:
-    """Reads a study file, or a work directory's study.yaml, and lays the overrides over it.
-
-    Args:
-        path: YAML study file, or a work directory that holds study.yaml.
-        overrides: `key.subkey=value` each; the value is read as YAML.
-
-    Returns:
-        The validated study.
-
-    Raises:
-        StudyError: the file is absent or not YAML, a key is unknown, a value does not fit.
-    """
-    file = path / "study.yaml" if path.is_dir() else path
-    try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise StudyError(f"{file}: no such study file; give a YAML study file or a work directory") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise StudyError(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(raw, dict):
-        raise StudyError(f"{file}: a study file is a mapping of keys to values")
-    raw.pop(PROVENANCE, None)
-    for override in overrides or []:
-        _lay_over(raw, override)
-    try:
-        return _absolute(Study.model_validate(raw))
-    except ValidationError as error:
-        raise StudyError(f"{file}: {_sentence(error)}") from None
-
-
-def study_of_manifest(manifest: Path, overrides: list[Override] | None = None) -> Study:
-    """A study that has nothing but a manifest yet, to look at its patients.
-
-    Args:
-        manifest: CSV or Parquet.
-        overrides: as for `load_study`, for example cohort.lesion_labels=[1].
-
-    Raises:
-        StudyError: an override does not fit.
-    """
-    raw: dict[str, Any] = {"name": re.sub(r"[^\w.-]", "_", manifest.stem) or "manifest", "work": str(manifest.parent), "cohort": {"manifest": str(manifest)}}
-    for override in overrides or []:
-        _lay_over(raw, override)
-    try:
-        return _absolute(Study.model_validate(raw))
-    except ValidationError as error:
-        raise StudyError(f"{manifest}: {_sentence(error)}") from None
-
-
-def load_phase(use: str, rules: Path | None) -> Phase:
-    """The rules by which a series is proposed.
-
-    Args:
-        use: contrast phase that the study is on.
-        rules: YAML of rules by phase; the defaults when omitted.
-
-    Raises:
-        StudyError: the file cannot be read, or `use` has no rule.
-    """
-    try:
-        given = {} if rules is None else {"rules": yaml.safe_load(rules.read_text(encoding="utf-8"))}
-        return Phase.model_validate({"use": use} | given)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise StudyError(f"{rules}: not readable as YAML: {' '.join(str(error).split())}") from None
-    except ValidationError as error:
-        raise StudyError(f"{rules or '--phase'}: {_sentence(error)}") from None
-
-
-def _absolute(study: Study) -> Study:
-    """Settles every local path against the current directory, so that workers and later commands find it from wherever they run."""
-    cohort = {name: path.absolute() for name in ("manifest", "dicom", "labels", "kits") if (path := getattr(study.cohort, name)) is not None}
-    return study.model_copy(
-        update={
-            "work": study.work if "://" in study.work else str(Path(study.work).absolute()),
-            "weights": study.weights if study.weights in NAMED_WEIGHTS else str(Path(study.weights).expanduser().absolute()),
-            "cohort": study.cohort.model_copy(update=cohort),
-        }
-    )
-
-
-def _lay_over(raw: dict[str, Any], override: Override) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key.strip():
-        raise StudyError(f"--set {override}: expected key=value, for example training.batch_size=16")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise StudyError(f"--set {override}: the value is not YAML") from None
-    *parents, last = key.strip().split(".")
-    for parent in parents:
-        raw = raw.setdefault(parent, {})
-        if not isinstance(raw, dict):
-            raise StudyError(f"--set {override}: {parent} is a value, not a section")
-    raw[last] = value
-
-
-def _sentence(error: ValidationError) -> str:
-    parts = []
-    for item in error.errors(include_url=False):
-        where = ".".join(str(step) for step in item["loc"]) or "study"
-        message = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
-            message = "unknown key; `renal-ray sweep --help` and the presets in configs/ show the known ones"
-        parts.append(f"{where}: {message}")
-    return "; ".join(parts)
-
-
-def dump_study(study: Study, provenance: dict[str, Any] | None = None) -> str:
-    """Writes a study as YAML, as kept in the work directory.
-
-    Args:
-        study: the resolved study.
-        provenance: versions and hashes to keep beside it.
-
-    Returns:
-        YAML text that `load_study` reads back to an equal study.
-    """
-    data: dict[str, Any] = study.model_dump(mode="json")
-    if provenance is not None:
-        data[PROVENANCE] = provenance
-    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)

@@ -14,6 +14,10 @@ class StrictError(StudyError):
     """--strict stopped at a patient who cannot be read: a sentence as above, but the study could run; the program exits with 1."""
 
 
+class DamagedFileError(StudyError):
+    """A file does not have the bytes that were written; the message says what makes it anew."""
+
+
 class Severity(StrEnum):
     """What a finding does to the patient."""
 

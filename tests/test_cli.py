@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 import renal_ray
 from renal_ray import cli
-from renal_ray.config import dump_study
 from renal_ray.problems import StrictError, StudyError
+from renal_ray.study_file import dump_study
 
 COMMANDS = ("prepare", "plan", "sweep", "test", "report", "run", "status")
 

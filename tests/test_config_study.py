@@ -9,8 +9,9 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from renal_ray.config import Study, dump_study, load_study
+from renal_ray.config import Study
 from renal_ray.problems import StudyError
+from renal_ray.study_file import dump_study, load_study
 from renal_ray.types import DATASETS, FREEZE_POINTS, HEADS
 
 BASE = {"name": "some", "work": "work", "cohort": {"manifest": "people.csv"}}

@@ -11,8 +11,8 @@ from dicom_files import BIRTH_DATE, save, write_seg, write_series
 from typer.testing import CliRunner
 
 from renal_ray.cli import app
-from renal_ray.config import study_of_manifest
 from renal_ray.report.inspect.page import write_page
+from renal_ray.study_file import study_of_manifest
 from renal_ray.sweep.prepare import prepare
 
 LESION = np.zeros((20, 24), np.uint8)

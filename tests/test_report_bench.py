@@ -10,7 +10,6 @@ from test_trial_forecast import COHORT, a_study, probe_for
 from typer.testing import CliRunner
 
 from renal_ray import cli
-from renal_ray.config import dump_study
 from renal_ray.report.bench import Cohort, imagined_plan, write_bench
 from renal_ray.report.evidence import read_evidence
 from renal_ray.report.speed import speed_table
@@ -18,12 +17,14 @@ from renal_ray.report.text import DASH
 from renal_ray.store.ledger import Ledger
 from renal_ray.store.lock import held
 from renal_ray.store.place import Place
+from renal_ray.study_file import dump_study
 from renal_ray.sweep import probing
 from renal_ray.trial import forecast, status
 from renal_ray.trial.forecast import Forecast, floor_of
 from renal_ray.trial.probe import KindCost, Probe, write_probe
 from renal_ray.trial.spec import TrialSpec
-from renal_ray.trial.status import clock, describe, slots_of
+from renal_ray.trial.standing import describe
+from renal_ray.trial.status import clock, slots_of
 from renal_ray.types import FreezePoint, Head
 
 

@@ -13,11 +13,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from renal_ray.cli import app
-from renal_ray.config import study_of_manifest
 from renal_ray.imaging.patient import read_patient
 from renal_ray.problems import StudyError
 from renal_ray.report.inspect.page import write_page
 from renal_ray.report.inspect.sheet import THUMB, Request, draw
+from renal_ray.study_file import study_of_manifest
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from renal_ray.config import Controls, Folds, Split, Study, Training, dump_study
+from renal_ray.config import Controls, Folds, Split, Study, Training
 from renal_ray.problems import StudyError
 from renal_ray.protocol.metrics import evaluate
 from renal_ray.protocol.permutation import permuted_labels
@@ -20,6 +20,7 @@ from renal_ray.report.page import write_report
 from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place, digest
 from renal_ray.store.slices import write_index
+from renal_ray.study_file import dump_study
 from renal_ray.trial import prepared
 from renal_ray.trial.plan import make_plan
 from renal_ray.trial.spec import Inputs, TrialSpec, make_spec

@@ -14,9 +14,10 @@ from typer.testing import CliRunner
 from renal_ray.cli import app
 from renal_ray.cohort.manifest import read_manifest
 from renal_ray.cohort.scan.scan import scan
-from renal_ray.config import Cohort, Selection, load_phase
+from renal_ray.config import Cohort, Selection
 from renal_ray.imaging.patient import read_patient
 from renal_ray.problems import PatientError, StudyError
+from renal_ray.study_file import load_phase
 
 VOLUME = np.random.default_rng(0).integers(-100, 200, (6, 20, 24)).astype(np.int16)
 MASK = np.zeros((20, 24), np.uint8)

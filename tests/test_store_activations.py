@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from renal_ray.problems import DamagedFileError
 from renal_ray.store.activations import Activations, ActivationSet, activation_key, has_part, write_index, write_part
 from renal_ray.store.place import Place
 from renal_ray.types import Dataset, FreezePoint
@@ -65,6 +66,28 @@ def test_some_patients_only(tmp_path: Path) -> None:
     assert np.array_equal(Activations(work, WHICH, ["p2"])[:], values["p2"])
     with pytest.raises(KeyError, match="p9"):
         Activations(work, WHICH, ["p2", "p9"])
+
+
+@pytest.mark.parametrize("damage", ["a bit", "half", "missing", "no index"])
+def test_a_damaged_file_is_named_and_deleted_so_that_it_is_made_anew(tmp_path: Path, damage: str) -> None:
+    work = Place(str(tmp_path))
+    written(work, "float32")
+    file = tmp_path / WHICH.folder / "two.arrow"
+    data = bytearray(file.read_bytes())
+    if damage == "a bit":
+        values = Activations(work, WHICH, ["p0"])[:]
+        data[bytes(data).index(values.tobytes()) + 5] ^= 1
+    if damage in ("a bit", "half"):
+        file.write_bytes(data if damage == "a bit" else data[: len(data) // 2])
+    if damage == "missing":
+        file.unlink()
+    if damage == "no index":
+        (tmp_path / WHICH.folder / "index.parquet").unlink()
+    with pytest.raises(DamagedFileError, match="next `renal-ray sweep`"):
+        Activations(work, WHICH, ["p3", "p0"])
+    assert not WHICH.exists(work)
+    assert has_part(work, WHICH, "one")
+    assert has_part(work, WHICH, "two") == (damage == "no index")
 
 
 def test_rows_are_copies_and_the_file_stays(tmp_path: Path) -> None:

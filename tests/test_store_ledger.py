@@ -1,12 +1,13 @@
 """The ledger of trials: what counts as finished, failed, unfinished."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from renal_ray.problems import StudyError
-from renal_ray.store.ledger import FILES, DamagedFileError, Ledger
+from renal_ray.problems import DamagedFileError, StudyError
+from renal_ray.store.ledger import FILES, Ledger, SupersededError
 from renal_ray.store.place import Place
 
 SPEC = {"trial_id": "t"}
@@ -70,7 +71,7 @@ def test_begin_clears_what_was_left(ledger: Ledger) -> None:
     folder.write("leftover.bin", b"x")
     other = finished(ledger, "other")
     ledger.begin("t", SPEC)
-    assert folder.entries() == ["spec.json"]
+    assert folder.entries() == ["claim.txt", "spec.json"]
     assert folder.read_json("spec.json") == SPEC
     assert other.exists("result.json")
 
@@ -79,9 +80,48 @@ def test_a_damaged_file_is_told_with_what_to_do(ledger: Ledger) -> None:
     folder = finished(ledger)
     assert ledger.read_checked("t", "weights.h5") == b"weights"
     folder.write("weights.h5", b"Weights")
-    with pytest.raises(DamagedFileError, match=r"trials/t/weights\.h5 is damaged: delete trials/t and run"):
+    with pytest.raises(DamagedFileError, match=r"trials/t/weights\.h5 is damaged: its trial counts as unfinished now"):
         ledger.read_checked("t", "weights.h5")
     assert issubclass(DamagedFileError, StudyError)
+    assert (ledger.state("t"), ledger.result("t")) == ("damaged", None)
+    assert folder.exists("damaged.json")
+    with pytest.raises(DamagedFileError, match="not finished any more"):
+        ledger.read_checked("t", "spec.json")
+    finished(ledger)
+    assert folder.entries() == sorted([*FILES, "result.json"])
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: data.replace(b"0.25", b"0.75"), lambda data: b"[]", lambda data: b""])
+def test_a_half_written_or_altered_result_is_none(ledger: Ledger, damage: Callable[[bytes], bytes]) -> None:
+    folder = ledger.begin("t", SPEC)
+    write_files(folder)
+    ledger.finish("t", {"trial_id": "t", "levels": {"auc": 0.25}})
+    assert ledger.result("t") is not None
+    folder.write("result.json", damage(folder.read("result.json")))
+    assert (ledger.state("t"), ledger.result("t")) == ("damaged", None)
+
+
+def test_a_worker_that_was_believed_dead_does_not_finish_beside_its_successor(ledger: Ledger, tmp_path: Path) -> None:
+    write_files(ledger.begin("t", SPEC))
+    successor = Ledger(Place(str(tmp_path)))
+    write_files(successor.begin("t", SPEC))
+    with pytest.raises(SupersededError, match="another worker"):
+        ledger.finish("t", {"trial_id": "t"})
+    assert ledger.state("t") == "unfinished"
+    successor.finish("t", {"trial_id": "t"})
+    write_files(ledger.begin("u", SPEC))
+    finished(successor, "u")
+    with pytest.raises(SupersededError):
+        ledger.finish("u", {"trial_id": "u"})
+    assert ledger.state("u") == "finished"
+
+
+def test_begin_keeps_checkpoints_and_nothing_else(ledger: Ledger) -> None:
+    folder = ledger.begin("t", SPEC)
+    for name in ("checkpoint.json", "checkpoint-3.h5", "weights.h5", "progress.json", ".tmp-0123"):
+        folder.write(name, b"x")
+    ledger.begin("t", SPEC)
+    assert folder.entries(hidden=True) == ["checkpoint-3.h5", "checkpoint.json", "claim.txt", "spec.json"]
 
 
 def test_a_file_that_the_result_does_not_list_is_not_believed(ledger: Ledger) -> None:

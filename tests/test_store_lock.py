@@ -5,12 +5,26 @@ import os
 import platform
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
+from time import monotonic, sleep
 
 import pytest
 
 from renal_ray.problems import StudyError
-from renal_ray.store.lock import NAME, held
+from renal_ray.store import lock
+from renal_ray.store.lock import DEAD_S, NAME, held, is_held
 from renal_ray.store.place import Place
+
+
+def holder(*, host="elsewhere", pid=1, seen_s_ago=0.0):
+    seen = datetime.now(UTC) - timedelta(seconds=seen_s_ago)
+    return {"token": "0" * 32, "host": host, "pid": pid, "since": "2026-01-01T00:00:00+00:00", "seen": seen.isoformat()}
+
+
+def wait_until(true, seconds=20.0):
+    end = monotonic() + seconds
+    while not true() and monotonic() < end:
+        sleep(0.02)
 
 
 def test_a_second_run_is_refused_by_name_of_the_first(tmp_path):
@@ -34,16 +48,58 @@ def test_a_dead_process_holds_nothing(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     work = Place(str(tmp_path))
-    work.write_json(NAME, {"host": platform.node(), "pid": dead.pid, "since": "2026-01-01"})
+    work.write_json(NAME, holder(host=platform.node(), pid=dead.pid))
     with held(work):
         assert json.loads((tmp_path / NAME).read_text())["pid"] == os.getpid()
 
 
-def test_a_run_on_another_machine_is_believed(tmp_path):
+def test_a_run_on_another_machine_is_believed_while_it_renews_its_lock(tmp_path):
     work = Place(str(tmp_path))
-    work.write_json(NAME, {"host": "elsewhere", "pid": 1, "since": "2026-01-01"})
-    with pytest.raises(StudyError, match=r"on elsewhere since 2026-01-01; .* delete"), held(work):
+    work.write_json(NAME, holder())
+    assert is_held(work)
+    with pytest.raises(StudyError, match=r"process 1 on elsewhere since 2026-01-01T00:00:00\+00:00; .* delete"), held(work):
         pass
+    assert work.read_json(NAME)["host"] == "elsewhere"
+    work.write_json(NAME, holder(seen_s_ago=DEAD_S + 60))
+    assert not is_held(work)
+    with held(work):
+        assert work.read_json(NAME)["pid"] == os.getpid()
+
+
+def test_a_lock_is_renewed_and_a_run_that_lost_it_stops(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(lock, "BEAT_S", 0.05)
+    work = Place(str(tmp_path))
+    with pytest.raises(KeyboardInterrupt), held(work):  # noqa: PT012 - the interrupt may come at any line
+        token = work.read_json(NAME)["token"]
+        work.write_json(NAME, holder() | {"token": token})
+        wait_until(lambda: work.read_json(NAME)["host"] == platform.node())
+        work.write_json(NAME, holder())
+        wait_until(lambda: False)
+    assert work.read_json(NAME)["host"] == "elsewhere"  # not given back by who had lost it
+    assert "taken over by another run" in capsys.readouterr().err
+
+
+def test_of_many_runs_that_begin_at_once_one_goes_on(tmp_path):
+    """Processes, because a lock file of a process's own threads would tell nothing."""
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    Place(str(tmp_path)).write_json(NAME, holder(host=platform.node(), pid=dead.pid))  # all of them want to take it over
+    script = (
+        "import sys, time\nfrom renal_ray.problems import StudyError\nfrom renal_ray.store.lock import held\nfrom renal_ray.store.place import Place\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
+        "try:\n  with held(Place(sys.argv[1])): print('held', flush=True); sys.stdin.readline()\nexcept StudyError: print('refused', flush=True)\n"
+    )
+    runs = [
+        subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) for _ in range(6)
+    ]
+    for run in runs:
+        assert run.stdout.readline() == "ready\n"
+    for run in runs:
+        run.stdin.write("\n")
+    said = [run.stdout.readline().strip() for run in runs]
+    for run in runs:
+        run.communicate("\n")
+    assert sorted(said) == ["held", *["refused"] * 5]
 
 
 def test_a_directory_that_cannot_be_made_is_told(tmp_path):

@@ -191,8 +191,9 @@ def test_an_index_of_other_files_is_found_out(tmp_path: Path) -> None:
     rows = write_shard(work, Dataset.ROI, "shard-00000", [one, two], size=SIZE)
     swapped = [row | {"batch": 1 - row["batch"]} for row in rows]
     write_index(work, Dataset.ROI, swapped)
-    with pytest.raises(StudyError, match=r"does not hold what its index says: run `renal-ray prepare`"):
+    with pytest.raises(StudyError, match=r"does not hold what its index says\) and was deleted: run `renal-ray prepare`"):
         Slices(work, Dataset.ROI, sealed=()).images(one.patient_id)
+    assert write_shard(work, Dataset.ROI, "shard-00000", [one, two], size=SIZE) == rows
     write_index(work, Dataset.ROI, [row | {"batch": 7} for row in rows])
     with pytest.raises(StudyError, match="does not hold"):
         Slices(work, Dataset.ROI, sealed=()).images(one.patient_id)

@@ -26,7 +26,7 @@ def prepared(folder: Path, **changes: object) -> tuple[Study, Place, Plan]:
 
 
 def free(monkeypatch: pytest.MonkeyPatch, disk: float, memory: float = 1e12) -> None:
-    monkeypatch.setattr(caching, "_free", lambda work: disk)
+    monkeypatch.setattr(caching, "_free", lambda work, nodes: disk)
     monkeypatch.setattr(caching.psutil, "virtual_memory", lambda: type("Memory", (), {"available": memory}))
 
 

@@ -12,8 +12,8 @@ import psutil
 import pytest
 from conftest import SmallWork, activated, draw_patients, small_study
 
-from renal_ray.config import dump_study
 from renal_ray.store.ledger import Ledger
+from renal_ray.study_file import dump_study
 from renal_ray.trial.plan import finished_results
 
 PATIENCE_S = 180  # a bound on a hang, not a claim about speed

@@ -7,7 +7,7 @@ from conftest import REPOSITORY
 from typer.testing import CliRunner
 
 from renal_ray.cli import app
-from renal_ray.config import load_study
+from renal_ray.study_file import load_study
 from renal_ray.types import DATASETS, FREEZE_POINTS, HEADS
 
 PRESETS = sorted((REPOSITORY / "configs").glob("*.yaml"))

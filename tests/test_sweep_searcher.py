@@ -10,6 +10,7 @@ from conftest import draw_patients, small_study, write_small_work
 from renal_ray.config import Resources
 from renal_ray.store.ledger import FILES, Ledger
 from renal_ray.store.place import Place
+from renal_ray.sweep.attempts import Attempts
 from renal_ray.sweep.searcher import StudySearcher, kind_of
 from renal_ray.trial.packing import Share, room, share
 from renal_ray.trial.plan import Plan, make_plan
@@ -43,7 +44,7 @@ def plan_work(plan: Plan) -> Place:
 
 def play(plan: Plan, workers: int) -> tuple[dict[int, list[TrialSpec]], float]:
     """Who ran what in which order, and when the last one ended."""
-    searcher = StudySearcher(plan, plan_work(plan), share=lambda spec: ONE, room=lambda one: workers)
+    searcher = StudySearcher(plan, plan_work(plan), share=lambda spec: ONE, room=lambda one: workers, attempts=Attempts(plan_work(plan), most=1))
     ran: dict[int, list[TrialSpec]] = defaultdict(list)
     idle, running, named, number, now = list(range(workers)), [], [], 0, 0.0
     while True:
@@ -89,7 +90,7 @@ def test_the_longest_kinds_come_first_and_heads_after_their_images(tmp_path: Pat
 
 def test_a_failed_trial_is_not_named_again_in_the_same_sweep(tmp_path: Path) -> None:
     plan = plan_of(tmp_path)
-    searcher = StudySearcher(plan, plan_work(plan), share=lambda spec: ONE, room=lambda one: 1)
+    searcher = StudySearcher(plan, plan_work(plan), share=lambda spec: ONE, room=lambda one: 1, attempts=Attempts(plan_work(plan), most=1))
     first = searcher.suggest("a")
     assert isinstance(first, dict)
     assert searcher.suggest("b") is None  # the only worker is taken

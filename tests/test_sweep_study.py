@@ -14,10 +14,10 @@ from conftest import SIZE
 from typer.testing import CliRunner
 
 from renal_ray.cli import app
-from renal_ray.config import load_study
 from renal_ray.protocol.splits import SplitSet
 from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place
+from renal_ray.study_file import load_study
 from renal_ray.sweep import activate as activate_module
 from renal_ray.sweep import run as run_module
 from renal_ray.sweep import vote as vote_module
@@ -244,7 +244,7 @@ def test_damaged_weights_are_found_before_the_seal_is_opened(work_copy: Path, st
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     done = command("test", study_file, work=work_copy)
     assert done.exit_code == 2, done.output
-    assert "weights.h5 is damaged: delete trials/roi-mixed10-gru-fold1-" in done.stderr
+    assert "weights.h5 is damaged: its trial counts as unfinished now; run `renal-ray sweep`" in done.stderr
     assert "Traceback" not in done.output
     assert not (work_copy / "test").exists()
 
@@ -253,9 +253,10 @@ def test_votes_of_other_models_do_not_stand(work_copy: Path, study_file: Path, f
     """The same trial ids with other weights, as after a trial was deleted and trained on another machine."""
     shutil.copytree(finished.path("test"), work_copy / "test")
     [trial] = work_copy.glob("trials/roi-mixed10-fc-fold1-*")
-    result = json.loads((trial / "result.json").read_text())
+    folder = Place(str(trial))
+    result = folder.read_checked_json("result.json")
     result["files"]["weights.h5"] = "0" * 64
-    (trial / "result.json").write_text(json.dumps(result))
+    folder.write_checked_json("result.json", result)
     done = command("test", study_file, work=work_copy)
     assert done.exit_code == 2, done.output
     assert "damaged" in done.stderr
@@ -271,17 +272,34 @@ def test_a_test_that_was_cut_off_between_its_two_files_is_done_again(work_copy: 
     pd.testing.assert_frame_equal(pd.read_parquet(work_copy / "test" / "votes.parquet"), finished.read_parquet("test/votes.parquet"))
 
 
-def test_a_worker_that_dies_leaves_a_failed_trial_with_a_reason(finished: Place, study_file: Path, tmp_path: Path) -> None:
+def test_a_lost_trial_is_tried_again_and_fails_with_a_reason_when_it_is_lost_too_often(
+    finished: Place, study_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from renal_ray.sweep.attempts import Attempts
     from renal_ray.sweep.console import SweepConsole
+    from renal_ray.sweep.searcher import StudySearcher
+    from renal_ray.trial.packing import Share
 
     shutil.copytree(finished.uri, tmp_path / "work", ignore=shutil.ignore_patterns("test", "report", "trials"))
     study = load_study(study_file, [f"work={tmp_path / 'work'}"])
     work = Place(study.work)
     plan = make_plan(study, work)
-    spec = plan.specs({})[0]
     ledger = Ledger(work)
-    ledger.begin(spec.trial_id, spec.to_json())
-    trial = SimpleNamespace(config={"spec": spec.to_json()}, error_file=None)
-    SweepConsole(plan, work, slots=1).on_trial_error(0, [], trial)  # type: ignore[arg-type]
-    assert ledger.state(spec.trial_id) == "failed"
-    assert "ended before the trial did" in ledger.error(spec.trial_id)
+    attempts = Attempts(work, most=2, pause_s=0)
+    searcher = StudySearcher(plan, work, share=lambda spec: Share(1, 0), room=lambda one: 1, attempts=attempts)
+    console = SweepConsole(plan, work, searcher)
+    for number, state in enumerate(["unfinished", "failed"]):
+        named = searcher.suggest(f"t{number}")
+        assert isinstance(named, dict)
+        spec = named["spec"]
+        assert spec["trial_id"] == plan.specs({})[0].trial_id
+        ledger.begin(spec["trial_id"], spec)
+        trial = SimpleNamespace(config=named, error_file=None)
+        searcher.on_trial_complete(f"t{number}", error=True)
+        console.on_trial_error(0, [], trial)  # type: ignore[arg-type]
+        assert ledger.state(spec["trial_id"]) == state
+    assert "ended before the trial did" in ledger.error(spec["trial_id"])
+    assert searcher.failed == {spec["trial_id"]}
+    said = capsys.readouterr().out
+    assert "lost (its worker ended before it did); is tried again, attempt 2" in said
+    assert "failed (its worker ended before it did)" in said

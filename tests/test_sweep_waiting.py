@@ -1,14 +1,15 @@
 """Which of the waiting trials a free worker takes, and that asking costs the same however many wait."""
 
 import heapq
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import small_study
 from test_sweep_searcher import ONE, finish, plan_of, plan_work
 
 from renal_ray.store.ledger import Ledger
+from renal_ray.sweep.attempts import Attempts
 from renal_ray.sweep.searcher import StudySearcher
 from renal_ray.sweep.waiting import Waiting, kind_of, length
 from renal_ray.trial.forecast import makespan
@@ -77,9 +78,16 @@ def test_the_same_compiled_step_on_another_dataset_goes_before_what_must_be_comp
     assert waiting.choose(freed=[("image-mixed6", "rbr")], busy=[], slots=1) == ("image-mixed6", "roi")
 
 
+def searcher_of(plan: Plan, workers: int = 1, *, most: int = 1, pause_s: float = 0.0) -> StudySearcher:
+    work = plan_work(plan)
+    attempts = Attempts(work, most=most, computed=frozenset(plan.study.freeze_points), pause_s=pause_s)
+    attempts._has_inputs = lambda spec: True  # there are no activations and no backbone here
+    return StudySearcher(plan, work, share=lambda one: ONE, room=lambda one: workers, attempts=attempts)
+
+
 def play_at_length(plan: Plan, workers: int) -> tuple[float, float]:
     """When the last trial ended, and when it does with the longest first, where every trial takes as long as its arithmetic."""
-    searcher = StudySearcher(plan, plan_work(plan), share=lambda one: ONE, room=lambda one: workers)
+    searcher = searcher_of(plan, workers)
     running: list[tuple[float, str, TrialSpec]] = []
     now, number, lengths = 0.0, 0, []
     while True:
@@ -107,7 +115,7 @@ def test_the_plan_is_asked_once_and_whenever_a_freeze_point_is_selected(tmp_path
     asked: list[int] = []
     whole = Plan.specs
     monkeypatch.setattr(Plan, "specs", lambda self, results: asked.append(len(results)) or whole(self, results))
-    searcher = StudySearcher(plan, plan_work(plan), share=lambda one: ONE, room=lambda one: 1)
+    searcher = searcher_of(plan)
     number = 0
     while isinstance(found := searcher.suggest(f"t{number}"), dict):
         finish(plan, TrialSpec.from_json(found["spec"]))
@@ -119,7 +127,7 @@ def test_the_plan_is_asked_once_and_whenever_a_freeze_point_is_selected(tmp_path
 
 def test_heads_wait_for_the_image_trial_of_their_own_fold_alone(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, heads={"use": ["image", "fc"], "freeze_points": "all"})
-    searcher = StudySearcher(plan, plan_work(plan), share=lambda one: ONE, room=lambda one: 1)
+    searcher = searcher_of(plan)
     done, number = set(), 0
     while isinstance(found := searcher.suggest(f"t{number}"), dict):
         one = TrialSpec.from_json(found["spec"])
@@ -134,12 +142,67 @@ def test_heads_wait_for_the_image_trial_of_their_own_fold_alone(tmp_path: Path) 
     assert len(done) == plan.total() - 2
 
 
-def test_a_sweep_goes_on_from_results_that_were_read_already(tmp_path: Path) -> None:
+def run_all(plan: Plan, searcher: StudySearcher, lose: Callable[[int, TrialSpec], bool]) -> list[TrialSpec]:
+    """Named trials in order, one after another; those that `lose` points at end without a result."""
+    named: list[TrialSpec] = []
+    while isinstance(found := searcher.suggest(f"t{len(named)}"), dict):
+        named.append(TrialSpec.from_json(found["spec"]))
+        lost = lose(len(named) - 1, named[-1])
+        if not lost:
+            finish(plan, named[-1])
+        searcher.on_trial_complete(f"t{len(named) - 1}", error=lost)
+    assert found == StudySearcher.FINISHED
+    return named
+
+
+def test_a_lost_trial_is_tried_again_as_often_as_asked(tmp_path: Path) -> None:
     plan = plan_of(tmp_path)
-    first = plan.specs({})[0]
-    finish(plan, first)
-    results: dict[str, Any] = {first.trial_id: Ledger(plan_work(plan)).result(first.trial_id)}
-    given = StudySearcher(plan, plan_work(plan), share=lambda one: ONE, room=lambda one: 1, results=results)
-    read = StudySearcher(plan, plan_work(plan), share=lambda one: ONE, room=lambda one: 1)
-    assert given.suggest("a") == read.suggest("a")
-    assert given.suggest("b") is None
+    searcher = searcher_of(plan, most=3)
+    named = run_all(plan, searcher, lambda number, one: number in (0, 1, 7))
+    assert len(named) == plan.total() + 3
+    assert named[0] == named[1] == named[2]  # the longest of those that wait
+    assert not searcher.failed
+    assert len({one.trial_id for one in named}) == plan.total()
+
+
+def test_a_lost_trial_rests_while_others_go_on(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path)
+    searcher = searcher_of(plan, most=3, pause_s=3600)
+    first = searcher.suggest("a")
+    searcher.on_trial_complete("a", error=True)
+    named = []
+    while isinstance(found := searcher.suggest(f"t{len(named)}"), dict):
+        named.append(TrialSpec.from_json(found["spec"]))
+        finish(plan, named[-1])
+        searcher.on_trial_complete(f"t{len(named) - 1}")
+    assert found is None  # not finished: one rests
+    assert isinstance(first, dict)
+    assert first["spec"]["trial_id"] not in {one.trial_id for one in named}
+    assert not searcher.failed
+
+
+@pytest.mark.parametrize("freeze_points", ["selected", "all"])
+@pytest.mark.parametrize("lost", [1, 2])
+def test_an_image_trial_found_damaged_by_its_heads_is_trained_again_before_them(tmp_path: Path, freeze_points: str, lost: int) -> None:
+    plan = plan_of(tmp_path, heads={"use": ["image", "fc", "gru"], "freeze_points": freeze_points})
+    searcher = searcher_of(plan, 2, most=3)
+    ledger, damaged, running, named, number = Ledger(plan_work(plan)), "", [], [], 0
+    while True:
+        while isinstance(found := searcher.suggest(f"t{number}"), dict):
+            running.append((f"t{number}", TrialSpec.from_json(found["spec"])))
+            named.append(running[-1][1])
+            number += 1
+        if not running:
+            break
+        name, one = running.pop(0)
+        if one.image_trial is not None and damaged in ("", one.image_trial) and lost:
+            damaged, lost = one.image_trial, lost - 1
+            ledger.folder(damaged).remove("embeddings.arrow")
+        else:
+            finish(plan, one)
+        searcher.on_trial_complete(name)
+    assert found == StudySearcher.FINISHED
+    assert not searcher.failed
+    assert all(ledger.result(one.trial_id) for one in named)
+    assert len({one.trial_id for one in named}) == plan.total()
+    assert [one.trial_id for one in named].count(damaged) >= 2

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from conftest import SmallWork
 
+from renal_ray.problems import DamagedFileError
 from renal_ray.protocol.permutation import permuted_labels
 from renal_ray.store.activations import Activations
-from renal_ray.store.ledger import DamagedFileError
 from renal_ray.trial.feed import Feed, LeakError, Picked, Samples, fold_labels, image_feed, patient_feed, read_embeddings
 from renal_ray.types import Head
 

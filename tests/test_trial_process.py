@@ -86,6 +86,23 @@ def test_a_killed_process_is_told_of_and_the_next_trial_gets_another(small: Smal
     assert process.pid != first
 
 
+def test_a_process_that_hangs_is_ended_and_told_of(small: SmallWork, trained: SmallWork) -> None:
+    spec = trained.specs(Head.IMAGE)[0].model_copy(update={"epochs": 1_000_000})
+    process = TrialProcess(setup(small), most_tasks=MANY, most_mib=MANY)
+    told = process.run(spec)
+    next(told)
+    hung = process.pid
+    assert hung is not None
+    process._silence_s = 3  # start-up was given more
+    os.kill(hung, signal.SIGSTOP)
+    with pytest.raises(ProcessDiedError, match=r"no epoch for 0\.05 minutes \(resources\.trial_timeout\)"):
+        list(told)
+    assert not psutil.pid_exists(hung)
+    process._silence_s = 300
+    list(process.run(trained.specs(Head.IMAGE)[0]))
+    process.close()
+
+
 def test_a_trial_that_fails_says_why_and_the_process_goes_on(small: SmallWork, trained: SmallWork, process: TrialProcess) -> None:
     fc = trained.specs(Head.FC)[0]
     with pytest.raises(RuntimeError, match="FileNotFoundError"):  # its image trial is not there

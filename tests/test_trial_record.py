@@ -7,15 +7,17 @@ import pytest
 import yaml
 from conftest import SIZE, SmallWork, draw_patients, small_study, write_small_work
 
-from renal_ray.config import Study, load_study
+from renal_ray.config import Study
 from renal_ray.problems import StudyError
 from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place
 from renal_ray.store.seal import open_seal
+from renal_ray.study_file import load_study
 from renal_ray.trial import prepared
 from renal_ray.trial.plan import make_plan, weights_hash
 from renal_ray.trial.record import keep_study, versions
-from renal_ray.trial.status import describe, describe_plan
+from renal_ray.trial.standing import describe
+from renal_ray.trial.status import describe_plan
 from renal_ray.types import Dataset, FreezePoint, Head
 
 

@@ -10,7 +10,7 @@ from conftest import SmallWork
 from renal_ray.store.ledger import Ledger
 from renal_ray.store.lock import held, is_held
 from renal_ray.trial import workshop
-from renal_ray.trial.status import describe
+from renal_ray.trial.standing import describe
 from renal_ray.trial.workshop import configure_keras
 
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from conftest import small_study
 
+from renal_ray.trial.epoch import Epoch
 from renal_ray.trial.feed import Feed, Picked, Samples
 from renal_ray.trial.spec import Inputs, TrialSpec, make_spec
-from renal_ray.trial.train import Epoch, Trained, train
+from renal_ray.trial.train import Trained, train
 from renal_ray.types import Dataset, FreezePoint, Head
 
 

@@ -16,6 +16,7 @@ from renal_ray.model.steps import Batch, make_steps
 from renal_ray.types import Label, Rows
 
 Jit = bool | Literal["auto"]
+OPTIMIZER = "optimizer/"
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,21 @@ class CompiledModel:
     def get_weights_by_name(self) -> dict[str, np.ndarray]:
         """Copies of all weights, body and head, by name."""
         return initial.weights_by_name(self.model)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Copies of all weights by name, and of the optimizer's variables by number: what the next step follows from."""
+        optimizer = {f"{OPTIMIZER}{number}": keras.ops.convert_to_numpy(variable) for number, variable in enumerate(self.optimizer.variables)}
+        return self.get_weights_by_name() | {name: np.array(value) for name, value in optimizer.items()}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Sets what `state` gave.
+
+        Raises:
+            StudyError: a weight is missing or has another shape.
+        """
+        self.set_weights_by_name(state)
+        for number, variable in enumerate(self.optimizer.variables):
+            variable.assign(state[f"{OPTIMIZER}{number}"])
 
     def set_weights_by_name(self, weights: Mapping[str, np.ndarray]) -> None:
         """Sets all weights, body and head.

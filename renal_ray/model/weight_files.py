@@ -11,11 +11,11 @@ import keras
 import numpy as np
 
 from renal_ray.model.backbone import variable_name
-from renal_ray.problems import StudyError
+from renal_ray.problems import DamagedFileError, StudyError
 from renal_ray.store.place import digest
 
 FORMAT = "renal-ray weights"
-VERSION = 1
+VERSION = 2
 REMEDY = "give a whole InceptionV3 weights file for Keras (.h5 or .weights.h5, with or without its classifier), imagenet or random"
 
 
@@ -29,6 +29,7 @@ def save_weights_h5(weights: Mapping[str, np.ndarray]) -> bytes:
     with h5py.File(buffer, "w") as file:
         file.attrs["format"] = FORMAT
         file.attrs["version"] = VERSION
+        file.attrs["sha256"] = weights_digest(weights)
         for name, array in weights.items():
             file.create_dataset(name, data=array, track_times=False)
     return buffer.getvalue()
@@ -41,16 +42,19 @@ def load_weights_h5(source: bytes | Path) -> dict[str, np.ndarray]:
         source: the file's bytes, or its path.
 
     Raises:
-        StudyError: the file is absent, damaged, or of another kind.
+        DamagedFileError: the file is absent, damaged, or of another kind.
     """
     name = str(source) if isinstance(source, Path) else "weights.h5"
     try:
         with h5py.File(source if isinstance(source, Path) else io.BytesIO(source), "r") as file:
             if file.attrs.get("format") != FORMAT or int(file.attrs["version"]) != VERSION:
-                raise StudyError(f"{name}: not a weights file of this program's version; delete the trial's directory and run the sweep again")
-            return dict(_datasets(file))
+                raise DamagedFileError(f"{name}: not a weights file of this program's version; delete it and run the same command again")
+            weights, expected = dict(_datasets(file)), file.attrs["sha256"]
+            if weights_digest(weights) != expected:
+                raise ValueError("another checksum than it was written with")
+            return weights
     except (OSError, KeyError, ValueError, RuntimeError) as error:
-        raise StudyError(f"{name}: damaged or absent ({_short(error)}); delete it and run the same command again") from None
+        raise DamagedFileError(f"{name}: damaged or absent ({_short(error)}); delete it and run the same command again") from None
 
 
 def _datasets(group: h5py.Group, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:

@@ -80,7 +80,7 @@ def write_report(study: Study) -> Headline:
         work.write(f"report/figures/{drawing.name}.svg", drawing.svg)
         work.write(f"report/figures/{drawing.name}.png", drawing.png)
     work.write(PAGE, html.encode())
-    return Headline(page=f"{study.work.rstrip('/')}/{PAGE}", datasets=results, lines=narrative.terminal_lines(results), caveats=caveats)
+    return Headline(page=work.shown(PAGE), datasets=results, lines=narrative.terminal_lines(results), caveats=caveats)
 
 
 def all_tables(evidence: Evidence) -> list[tables.Table]:

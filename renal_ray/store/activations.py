@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from renal_ray.problems import DamagedFileError
 from renal_ray.store.arrow import BatchFiles, read_index, tensor_column, tensor_type, write_batches
 from renal_ray.store.place import Place, digest
 from renal_ray.types import Dataset, FreezePoint
@@ -89,11 +90,16 @@ class Activations:
         work: the study's work directory.
         which: the set.
         patients: whose rows, in this order.
+
+    Raises:
+        DamagedFileError: a file is missing or is not what was written; the damaged one is deleted, so that the next sweep computes it anew.
     """
 
     def __init__(self, work: Place, which: ActivationSet, patients: Sequence[str]) -> None:
         folder = work.at(which.folder)
-        files = BatchFiles(folder, read_index(folder))
+        if not which.exists(work):
+            raise DamagedFileError(f"{folder.uri} is not complete: the next `renal-ray sweep` completes it")
+        files = BatchFiles(folder, read_index(folder), remedy="the next `renal-ray sweep` computes it anew", without=["index.parquet"])
         self.patients = tuple(patients)
         self._values = [files.tensor(patient, "activation") for patient in patients]
         self.slice_index = np.concatenate([files.column(patient, "slice_index") for patient in patients]).astype(np.int32)

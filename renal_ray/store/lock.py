@@ -1,21 +1,36 @@
 """One run at a time in a work directory."""
 
+import _thread
+import fcntl
 import json
 import os
 import platform
+import sys
+import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 from renal_ray.problems import StudyError
 from renal_ray.store.place import Place
 
 NAME = ".lock"
+GUARD = ".lock-guard"  # held for the moment in which the lock is looked at and taken
+CLAIMS = ".claims"  # on object storage: an object for each run that wants the directory
+BEAT_S = 30.0
+DEAD_S = 600.0  # without a beat for so long, a run on another machine counts as gone; clocks of a cluster differ by less
+
+Holder = dict[str, Any]  # token, host, pid, since, seen
 
 
 @contextmanager
 def held(work: Place) -> Iterator[None]:
-    """Holds the work directory for this process; a lock whose process is gone is taken over. Object storage is not locked.
+    """Holds the work directory for this process; a lock whose run is gone is taken over.
+
+    The holder renews its lock. One on this machine is gone when its process is, one on another machine when it has not renewed for ten minutes; a run
+    that finds its own lock taken over stops.
 
     Args:
         work: the study's work directory.
@@ -23,57 +38,105 @@ def held(work: Place) -> Iterator[None]:
     Raises:
         StudyError: another run holds it; the message names it.
     """
-    if not work.is_local:
-        yield
-        return
-    path = work.path(NAME)
+    now = _now()
+    mine = {"token": uuid.uuid4().hex, "host": platform.node(), "pid": os.getpid(), "since": now, "seen": now}
+    name = NAME if work.is_local else f"{CLAIMS}/{mine['token']}.json"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        while True:
-            try:
-                descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-                break
-            except FileExistsError:
-                _refuse_living(work)
-                path.unlink(missing_ok=True)
+        _take(work, mine) if work.is_local else _claim(work, name, mine)
     except OSError as error:
         raise StudyError(f"work: {work.uri} cannot be written ({error.strerror or error}); give a directory that can") from None
-    mine = {"host": platform.node(), "pid": os.getpid(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(mine, file)
+    done = threading.Event()
+    beat = threading.Thread(target=_renew, args=(work, name, mine, done), daemon=True)
+    beat.start()
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        done.set()
+        beat.join()
+        if _is_mine(work, name, mine):
+            work.remove(name)
 
 
 def is_held(work: Place) -> bool:
-    """Whether a run holds the work directory; one on another machine is believed."""
+    """Whether a run holds the work directory."""
+    return any(_lives(holder) for holder in _holders(work))
+
+
+def _take(work: Place, mine: Holder) -> None:
+    """On a file system: creates the lock, or replaces that of a run that is gone."""
+    work.path().mkdir(parents=True, exist_ok=True)
+    with work.path(GUARD).open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        for holder in _holders(work):
+            _refuse(work, holder, NAME)
+        work.write(NAME, json.dumps(mine).encode())
+
+
+def _claim(work: Place, name: str, mine: Holder) -> None:
+    """On object storage, which knows no exclusive creation: whoever sees another live claim beside its own withdraws, so that never two go on."""
+    work.write(name, json.dumps(mine).encode())
     try:
-        holder = work.read_json(NAME)
+        for holder in _holders(work):
+            if holder["token"] != mine["token"]:
+                _refuse(work, holder, f"{CLAIMS}/{holder['token']}.json")
+    except StudyError:
+        work.remove(name)
+        raise
+
+
+def _renew(work: Place, name: str, mine: Holder, done: threading.Event) -> None:
+    while not done.wait(BEAT_S):
+        try:
+            if not _is_mine(work, name, mine):
+                print(f"renal-ray: {work.uri} was taken over by another run, because this one had not been seen for long; it stops", file=sys.stderr)
+                _thread.interrupt_main()
+                return
+            work.write(name, json.dumps(mine | {"seen": _now()}).encode())
+        except OSError:
+            continue  # a disk that is full or away for a while: others wait ten minutes
+
+
+def _holders(work: Place) -> list[Holder]:
+    names = [NAME] if work.is_local else [f"{CLAIMS}/{entry}" for entry in work.entries(CLAIMS)]
+    found = [_read(work, name) for name in names]
+    return [holder for holder in found if holder is not None]
+
+
+def _read(work: Place, name: str) -> Holder | None:
+    """A lock's holder; None where there is none, and where the lock was cut off while it was written."""
+    try:
+        holder: Holder = work.read_json(name)
     except (FileNotFoundError, ValueError):
-        return False
-    return holder["host"] != platform.node() or _alive(holder["pid"])
+        return None
+    return holder
 
 
-def _refuse_living(work: Place) -> None:
-    try:
-        holder = work.read_json(NAME)
-    except (FileNotFoundError, ValueError):  # given back meanwhile, or cut off while it was written
-        return
-    if holder["host"] == platform.node() and not _alive(holder["pid"]):
+def _is_mine(work: Place, name: str, mine: Holder) -> bool:
+    holder = _read(work, name)
+    return holder is not None and holder["token"] == mine["token"]
+
+
+def _refuse(work: Place, holder: Holder, name: str) -> None:
+    if not _lives(holder):
+        work.remove(name)
         return
     raise StudyError(
         f"work: {work.uri} is in use by process {holder['pid']} on {holder['host']} since {holder['since']}; "
-        f"wait for it, or delete {work.uri}/{NAME} when that run is gone"
+        f"wait for it, or delete {work.uri}/{name} when that run is gone"
     )
 
 
-def _alive(pid: int) -> bool:
+def _lives(holder: Holder) -> bool:
+    if holder["host"] != platform.node():
+        return (datetime.now(UTC) - datetime.fromisoformat(holder["seen"])).total_seconds() < DEAD_S
     try:
-        os.kill(pid, 0)
+        os.kill(holder["pid"], 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         return True
     return True
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -7,19 +7,22 @@ import json
 import os
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from renal_ray.problems import StudyError
+from renal_ray.problems import DamagedFileError, StudyError
 
+CHECKSUM = "checksum"  # of the rest of a JSON file
 TEMPORARY = ".tmp-"  # what the names of unfinished writes begin with
 READERS = 32  # requests to object storage at once
 
@@ -29,7 +32,11 @@ class Place:
     """A directory addressed by names relative to it; picklable, so that it travels to Ray workers.
 
     Args:
-        uri: local path, or s3://bucket/prefix or gs://bucket/prefix.
+        uri: local path, or s3://bucket/prefix or gs://bucket/prefix. What follows a question mark are options of the storage, as pyarrow knows
+            them: s3://bucket/prefix?endpoint_override=http://host:9000&region=eu-central-1.
+
+    Raises:
+        StudyError: the URI carries a password; it would be written to the study's own file.
     """
 
     uri: str
@@ -37,6 +44,8 @@ class Place:
     def __post_init__(self) -> None:
         if self.is_local:  # a worker's current directory is another one
             object.__setattr__(self, "uri", str(Path(self.uri.removeprefix("file://")).absolute()))
+        elif "@" in urlsplit(self.uri).netloc:
+            raise StudyError("work: keys do not belong into a URI; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY on every node, or give the nodes a role")
 
     @property
     def is_local(self) -> bool:
@@ -46,11 +55,12 @@ class Place:
     def _open(self) -> tuple[fs.FileSystem, str]:
         if self.is_local:
             return fs.LocalFileSystem(), self.uri
+        parts = urlsplit(self.uri)
         try:
-            filesystem, root = fs.FileSystem.from_uri(self.uri)
+            filesystem = _storage(parts.scheme, parts.netloc, parts.query)
         except (pa.ArrowInvalid, OSError) as error:
-            raise StudyError(f"work: {self.uri} cannot be opened ({error}); give a path, s3://bucket/prefix or gs://bucket/prefix") from None
-        return filesystem, root.rstrip("/")
+            raise StudyError(f"work: {self.shown()} cannot be opened ({error}); give a path, s3://bucket/prefix or gs://bucket/prefix") from None
+        return filesystem, (parts.netloc + unquote(parts.path)).rstrip("/")
 
     def path(self, name: str = "") -> Path:
         """The path of a file in a local place; use `local` for one that may be remote."""
@@ -58,24 +68,33 @@ class Place:
 
     def at(self, name: str) -> "Place":
         """The place one directory down."""
-        return Place(f"{self.uri.rstrip('/')}/{name}")
+        if self.is_local:
+            return Place(f"{self.uri.rstrip('/')}/{name}")
+        base, mark, options = self.uri.partition("?")
+        return Place(f"{base.rstrip('/')}/{name}{mark}{options}")
+
+    def shown(self, name: str = "") -> str:
+        """The place, or a file in it, as a person is told: without the storage's options."""
+        base = self.uri if self.is_local else self.uri.partition("?")[0]
+        return f"{base.rstrip('/')}/{name}" if name else base
 
     def exists(self, name: str) -> bool:
         """Whether a file or directory of that name is there."""
         filesystem, root = self._open()
         return filesystem.get_file_info(f"{root}/{name}").type != fs.FileType.NotFound
 
-    def entries(self, name: str = "", *, recursive: bool = False) -> list[str]:
+    def entries(self, name: str = "", *, recursive: bool = False, hidden: bool = False) -> list[str]:
         """Names below a directory, relative to it, sorted; temporary files of unfinished writes left out.
 
         Args:
             name: directory; one that does not exist is empty.
             recursive: all files below instead of the direct entries.
+            hidden: the temporary files too.
         """
         filesystem, root = self._open()
         base = f"{root}/{name}".rstrip("/")
         found = filesystem.get_file_info(fs.FileSelector(base, allow_not_found=True, recursive=recursive))
-        wanted = (info for info in found if not info.base_name.startswith(TEMPORARY) and (not recursive or info.is_file))
+        wanted = (info for info in found if (hidden or not info.base_name.startswith(TEMPORARY)) and (not recursive or info.is_file))
         return sorted(info.path.removeprefix(base).lstrip("/") for info in wanted)
 
     def read_all(self, names: Iterable[str]) -> Iterator[bytes | None]:
@@ -153,12 +172,11 @@ class Place:
         filesystem, root = self._open()
         info = filesystem.get_file_info(f"{root}/{name}")
         if info.type == fs.FileType.NotFound:
-            raise FileNotFoundError(f"{self.uri}/{name}")
+            raise FileNotFoundError(self.shown(name))
         version = hashlib.sha256(f"{self.uri}/{name}|{info.size}|{info.mtime_ns}".encode()).hexdigest()[:24]
-        copies = Place(str(Path(tempfile.gettempdir()) / f"renal-ray-{os.getuid()}"))
+        copies = node_copies()
         copy = f"{version}-{PurePosixPath(name).name}"
         if not copies.exists(copy):
-            copies.path().mkdir(parents=True, exist_ok=True)
             with copies.path(f"{copy}.lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)  # one process of a node fetches, the others wait for its copy
                 if not copies.exists(copy):
@@ -173,16 +191,71 @@ class Place:
         """Writes a value as JSON, keys in the given order, whole or not at all; NaN is refused."""
         self.write(name, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
 
+    def read_checked_json(self, name: str) -> dict[str, Any]:
+        """What `write_checked_json` wrote.
+
+        Raises:
+            DamagedFileError: it was cut off or altered since.
+        """
+        value = checked_json(self.read(name))
+        if value is None:
+            raise DamagedFileError(f"{self.uri}/{name} is damaged: delete it and run the same command again")
+        return value
+
+    def write_checked_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """Writes a mapping as JSON with a checksum of its content under the key `checksum`."""
+        self.write_json(name, {**value, CHECKSUM: _json_digest(value)})
+
     def read_parquet(self, name: str, columns: list[str] | None = None) -> pd.DataFrame:
-        """A Parquet file as a data frame."""
-        return pq.read_table(io.BytesIO(self.read(name)), columns=columns).to_pandas()
+        """A Parquet file as a data frame.
+
+        Raises:
+            DamagedFileError: a page has another checksum than it was written with, or the file is cut off.
+        """
+        data = self.read(name)
+        try:
+            return pq.read_table(io.BytesIO(data), columns=columns, page_checksum_verification=True).to_pandas()
+        except (pa.ArrowInvalid, OSError) as error:
+            raise DamagedFileError(f"{self.uri}/{name} is damaged ({' '.join(str(error).split())[:120]}): delete it and run the same command again") from None
 
     def write_parquet(self, name: str, table: pd.DataFrame | pa.Table) -> None:
-        """Writes a table as Parquet, whole or not at all."""
+        """Writes a table as Parquet with a checksum for each page, whole or not at all."""
         arrow = table if isinstance(table, pa.Table) else pa.Table.from_pandas(table, preserve_index=False)
         sink = io.BytesIO()
-        pq.write_table(arrow, sink)
+        pq.write_table(arrow, sink, write_page_checksum=True)
         self.write(name, sink.getvalue())
+
+
+def checked_json(data: bytes) -> dict[str, Any] | None:
+    """The value of a file that `write_checked_json` wrote; None where it was cut off or altered since."""
+    try:
+        value: dict[str, Any] = json.loads(data)
+        return value if value.pop(CHECKSUM) == _json_digest(value) else None
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return None
+
+
+def _json_digest(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+@lru_cache(maxsize=16)
+def _storage(scheme: str, bucket: str, options: str) -> fs.FileSystem:
+    """One client a bucket and process: each has connections and credentials of its own to set up."""
+    return fs.FileSystem.from_uri(f"{scheme}://{bucket}?{options}" if options else f"{scheme}://{bucket}")[0]
+
+
+def node_copies() -> Place:
+    """Where a node keeps its copies of remote files: below TMPDIR, for this user alone.
+
+    Raises:
+        StudyError: the directory is somebody else's.
+    """
+    folder = Path(tempfile.gettempdir()) / f"renal-ray-{os.getuid()}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise StudyError(f"{folder} belongs to another user, and copies of the work directory's files would be read from it; set TMPDIR to another directory")
+    return Place(str(folder))
 
 
 def digest(parts: Iterable[bytes | str]) -> str:

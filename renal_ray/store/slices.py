@@ -102,12 +102,12 @@ class Slices:
     def __init__(self, work: Place, dataset: Dataset, *, sealed: Collection[str], seal: Seal | None = None) -> None:
         name = f"slices/{dataset}/index.parquet"
         if not work.exists(name):
-            raise StudyError(f"{work.uri}/{name} is missing: run `renal-ray prepare` first")
+            raise StudyError(f"{work.shown(name)} is missing: run `renal-ray prepare` first")
         folder = work.at(f"slices/{dataset}")
         self.where = read_index(folder)
         self._hashes = dict(work.read_parquet(name, ["patient_id", "sha256"]).itertuples(index=False, name=None))
         self._sealed = frozenset(sealed) if seal is None else frozenset()
-        self._files = BatchFiles(folder, self.where)
+        self._files = BatchFiles(folder, self.where, remedy="run `renal-ray prepare`, then the same command again")
 
     def images(self, patient_id: str) -> np.ndarray:
         """One patient's images in slice order, uint8 (n, size, size, 3), memory-mapped and read-only.

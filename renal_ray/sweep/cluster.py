@@ -36,12 +36,13 @@ def study_errors() -> Iterator[None]:
 
 
 @contextmanager
-def cluster(resources: Resources, address: str | None = None) -> Iterator[None]:
+def cluster(resources: Resources, address: str | None = None, *, dashboard: bool = False) -> Iterator[None]:
     """Joins a Ray cluster or starts one on this machine; leaves it, and ends what it started, at the end.
 
     Args:
         resources: what a local Ray may use.
         address: of a running cluster (auto, ray://host:port); None starts a local one.
+        dashboard: whether to say where Ray's dashboard is; a local Ray has one only then, on this machine's loopback.
 
     Raises:
         StudyError: there is no cluster at the address.
@@ -55,16 +56,17 @@ def cluster(resources: Resources, address: str | None = None) -> Iterator[None]:
         return
     try:
         if address is None:
-            ray.init(
+            context = ray.init(
                 address="local",  # without it Ray joins whatever it finds in RAY_ADDRESS or started on this machine
                 num_cpus=resources.cpus,
                 object_store_memory=resources.object_store_mb * 2**20,
-                include_dashboard=False,
+                include_dashboard=dashboard,
+                dashboard_host="127.0.0.1",
                 logging_level=logging.ERROR,
                 log_to_driver=False,
             )
         else:
-            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+            context = ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except ConnectionError as error:
         raise StudyError(f"--address {address}: no Ray cluster answers there ({error}); start one with `ray start --head` or leave --address out") from None
     import ray.data
@@ -72,6 +74,15 @@ def cluster(resources: Resources, address: str | None = None) -> Iterator[None]:
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # after the import, which sets it
     ray.data.DataContext.get_current().enable_progress_bars = False
     try:
+        if dashboard:
+            print(_where(context.dashboard_url), flush=True)
         yield
     finally:
         ray.shutdown()
+
+
+def _where(url: str | None) -> str:
+    if not url:
+        return "dashboard: this cluster has none; `ray start --head` starts one unless told otherwise, and Ray must be installed as ray[default]"
+    token = "; it asks for the token that `ray get-auth-token` prints" if os.environ.get("RAY_AUTH_MODE") == "token" else ""
+    return f"dashboard: http://{url}{token}"

@@ -14,6 +14,7 @@ from renal_ray.store import slices
 from renal_ray.store.place import Place
 from renal_ray.store.seal import LOG as SEAL_LOG
 from renal_ray.sweep.cluster import study_errors
+from renal_ray.sweep.preflight import check_nodes
 from renal_ray.sweep.shards import Part, Sharder, finished_part, make_shards, shown_file
 from renal_ray.trial import prepared
 from renal_ray.types import DATASETS
@@ -67,7 +68,7 @@ def prepare(study: Study, *, strict: bool = False) -> Prepared:
     if measured.empty:
         _write_quarantine(work, quarantined)
         first = _say(quarantined[0]) if quarantined else "nobody is listed"
-        raise StudyError(f"cohort: no patient can be used; {len(quarantined)} were left out, see {work.uri}/quarantine.csv; the first: {first}")
+        raise StudyError(f"cohort: no patient can be used; {len(quarantined)} were left out, see {work.shown('quarantine.csv')}; the first: {first}")
     cohort = _merged(table, measured)
     splits, no_split = _draw(study, work, cohort)
     _write(study, work, cohort, splits, parts, [*quarantined, *warnings])
@@ -82,6 +83,7 @@ def _run_shards(study: Study, work: Place, table: pd.DataFrame, *, strict: bool)
     todo = [shard for shard in shards if shard["shard"] not in parts]
     with progress("prepare: shards of patients") as show, study_errors():
         if todo:
+            check_nodes(study, inputs=[path for path in (study.cohort.kits, study.cohort.dicom, study.cohort.manifest) if path])
             stream = ray.data.from_items(todo, override_num_blocks=len(todo)).map(Sharder(study, work))
             for row in stream.iter_rows():
                 part = json.loads(row["part"])
@@ -102,7 +104,7 @@ def _draw(study: Study, work: Place, cohort: pd.DataFrame) -> tuple[SplitSet | N
     unchanged = splits is not None and work.exists("splits.json") and work.read_json("splits.json") == splits.to_json()
     if work.exists(SEAL_LOG) and not unchanged:
         raise StudyError(
-            f"{work.uri}/splits.json: the seal on the test patients was opened under another split; "
+            f"{work.shown('splits.json')}: the seal on the test patients was opened under another split; "
             "give the changed study a work directory of its own (work:), or restore its seed, cohort, split and folds"
         )
     return splits, why

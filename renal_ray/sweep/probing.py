@@ -1,7 +1,6 @@
 """plan --probe: one step of each distinct kind of trial, measured where trials would run."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -11,11 +10,10 @@ from renal_ray.problems import StudyError
 from renal_ray.progress import progress
 from renal_ray.store.place import Place
 from renal_ray.sweep.cluster import cluster, study_errors
-from renal_ray.sweep.preflight import check_fits
+from renal_ray.sweep.fits import check_fits
 from renal_ray.trial.probe import KindCost, Probe, kind_name, setting, write_probe
 from renal_ray.trial.process import Setup, TrialProcess
-from renal_ray.trial.spec import Inputs, TrialSpec, make_spec
-from renal_ray.types import Head
+from renal_ray.trial.spec import TrialSpec, kinds
 
 READ_BYTES = 256 * 2**20
 
@@ -40,24 +38,15 @@ def probe_study(study: Study, address: str | None = None) -> Probe:
         share = {"num_cpus": study.resources.cpus_per_trial, "num_gpus": study.resources.gpus_per_trial}
         # One after the other: costs of trials side by side are another measurement.
         task = ray.remote(**share)(_measure)
-        specs = list(_kinds(study))
+        specs = list(kinds(study))
         machine = ray.get(task.remote(study, None))
-        kinds = {}
+        costs = {}
         for done, spec in enumerate(specs, start=1):
-            kinds[kind_name(spec.head, spec.freeze_point)] = KindCost.model_validate(ray.get(task.remote(study, spec)))
+            costs[kind_name(spec.head, spec.freeze_point)] = KindCost.model_validate(ray.get(task.remote(study, spec)))
             show(done, len(specs))
-    probe = Probe(setting=setting(study), kinds=kinds, **machine)
+    probe = Probe(setting=setting(study), kinds=costs, **machine)
     write_probe(Place(study.work), probe)
     return probe
-
-
-def _kinds(study: Study) -> Iterator[TrialSpec]:
-    """One trial of every kind; inputs do not matter."""
-    kinds = [(Head.IMAGE, freeze_point) for freeze_point in study.freeze_points]
-    kinds += [(head, study.freeze_points[-1]) for head in study.heads.use if head is not Head.IMAGE]
-    for head, freeze_point in kinds:
-        inputs = Inputs(slices="", splits="", weights="")
-        yield make_spec(study, dataset=study.datasets[0], freeze_point=freeze_point, head=head, fold=0, inputs=inputs)
 
 
 def _measure(study: Study, spec: TrialSpec | None) -> dict[str, Any]:

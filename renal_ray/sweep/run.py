@@ -5,10 +5,14 @@ import tempfile
 from dataclasses import dataclass
 
 from renal_ray.config import Study
+from renal_ray.store.ledger import Ledger, Survey
 from renal_ray.store.place import Place
 from renal_ray.sweep.activate import fill_activations
+from renal_ray.sweep.attempts import Attempts
 from renal_ray.sweep.caching import computed_freeze_points
 from renal_ray.sweep.console import SweepConsole
+from renal_ray.sweep.demand import Demand
+from renal_ray.sweep.mlflow_runs import hand_in
 from renal_ray.sweep.preflight import preflight
 from renal_ray.sweep.searcher import StudySearcher
 from renal_ray.sweep.worker import StudyWorker
@@ -47,22 +51,37 @@ def sweep(study: Study) -> Swept:
     """
     work = Place(study.work)
     plan = make_plan(study, work)
-    results = finished_results(work)
-    if sum(spec.trial_id in results for spec in plan.specs(results)) == plan.total():
+    survey = Ledger(work).survey()
+    results = survey.results
+    done = sum(spec.trial_id in results for spec in plan.specs(results))
+    if done == plan.total():
+        hand_in(study, work, plan.specs(results), results)
         return Swept(plan.total(), (), plan.total())
-    preflight(study)
-    computed, reasons = computed_freeze_points(study, work, plan)
+    nodes = preflight(study)
+    _name_damage(plan, survey)
+    computed, reasons = computed_freeze_points(study, work, plan, [report for _, report in nodes])
     for reason in reasons:
         print(reason, flush=True)
-    fill_activations(study, work, plan, computed=computed)
-    searcher = _searcher(study, work, plan)
-    _tune(study, work, plan, searcher, computed)
+    longest = next(spec for spec in plan.specs(results) if spec.trial_id not in results)
+    with Demand(share(study.resources, longest, read_probe(work, study)), plan.total() - done) as demand:
+        for _ in range(study.resources.attempts):  # damaged activations are made anew, and the trials that need them named again
+            fill_activations(study, work, plan, computed=computed)
+            searcher = _searcher(study, work, plan, computed)
+            _tune(study, work, plan, searcher, computed, demand)
+            if not searcher.attempts.postponed:
+                break
     results = finished_results(work)
     finished = sum(spec.trial_id in results for spec in plan.specs(results))
-    return Swept(finished, tuple(sorted(searcher.failed)), plan.total())
+    return Swept(finished, tuple(sorted(searcher.failed | searcher.attempts.postponed)), plan.total())
 
 
-def _searcher(study: Study, work: Place, plan: Plan) -> StudySearcher:
+def _name_damage(plan: Plan, survey: Survey) -> None:
+    for spec in plan.specs(survey.results):
+        if survey.others.get(spec.trial_id) == "damaged":
+            print(f"{spec.trial_id}: finished before, but a file of it is damaged; it is trained anew", flush=True)
+
+
+def _searcher(study: Study, work: Place, plan: Plan, computed: list[FreezePoint]) -> StudySearcher:
     import ray
 
     probe = read_probe(work, study)
@@ -70,16 +89,17 @@ def _searcher(study: Study, work: Place, plan: Plan) -> StudySearcher:
     def room_for(one: Share) -> int:
         return room([node["Resources"] for node in ray.nodes() if node["Alive"]], one)
 
-    return StudySearcher(plan, work, share=lambda spec: share(study.resources, spec, probe), room=room_for)
+    attempts = Attempts(work, most=study.resources.attempts, computed=frozenset(computed))
+    return StudySearcher(plan, work, share=lambda spec: share(study.resources, spec, probe), room=room_for, attempts=attempts)
 
 
-def _tune(study: Study, work: Place, plan: Plan, searcher: StudySearcher, computed: list[FreezePoint]) -> None:
+def _tune(study: Study, work: Place, plan: Plan, searcher: StudySearcher, computed: list[FreezePoint], demand: Demand) -> None:
     from ray import tune
 
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a failed trial's traceback is kept in its directory and named on the console
     worker = tune.with_parameters(StudyWorker, study=study, work=work, computed=[str(one) for one in computed])
     # Tune's own experiment state is not needed: the ledger is what a next run starts from.
-    with tempfile.TemporaryDirectory(prefix="renal-ray-tune-") as scratch, SweepConsole(plan, work, slots=searcher.slots) as console:
+    with tempfile.TemporaryDirectory(prefix="renal-ray-tune-") as scratch, SweepConsole(plan, work, searcher) as console:
         tuner = tune.Tuner(
             tune.with_resources(worker, lambda config: tune.PlacementGroupFactory([{key.upper(): value for key, value in config["share"].items() if value}])),
             tune_config=tune.TuneConfig(
@@ -93,7 +113,7 @@ def _tune(study: Study, work: Place, plan: Plan, searcher: StudySearcher, comput
                 name=study.name,
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[console],
+                callbacks=[console, demand],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             ),
         )

@@ -9,9 +9,10 @@ from ray.tune.search import Searcher
 
 from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place
+from renal_ray.sweep.attempts import Attempts
 from renal_ray.sweep.waiting import Kind, Waiting, kind_of
 from renal_ray.trial.packing import Share
-from renal_ray.trial.plan import Plan, Results, finished_results
+from renal_ray.trial.plan import Plan, finished_results
 from renal_ray.trial.spec import TRUE_LABELS, TrialSpec
 from renal_ray.types import Dataset, Head
 
@@ -30,44 +31,49 @@ class StudySearcher(Searcher):
     and then one of the kind that the worker has just run, else the longest kind that nobody runs - unless a longer one would then end last. Of
     the short ones, which cost nothing to compile, one is named ahead: a worker that becomes free while none waits may be ended by Tune.
 
-    A trial that was named by the plan is in one of five places: waiting, blocked by its image trial, running, in the results, or failed.
+    A trial that the plan has named is in one of these places: waiting, blocked by its image trial, running, resting after it was lost, in the results,
+    failed, or among those that `attempts` has postponed.
 
     Args:
         plan: the study's trials.
         work: its work directory, whose ledger says what is finished.
         share: what a trial is promised.
         room: how many trials of a share fit on the cluster at once.
-        results: what is finished there, where it has been read already.
+        attempts: decides which lost trials are tried again.
     """
 
-    def __init__(self, plan: Plan, work: Place, *, share: Callable[[TrialSpec], Share], room: Callable[[Share], int], results: Results | None = None) -> None:
+    def __init__(self, plan: Plan, work: Place, *, share: Callable[[TrialSpec], Share], room: Callable[[Share], int], attempts: Attempts) -> None:
         super().__init__(metric="val_auc", mode="max")
         self._plan = plan
         self._ledger = Ledger(work)
         self._share = share
         self._room = room
-        self._results = dict(finished_results(work) if results is None else results)
+        self.attempts = attempts
+        self._results = finished_results(work)
         self._running: dict[str, Running] = {}  # by Tune's name
         self._taken: Counter[tuple[Kind, Share]] = Counter()  # of the running ones
+        self._resting: list[TrialSpec] = []
         self._freed: dict[Kind, None] = {}  # kinds that workers have just run, the last one last
         self.failed: set[str] = set()
-        self._unselected = {dataset: self._unfinished_images(dataset) for dataset in plan.study.datasets}  # 0: its freeze point is selected
         self._name()
+
+    def _name(self) -> None:
+        """Asks the plan for all trials that can be named: at the start, and whenever a freeze point is selected, or is not any more."""
+        self._specs = self._plan.specs(self._results)
+        self._places = {spec.trial_id: place for place, spec in enumerate(self._specs)}
+        self._unselected = {dataset: self._unfinished_images(dataset) for dataset in self._plan.study.datasets}  # 0: its freeze point is selected
+        self._resting = [spec for spec in self._resting if spec.trial_id in self._places]
+        self._waiting = Waiting()
+        self._blocked: dict[str, list[TrialSpec]] = {}  # by the image trial whose embeddings they read
+        elsewhere = {one.spec.trial_id for one in self._running.values()} | {spec.trial_id for spec in self._resting}
+        settled = self._results.keys() | self.failed | self.attempts.postponed | elsewhere
+        for spec in self._specs:
+            if spec.trial_id not in settled:
+                self._wait(spec)
 
     def _unfinished_images(self, dataset: Dataset) -> int:
         """Trials that the selection of a dataset's freeze point waits for."""
         return sum(spec.trial_id not in self._results for point in self._plan.study.freeze_points for spec in self._plan.image_specs(dataset, point))
-
-    def _name(self) -> None:
-        """Asks the plan for all trials that can be named; once at the start, and whenever a freeze point is selected."""
-        self._specs = self._plan.specs(self._results)
-        self._places = {spec.trial_id: place for place, spec in enumerate(self._specs)}
-        self._waiting = Waiting()
-        self._blocked: dict[str, list[TrialSpec]] = {}  # by the image trial whose embeddings they read
-        settled = self._results.keys() | self.failed | {one.spec.trial_id for one in self._running.values()}
-        for spec in self._specs:
-            if spec.trial_id not in settled:
-                self._wait(spec)
 
     def _wait(self, spec: TrialSpec) -> None:
         if spec.image_trial is None or spec.image_trial in self._results:
@@ -82,8 +88,9 @@ class StudySearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial's specification and share, None while others must finish first, FINISHED when nothing is left."""
+        self._wake()
         if not self._waiting:
-            return None if self._running else Searcher.FINISHED
+            return None if self._running or self._resting else Searcher.FINISHED
         room = cache(self._room)  # the cluster may be asked for it
         busy = {kind for (kind, _), count in self._taken.items() if count}
         longest = self._share(self._waiting.longest())
@@ -107,7 +114,7 @@ class StudySearcher(Searcher):
         spec = self._end(trial_id)
         found = self._ledger.result(spec.trial_id)
         if found is None:
-            self.failed.add(spec.trial_id)
+            self._lose(spec)
             return
         kind = kind_of(spec)
         self._freed.pop(kind, None)
@@ -119,6 +126,24 @@ class StudySearcher(Searcher):
         spec, share = self._running.pop(trial_id)
         self._taken[kind_of(spec), share] -= 1
         return spec
+
+    def _lose(self, spec: TrialSpec) -> None:
+        """Lets a trial rest that ended without a result, where it is to be tried again."""
+        if not self.attempts.goes_on(spec):
+            self.failed.add(spec.trial_id)
+        elif spec.trial_id not in self.attempts.postponed and spec.trial_id in self._places:  # else the plan will name it once more
+            self._resting.append(spec)
+        # The image trial can be damaged, and be found so by the trial that read it.
+        if spec.image_trial in self._results and self._ledger.result(spec.image_trial) is None:
+            del self._results[spec.image_trial]
+            self._name()
+
+    def _wake(self) -> None:
+        """Lets those wait that have rested."""
+        rested = [spec for spec in self._resting if self.attempts.is_ready(spec.trial_id)]
+        for spec in rested:
+            self._resting.remove(spec)
+            self._wait(spec)
 
     def _finish(self, spec: TrialSpec, found: dict[str, Any]) -> None:
         """Lets those wait whom the trial has blocked."""

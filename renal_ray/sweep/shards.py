@@ -12,7 +12,7 @@ from renal_ray.config import Cohort, Study
 from renal_ray.imaging.geometry.grid import PatientSlices
 from renal_ray.imaging.patient import read_patient
 from renal_ray.imaging.regions import dataset_images
-from renal_ray.problems import Code, PatientError, Quarantined
+from renal_ray.problems import Code, DamagedFileError, PatientError, Quarantined
 from renal_ray.store import slices
 from renal_ray.store.place import Place, digest
 from renal_ray.types import DATASETS, Dataset
@@ -57,8 +57,11 @@ def finished_part(work: Place, shard: dict[str, str]) -> Part | None:
     None where its Arrow files are gone, or where somebody was quarantined: the remedy may lie outside the files, a decoder installed, a disk back.
     """
     name = part_file(shard)
-    part: Part | None = work.read_json(name) if work.exists(name) else None
-    if part is None or part["key"] != shard["key"] or part["quarantined"]:
+    try:
+        part: Part = work.read_checked_json(name)
+    except (FileNotFoundError, DamagedFileError):
+        return None
+    if part["key"] != shard["key"] or part["quarantined"]:
         return None
     files = {f"slices/{dataset}/{row['file']}" for dataset, rows in part["index"].items() for row in rows}
     return part if all(work.exists(file) for file in files) else None
@@ -97,7 +100,7 @@ class Sharder:
             "quarantined": quarantined,
             "index": index,
         }
-        self._work.write_json(part_file(shard), part)
+        self._work.write_checked_json(part_file(shard), part)
         return {"shard": shard["shard"], "part": json.dumps(part)}
 
     def _read(self, patient: dict[str, Any]) -> PatientSlices:

@@ -13,7 +13,7 @@ from renal_ray.store.place import Place
 from renal_ray.store.seal import Seal, open_seal, was_opened_for
 from renal_ray.store.slices import Slices
 from renal_ray.sweep.cluster import study_errors
-from renal_ray.sweep.preflight import check_fits
+from renal_ray.sweep.fits import check_fits
 from renal_ray.trial.plan import Plan, Results, finished_results, make_plan
 from renal_ray.trial.score import score_test
 from renal_ray.trial.spec import TrialSpec

@@ -160,4 +160,4 @@ def weights_hash(study: Study, work: Place, slices: str) -> str:
 
 def finished_results(work: Place) -> dict[str, dict[str, Any]]:
     """Results of all finished trials in a work directory, of this and of earlier settings."""
-    return dict(Ledger(work).standing().results)
+    return Ledger(work).survey().results

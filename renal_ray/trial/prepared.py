@@ -36,16 +36,16 @@ def require(study: Study, work: Place) -> None:
     """
     again = "run `renal-ray prepare` first"
     if not work.exists(MARKER):
-        raise StudyError(f"{work.uri} is not prepared, or an earlier prepare did not finish: {again}")
+        raise StudyError(f"{work.shown()} is not prepared, or an earlier prepare did not finish: {again}")
     word = work.read_json(MARKER)
     asked = _settings(study)
     differing = [key for key in asked if word["settings"].get(key) != asked[key]]
     if differing:
-        raise StudyError(f"{work.uri} was prepared with another {' and '.join(differing)} than the study asks for: {again}, or restore the setting")
+        raise StudyError(f"{work.shown()} was prepared with another {' and '.join(differing)} than the study asks for: {again}, or restore the setting")
     if word["files"] != _hashes(work):
-        raise StudyError(f"{work.uri}: cohort, split or slices were changed after prepare wrote them: {again}")
+        raise StudyError(f"{work.shown()}: cohort, split or slices were changed after prepare wrote them: {again}")
     if not work.exists("splits.json"):
-        raise StudyError(f"{work.uri}/splits.json is missing: no split could be drawn from this cohort; `renal-ray prepare` says why")
+        raise StudyError(f"{work.shown('splits.json')} is missing: no split could be drawn from this cohort; `renal-ray prepare` says why")
 
 
 def _hashes(work: Place) -> dict[str, str]:

@@ -11,7 +11,8 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from threading import Timer
 from typing import Any
 
 from pydantic import Field
@@ -23,8 +24,12 @@ SERVER = "renal_ray.trial.serve"
 FAREWELL_S = 5.0
 
 
-class ProcessDiedError(RuntimeError):
-    """The process ended in the middle of a task: killed, out of memory, or crashed."""
+class LostError(RuntimeError):
+    """A trial ended through no fault of its own: it may succeed when it is tried again."""
+
+
+class ProcessDiedError(LostError):
+    """The process ended in the middle of a task: killed, out of memory, crashed, or ended because it said nothing any more."""
 
 
 class Setup(Section):
@@ -35,6 +40,8 @@ class Setup(Section):
     threads: int = Field(description="CPU threads to compute with")
     gpu_share: float = Field(0, description="share of the card that the process may fill; 0 without one")
     computed: list[str] = Field([], description="freeze points whose activations are computed, not read")
+    checkpoint_s: float = Field(600, description="seconds after which a trial's state is written down")
+    tensorboard: bool = Field(False, description="whether to write event files for TensorBoard")
 
 
 class TrialProcess:
@@ -44,10 +51,13 @@ class TrialProcess:
         setup: what the process is told.
         most_tasks: tasks after which the process is replaced.
         most_mib: resident memory above which it is replaced, between two tasks.
+        silence_s: seconds without a word after which it is ended.
     """
 
-    def __init__(self, setup: Setup, *, most_tasks: int, most_mib: float) -> None:
+    def __init__(self, setup: Setup, *, most_tasks: int, most_mib: float, silence_s: float = 7200) -> None:
         self._setup = setup
+        self._silence_s = silence_s
+        self._hung = False
         self._most_tasks = most_tasks
         self._most_mib = most_mib
         self._process: subprocess.Popen[bytes] | None = None
@@ -64,10 +74,12 @@ class TrialProcess:
         """Runs a trial.
 
         Yields:
-            Progress about once a second: epoch, epochs, loss, val_auc, images_per_second, eta_s.
+            Progress about once a second, and after the last epoch: stage, epoch, epochs, loss, val_auc, images_per_second, eta_s, and notes: what
+            a person should know.
 
         Raises:
             RuntimeError: the trial failed; its error.txt says why.
+            LostError: the trial's surroundings failed: disk, network, a damaged file.
             ProcessDiedError: the process ended before the trial did.
         """
         for message in self._ask({"trial": spec.to_json()}):
@@ -87,20 +99,38 @@ class TrialProcess:
         self.tasks += 1
         self._send(task)
         while True:
-            line = self._line.readline()
+            with self._not_silent():
+                line = self._line.readline()
             if not line:
                 raise ProcessDiedError(self._obituary())
             message = json.loads(line)
             if "failed" in message:
-                raise RuntimeError(message["failed"])
+                raise (LostError if message["lost"] else RuntimeError)(message["failed"])
             if "memory_mib" in message:
                 self.memory_mib = message["memory_mib"]
                 yield message
                 return
             yield message
 
+    @contextmanager
+    def _not_silent(self) -> Iterator[None]:
+        """Ends a process that says nothing for too long: the other end of the line closes, and reading from it returns."""
+        timer = Timer(self._silence_s, self._end_hung)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _end_hung(self) -> None:
+        self._hung = True
+        if self._process is not None:
+            self._process.kill()
+
     def _start(self) -> None:
         self.close()
+        self._hung = False
         ours, theirs = socket.socketpair()
         with theirs:
             # Its own session: Ctrl-C is answered by the command alone. What it prints goes where this process prints.
@@ -125,6 +155,8 @@ class TrialProcess:
 
     def _obituary(self) -> str:
         code = self._process.wait() if self._process else 0
+        if self._hung:
+            return f"the trial's process told of no epoch for {self._silence_s / 60:.3g} minutes (resources.trial_timeout) and was ended"
         how = f"was ended by signal {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         return f"the trial's process {how} before the trial did" + (": out of memory?" if code == -signal.SIGKILL else "")
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import yaml
 
-from renal_ray.config import NAMED_WEIGHTS, PROVENANCE, Study, dump_study
+from renal_ray.config import NAMED_WEIGHTS, PROVENANCE, Study
 from renal_ray.problems import StudyError
 from renal_ray.store.place import Place
 from renal_ray.store.seal import LOG as SEAL_LOG
+from renal_ray.study_file import dump_study
 from renal_ray.trial.plan import weights_hash
 
 PACKAGES = ("renal-ray", "ray", "keras", "tensorflow", "jax", "numpy", "scikit-learn", "scipy", "pandas", "pyarrow", "pydicom", "highdicom", "nibabel")
@@ -26,13 +27,16 @@ def keep_study(study: Study, work: Place) -> None:
         StudyError: the weights file is missing, the work directory cannot be written or holds another study's results, or the split would
             change after the seal was opened.
     """
+    try:
+        before = yaml.safe_load(work.read(NAME)) if work.exists(NAME) else None
+    except OSError as error:
+        raise StudyError(f"work: {work.shown()} cannot be read ({' '.join(str(error).split())[:300]}); give a directory that can") from None
     provenance: dict[str, Any] = {"versions": versions(), "hashes": _hashes(study, work)}
-    before = yaml.safe_load(work.read(NAME)) if work.exists(NAME) else None
     if before is not None and before.get("name") != study.name:
-        raise StudyError(f"work: {work.uri} holds the study {before.get('name')!r}; give {study.name!r} a work directory of its own")
+        raise StudyError(f"work: {work.shown()} holds the study {before.get('name')!r}; give {study.name!r} a work directory of its own")
     if before is not None and work.exists(SEAL_LOG) and _draw(before) != _draw(study.model_dump(mode="json")):
         raise StudyError(
-            f"work: the seal on the test patients of {work.uri} was opened; another seed, split or number of folds needs a work directory of its own"
+            f"work: the seal on the test patients of {work.shown()} was opened; another seed, split or number of folds needs a work directory of its own"
         )
     if before is not None:
         kept = before.pop(PROVENANCE, {})
@@ -42,7 +46,9 @@ def keep_study(study: Study, work: Place) -> None:
     try:
         work.write(NAME, dump_study(study, provenance).encode())
     except OSError as error:
-        raise StudyError(f"work: {work.uri} cannot be written ({error.strerror or error}); give a directory that can") from None
+        raise StudyError(
+            f"work: {work.shown()} cannot be written ({error.strerror or ' '.join(str(error).split())[:300]}); give a directory that can"
+        ) from None
 
 
 def _draw(study: dict[str, Any]) -> tuple[Any, ...]:

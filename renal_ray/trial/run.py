@@ -1,7 +1,7 @@
 """One trial, start to end: a specification in, a trial directory out. Plain Python: it runs in a test or a debugger as in a sweep."""
 
 import traceback
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from datetime import UTC, datetime
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -9,16 +9,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from renal_ray.problems import DamagedFileError
 from renal_ray.protocol.balance import full_batches
 from renal_ray.protocol.metrics import evaluate
 from renal_ray.protocol.splits import SplitSet
 from renal_ray.protocol.thresholds import youden_threshold
-from renal_ray.store.ledger import Ledger
+from renal_ray.store.ledger import Ledger, SupersededError
 from renal_ray.store.place import Place
+from renal_ray.trial.checkpoint import Checkpoints
+from renal_ray.trial.epoch import Epoch
 from renal_ray.trial.feed import Feed, Samples, image_feed, patient_feed, write_embeddings
+from renal_ray.trial.progress import here
 from renal_ray.trial.record import versions
 from renal_ray.trial.spec import TrialSpec
-from renal_ray.trial.train import Epoch, Trained, train
+from renal_ray.trial.train import Trained, train
 from renal_ray.trial.workshop import Workshop
 from renal_ray.types import Head
 
@@ -26,7 +30,16 @@ if TYPE_CHECKING:
     from renal_ray.model.compiled import CompiledModel
 
 
-def run_trial(spec: TrialSpec, work: Place, splits: SplitSet, workshop: Workshop, *, max_steps: int | None = None) -> Generator[Epoch, None, dict[str, Any]]:
+def run_trial(
+    spec: TrialSpec,
+    work: Place,
+    splits: SplitSet,
+    workshop: Workshop,
+    *,
+    checkpoint_s: float = float("inf"),
+    say: Callable[[str], None] = print,
+    max_steps: int | None = None,
+) -> Generator[Epoch, None, dict[str, Any]]:
     """Trains one model on one fold and writes its directory, result.json last.
 
     Args:
@@ -34,6 +47,8 @@ def run_trial(spec: TrialSpec, work: Place, splits: SplitSet, workshop: Workshop
         work: the study's work directory; slices, activations and, for fc and gru, the image trial are there.
         splits: who trains and who validates.
         workshop: the worker's compiled models.
+        checkpoint_s: seconds after which the state is written down, again and again; a trial that finds such a state continues from it.
+        say: told in one sentence what a person should know.
         max_steps: at most this many steps an epoch, for a dry run.
 
     Yields:
@@ -44,6 +59,8 @@ def run_trial(spec: TrialSpec, work: Place, splits: SplitSet, workshop: Workshop
 
     Raises:
         LeakError: the trial would see a patient on two sides, or a sealed one.
+        DamagedFileError: what the trial reads is not what was written.
+        SupersededError: another worker has begun the trial meanwhile.
     """
     begun = perf_counter()
     ledger = Ledger(work)
@@ -55,7 +72,8 @@ def run_trial(spec: TrialSpec, work: Place, splits: SplitSet, workshop: Workshop
     model.reset(seed=spec.seed, weights=weights, learning_rate=spec.training.learning_rate)
     resident = workshop.resident(spec, feed.source)
     ready = perf_counter()
-    trained = yield from train(model, spec, feed, resident=resident, max_steps=max_steps)
+    checkpoints = Checkpoints(folder, every_s=checkpoint_s, say=say)
+    trained = yield from train(model, spec, feed, resident=resident, checkpoints=checkpoints, max_steps=max_steps)
     if spec.head is Head.IMAGE and spec.training.bn_statistics == "reestimated":
         _reestimate(model, feed.train, spec)
     levels = _write_outcome(folder, model, spec, feed)
@@ -66,13 +84,21 @@ def run_trial(spec: TrialSpec, work: Place, splits: SplitSet, workshop: Workshop
     return ledger.finish(spec.trial_id, result)
 
 
-def attempt_trial(spec: TrialSpec, work: Place, splits: SplitSet, workshop: Workshop, *, max_steps: int | None = None) -> Iterator[Epoch]:
-    """As `run_trial`, but keeps the traceback of a failure in the trial's directory before it raises."""
+def attempt_trial(spec: TrialSpec, work: Place, splits: SplitSet, workshop: Workshop, **how: Any) -> Iterator[Epoch]:
+    """As `run_trial`, but keeps the traceback of a failure in the trial's directory before it raises; not that of a loss, see `was_lost`."""
     try:
-        yield from run_trial(spec, work, splits, workshop, max_steps=max_steps)
-    except Exception:
-        Ledger(work).fail(spec.trial_id, traceback.format_exc())  # no local variables in it: they hold patient data
+        yield from run_trial(spec, work, splits, workshop, **how)
+    except Exception as error:
+        if not was_lost(error):
+            Ledger(work).fail(spec.trial_id, traceback.format_exc())  # no local variables in it: they hold patient data
         raise
+
+
+def was_lost(error: Exception) -> bool:
+    """Whether the trial's surroundings failed and not the trial: disk, network, a damaged file. It then may succeed when it is tried again."""
+    if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError):
+        return False
+    return isinstance(error, OSError | DamagedFileError | SupersededError)
 
 
 def _reestimate(model: "CompiledModel", train_side: Samples, spec: TrialSpec) -> None:
@@ -142,5 +168,6 @@ def _result(spec: TrialSpec, model: "CompiledModel", feed: Feed, trained: Traine
         "images_per_second": round(trained.samples_per_second, 2),
         "trained_parameters": trained_parameters(model.model),
         "versions": versions(),
+        "node": here(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -14,13 +14,13 @@ import psutil
 from renal_ray.store.place import Place
 from renal_ray.trial.plan import read_splits
 from renal_ray.trial.process import Setup
-from renal_ray.trial.progress import Pace, keep_progress
-from renal_ray.trial.run import attempt_trial
+from renal_ray.trial.progress import Keeper, Pace
+from renal_ray.trial.run import attempt_trial, was_lost
 from renal_ray.trial.spec import TrialSpec
+from renal_ray.trial.tracking import event_log
 from renal_ray.trial.workshop import RESIDENT_MIB, Workshop, configure_keras
 
 SAY_EVERY_S = 1.0
-KEEP_EVERY_S = 5.0  # progress.json, which `renal-ray status` reads
 RESIDENT_SHARE = 0.4  # of this process's share of a card, for samples; the rest is for weights, gradients and what a step needs
 
 
@@ -67,7 +67,7 @@ class Server:
 
                 answer = {"measured": measure(task["measure"], self.workshop)}
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told to the worker, and a trial's traceback is in its error.txt
-            yield {"failed": f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"}
+            yield {"failed": f"{type(error).__name__}: {' '.join(str(error).split())[:500]}", "lost": was_lost(error)}
             return
         yield answer | {"memory_mib": psutil.Process().memory_info().rss / 2**20}
 
@@ -87,16 +87,18 @@ class Server:
         return self._workshop
 
     def _trial(self, spec: TrialSpec) -> Iterator[dict[str, Any]]:
-        pace = Pace(spec.epochs)
-        said = kept = monotonic()
-        for epoch in attempt_trial(spec, self._work, read_splits(self._work), self.workshop):
-            told, now = pace.after(epoch), monotonic()
-            if now - kept >= KEEP_EVERY_S:
-                keep_progress(self._work, spec, told)
-                kept = now
-            if now - said >= SAY_EVERY_S:
-                yield told
-                said = now
+        pace, said, notes = Pace(spec.epochs), monotonic(), list[str]()
+        how = {"checkpoint_s": self._setup.checkpoint_s, "say": notes.append}
+        with Keeper(self._work, spec) as keeper, event_log(self._work, spec, wanted=self._setup.tensorboard, say=notes.append) as events:
+            for epoch in attempt_trial(spec, self._work, read_splits(self._work), self.workshop, **how):
+                told, now = pace.after(epoch), monotonic()
+                keeper.tell(told)
+                if events:
+                    events.add(epoch, told["images_per_second"])
+                if notes or now - said >= SAY_EVERY_S or epoch.epoch == spec.epochs:
+                    yield told | {"notes": notes[:]}
+                    notes.clear()
+                    said = now
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What a trial is: everything that decides its numbers, and the name that follows from it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -128,6 +128,15 @@ def make_spec(
         image_trial=image_trial,
         inputs=inputs,
     )
+
+
+def kinds(study: Study) -> Iterator[TrialSpec]:
+    """One trial of every kind that a study has, for what does not depend on data: its inputs are empty."""
+    heads = [(Head.IMAGE, freeze_point) for freeze_point in study.freeze_points]
+    heads += [(head, study.freeze_points[-1]) for head in study.heads.use if head is not Head.IMAGE]
+    for head, freeze_point in heads:
+        inputs = Inputs(slices="", splits="", weights="")
+        yield make_spec(study, dataset=study.datasets[0], freeze_point=freeze_point, head=head, fold=0, inputs=inputs)
 
 
 def _relevant(training: Training, head: Head) -> Training:

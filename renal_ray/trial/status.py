@@ -1,22 +1,17 @@
-"""Where a study stands, in lines for a person."""
+"""What a study will do and cost, in lines for a person."""
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from collections.abc import Iterator
+from datetime import timedelta
 
 from renal_ray.config import Study
-from renal_ray.store.ledger import PROGRESS, Ledger
-from renal_ray.store.lock import is_held
 from renal_ray.store.place import Place
-from renal_ray.store.seal import LOG as SEAL_LOG
-from renal_ray.trial import prepared
 from renal_ray.trial.forecast import Forecast, floor_of
 from renal_ray.trial.packing import room, share
 from renal_ray.trial.plan import Plan, Results, finished_results, make_plan
 from renal_ray.trial.probe import Probe, read_probe
-from renal_ray.trial.spec import TRUE_LABELS, Inputs, TrialSpec, make_spec
+from renal_ray.trial.spec import Inputs, TrialSpec, make_spec
 from renal_ray.types import FREEZE_POINTS, Head, Label
 
 
@@ -82,68 +77,9 @@ def clock(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
 
 
-def describe(study: Study, work: Place) -> Iterator[str]:
-    """What is finished, waiting and failed, with the last line of every error.
-
-    Args:
-        study: the study.
-        work: its work directory.
-    """
-    if not work.exists(prepared.MARKER):
-        yield f"{study.name}: not prepared yet; run `renal-ray prepare`"
-        return
-    plan = make_plan(study, work)
-    ledger = Ledger(work)
-    standing = ledger.standing()
-    results = standing.results
-    states = {spec: standing.state(spec.trial_id) for spec in plan.specs(results)}
-    count = Counter(states.values())
-    waiting = count["absent"] + plan.total() - len(states)
-    alive = is_held(work)
-    yield f"{study.name}: {count['finished']} of {plan.total()} trials finished, {count['failed']} failed, {count['unfinished']} begun, {waiting} waiting"
-    yield from _by_kind(plan, states)
-    if not alive:
-        yield "no sweep is running here"
-    for spec, state in states.items():
-        if state == "unfinished" and alive and (told := _told(ledger, spec.trial_id)):
-            yield _running(spec, told)
-    probe = read_probe(work, study)
-    remaining = Forecast(plan, results, probe).remaining(slots_of(study, probe) if probe else _cpu_slots(study))
-    if remaining:
-        yield f"left: about {clock(remaining)}"
-    for spec, state in states.items():
-        if state == "failed":
-            yield f"{spec.trial_id}: {ledger.error(spec.trial_id).strip().splitlines()[-1]}"
-    openings = work.read(SEAL_LOG).count(b"\n") if work.exists(SEAL_LOG) else 0
-    yield "the seal on the test patients is closed" if not openings else f"the seal on the test patients was opened, {openings} x"
-
-
-def _told(ledger: Ledger, trial_id: str) -> dict[str, Any] | None:
-    """What a running trial told last; None before its first epoch, and when it has ended meanwhile."""
-    try:
-        told: dict[str, Any] = ledger.folder(trial_id).read_json(PROGRESS)
-    except FileNotFoundError:
-        return None
-    return told
-
-
-def _running(spec: TrialSpec, told: dict[str, Any]) -> str:
-    ago = datetime.now(UTC) - datetime.fromisoformat(told["time"])
-    left = "" if told["eta_s"] is None else f", {clock(told['eta_s'])} left"
-    return f"{spec.trial_id}: epoch {told['epoch']}/{told['epochs']}, {told['images_per_second']:.1f} samples/s{left} (seen {ago.total_seconds():.0f} s ago)"
-
-
-def _cpu_slots(study: Study) -> int:
+def cpu_slots(study: Study) -> int:
+    """Trials at once on this machine's CPUs."""
     return max(1, int((study.resources.cpus or os.cpu_count() or 1) / study.resources.cpus_per_trial))
-
-
-def _by_kind(plan: Plan, states: Mapping[TrialSpec, str]) -> Iterator[str]:
-    kinds: dict[str, list[str]] = {}
-    for spec, state in states.items():
-        head = spec.head if spec.labels == TRUE_LABELS else f"{spec.head} {spec.labels}"
-        kinds.setdefault(f"{spec.dataset} {spec.freeze_point} {head}", []).append(state)
-    for kind, found in kinds.items():
-        yield f"  {kind}: {found.count('finished')} of {len(plan.study.fold_numbers)} folds finished"
 
 
 def _counted(labels: list[int]) -> str:

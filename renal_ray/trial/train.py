@@ -11,6 +11,8 @@ import pandas as pd
 
 from renal_ray.protocol.balance import balanced_epoch, full_batches
 from renal_ray.protocol.metrics import evaluate
+from renal_ray.trial.checkpoint import Best, Checkpoint, Checkpoints
+from renal_ray.trial.epoch import Epoch
 from renal_ray.trial.feed import Feed, Samples
 from renal_ray.trial.spec import TrialSpec
 
@@ -19,23 +21,6 @@ if TYPE_CHECKING:
 
 HALF = 0.5  # accuracy in the traces, before a threshold is chosen
 TINY = 1e-7  # Keras's epsilon in the cross-entropy
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One row of history.parquet, and the number of samples trained on.
-
-    Losses are categorical cross-entropies with the L2 penalty, if any, accuracies at P(malignant) >= 0.5.
-    """
-
-    epoch: int
-    loss: float
-    accuracy: float
-    val_loss: float
-    val_accuracy: float
-    val_auc: float | None
-    seconds: float
-    samples: int
 
 
 @dataclass(frozen=True)
@@ -58,7 +43,9 @@ class Trained:
         return self.samples / max(float(self.history["seconds"].sum()), TINY)
 
 
-def train(model: "CompiledModel", spec: TrialSpec, feed: Feed, *, resident: Any = None, max_steps: int | None = None) -> Generator[Epoch, None, Trained]:
+def train(
+    model: "CompiledModel", spec: TrialSpec, feed: Feed, *, resident: Any = None, checkpoints: Checkpoints | None = None, max_steps: int | None = None
+) -> Generator[Epoch, None, Trained]:
     """Trains a model on one side of a fold and follows it on the other, epoch by epoch.
 
     Args:
@@ -67,10 +54,11 @@ def train(model: "CompiledModel", spec: TrialSpec, feed: Feed, *, resident: Any 
         feed: both sides of the fold.
         resident: the feed's source on the device, from `CompiledModel.put`: an epoch then is one call. Otherwise batches are copied out
             of the source while the one before computes.
+        checkpoints: where to continue from, and what to write down; without them the training starts at the beginning.
         max_steps: at most this many steps an epoch, for a dry run.
 
     Yields:
-        Each epoch when it is done.
+        Each epoch when it is done; those before the checkpoint are not repeated.
 
     Returns:
         History and speed; the model holds the weights of the epoch that `training.keep` asks for.
@@ -78,20 +66,26 @@ def train(model: "CompiledModel", spec: TrialSpec, feed: Feed, *, resident: Any 
     rng = np.random.default_rng(spec.seed)
     pace = _Streamed(model, feed, spec) if resident is None else _Resident(model, feed, spec, resident)
     epochs: list[Epoch] = []
-    best: tuple[float, int, dict[str, np.ndarray]] | None = None
-    for number in range(1, spec.epochs + 1):
+    best: Best | None = None
+    if checkpoints and (before := checkpoints.read()):
+        model.restore(before.state)
+        rng.bit_generator.state = before.rng
+        epochs, best = list(before.epochs), before.best
+    for number in range(len(epochs) + 1, spec.epochs + 1):
         order = full_batches(balanced_epoch(feed.train.labels, rng), spec.training.batch_size)[:max_steps]
         start = perf_counter()
         loss, accuracy = pace.train(order)
         seconds = perf_counter() - start
         epochs.append(Epoch(number, loss, accuracy, *_judge(feed.validation, pace.validate(), model.penalty), seconds, order.size))
         auc = epochs[-1].val_auc
-        if spec.training.keep == "best_val_auc" and auc is not None and (best is None or auc > best[0]):
-            best = auc, number, model.get_weights_by_name()
+        if spec.training.keep == "best_val_auc" and auc is not None and (best is None or auc > best.auc):
+            best = Best(auc, number, model.get_weights_by_name())
+        if checkpoints and checkpoints.due and number < spec.epochs:
+            checkpoints.write(Checkpoint(epochs, dict(rng.bit_generator.state), model.state(), best))
         yield epochs[-1]
     if best is not None:
-        model.set_weights_by_name(best[2])
-    return Trained(_history(epochs), spec.epochs if best is None else best[1], sum(epoch.samples for epoch in epochs))
+        model.set_weights_by_name(best.weights)
+    return Trained(_history(epochs), spec.epochs if best is None else best.epoch, sum(epoch.samples for epoch in epochs))
 
 
 class _Streamed:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from renal_ray.problems import DamagedFileError
 from renal_ray.protocol.splits import SplitSet
 from renal_ray.store.activations import Activations
 from renal_ray.store.place import Place
@@ -72,11 +73,20 @@ class Workshop:
         self._backbones: dict[str, Mapping[str, np.ndarray]] = {}
 
     def backbone(self, weights_hash: str) -> Mapping[str, np.ndarray]:
-        """A backbone's weights by name; the last one asked for is kept."""
+        """A backbone's weights by name; the last one asked for is kept.
+
+        Raises:
+            DamagedFileError: the file is not what was written; it is deleted, so that the next sweep makes it anew.
+        """
         from renal_ray.model.weight_files import load_weights_h5
 
         if weights_hash not in self._backbones:
-            self._backbones = {weights_hash: load_weights_h5(self.work.read(backbone_file(weights_hash)))}
+            name = backbone_file(weights_hash)
+            try:
+                self._backbones = {weights_hash: load_weights_h5(self.work.read(name))}
+            except (DamagedFileError, FileNotFoundError) as error:
+                self.work.remove(name)
+                raise DamagedFileError(f"{self.work.uri}/{name}: {error}; the next `renal-ray sweep` makes it anew") from None
         return self._backbones[weights_hash]
 
     def model(self, spec: TrialSpec) -> "CompiledModel":
