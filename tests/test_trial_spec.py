@@ -80,6 +80,16 @@ def test_a_trial_s_own_fields_name_it(arguments: dict[str, Any]) -> None:
     assert spec(**arguments).trial_id != spec().trial_id
 
 
+def test_a_changed_copy_has_a_name_of_its_own() -> None:
+    one = spec()
+    name = one.trial_id
+    assert one.model_copy(update={"seed": one.seed + 1}).trial_id != name
+    assert one.model_copy(update={"seed": one.seed + 1}, deep=True).trial_id != name
+    assert one.model_copy().trial_id == name == spec().trial_id
+    assert one == spec()  # whether or not it was asked for its name
+    assert hash(one) == hash(spec())
+
+
 def test_a_weights_file_is_known_by_its_name_and_hash_not_by_its_folder() -> None:
     assert spec(changes={"weights": "/a/w.h5"}).trial_id == spec(changes={"weights": "/b/w.h5"}).trial_id
     assert spec(changes={"weights": "/a/w.h5"}).weights == "w.h5"

@@ -61,7 +61,8 @@ def _checksum(batch: pa.RecordBatch) -> str:
 def read_index(place: Place) -> dict[str, Where]:
     """The index of a folder of Arrow files: patient -> where the rows lie, in the order of patient ids."""
     index = place.read_parquet("index.parquet", ["patient_id", "file", "batch", "rows"])
-    return {patient: Where(file, int(batch), int(rows)) for patient, file, batch, rows in index.itertuples(index=False)}
+    patients, *where = (index[name].tolist() for name in ("patient_id", "file", "batch", "rows"))
+    return dict(zip(patients, map(Where, *where), strict=True))
 
 
 class BatchFile:
@@ -76,7 +77,9 @@ class BatchFile:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
+            with pa.memory_map(str(path)) as mapped:
+                content = mapped.read_buffer()  # keeps the mapping, not the file's handle: a large cohort has more files than a process may hold open
+            self._reader = pa.ipc.open_file(content)
         except (pa.ArrowInvalid, OSError) as error:
             if isinstance(error, FileNotFoundError):
                 raise

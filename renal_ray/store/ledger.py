@@ -7,11 +7,12 @@ against it. While a trial runs, its directory also holds progress.json, checkpoi
 
 import hashlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from renal_ray.problems import DamagedFileError
-from renal_ray.store.place import Place
+from renal_ray.store.place import Place, checked_json
 
 RESULT = "result.json"
 ERROR = "error.txt"
@@ -21,6 +22,19 @@ CLAIM = "claim.txt"  # whose attempt this is: a worker that was believed dead mu
 WITHDRAWN = "damaged.json"  # the result of a trial one of whose files turned out to be damaged
 FILES = ("spec.json", "history.parquet", "weights.h5", "embeddings.arrow", "predictions.parquet")
 State = Literal["finished", "damaged", "failed", "unfinished", "absent"]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """All trials of a work directory at one moment.
+
+    Args:
+        results: of the finished trials, by trial_id.
+        others: states of the other trials that left anything.
+    """
+
+    results: dict[str, dict[str, Any]]
+    others: Mapping[str, State]
 
 
 class Ledger:
@@ -45,24 +59,26 @@ class Ledger:
     def result(self, trial_id: str) -> dict[str, Any] | None:
         """The result of a finished trial, None for any other: absent, unfinished, with a file missing or with a damaged result.json."""
         folder = self.folder(trial_id)
-        if not folder.exists(RESULT):
-            return None
-        try:
-            result = folder.read_checked_json(RESULT)
-        except DamagedFileError:
-            return None
-        return result if set(FILES) <= result["files"].keys() and all(folder.exists(name) for name in FILES) else None
+        return _whole_result(folder.read(RESULT)) if _is_complete(folder.entries()) else None
+
+    def survey(self) -> Survey:
+        """What `result` and `state` say of each trial, for thousands of them: from one listing, and one reading of each result."""
+        names: dict[str, list[str]] = {}
+        for path in self._trials.entries(recursive=True):
+            trial_id, _, name = path.partition("/")
+            names.setdefault(trial_id, []).append(name)
+        complete = [trial_id for trial_id, found in names.items() if _is_complete(found)]
+        results = {}
+        for trial_id, data in zip(complete, self._trials.read_all(f"{trial_id}/{RESULT}" for trial_id in complete), strict=True):
+            if data is not None and (result := _whole_result(data)) is not None:
+                results[trial_id] = result
+        return Survey(results, {trial_id: _state_of_other(found) for trial_id, found in names.items() if trial_id not in results})
 
     def state(self, trial_id: str) -> State:
         """How far a trial got."""
         if self.result(trial_id) is not None:
             return "finished"
-        folder = self.folder(trial_id)
-        if folder.exists(ERROR):
-            return "failed"
-        if folder.exists(RESULT) or folder.exists(WITHDRAWN):
-            return "damaged"
-        return "unfinished" if folder.exists("spec.json") else "absent"
+        return _state_of_other(self.folder(trial_id).entries())
 
     def begin(self, trial_id: str, spec: Mapping[str, Any]) -> Place:
         """Claims a trial: clears what an unfinished attempt left, but for its checkpoints, and writes the specification.
@@ -130,6 +146,26 @@ class Ledger:
         folder.write(WITHDRAWN, folder.read(RESULT))
         folder.remove(RESULT)
         raise DamagedFileError(f"trials/{trial_id}/{name} is damaged: its trial counts as unfinished now; run `renal-ray sweep` to train it anew")
+
+
+def _is_complete(names: Collection[str]) -> bool:
+    """Whether a trial's directory holds all that a finished one has."""
+    return RESULT in names and all(name in names for name in FILES)
+
+
+def _whole_result(data: bytes) -> dict[str, Any] | None:
+    """The content of a result.json; None where it is damaged, or does not list the trial's files."""
+    result = checked_json(data)
+    return result if result is not None and set(FILES) <= result["files"].keys() else None
+
+
+def _state_of_other(names: Collection[str]) -> State:
+    """State of a trial that is not finished, from the names in its directory."""
+    if ERROR in names:
+        return "failed"
+    if RESULT in names or WITHDRAWN in names:
+        return "damaged"
+    return "unfinished" if "spec.json" in names else "absent"
 
 
 class SupersededError(RuntimeError):

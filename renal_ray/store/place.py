@@ -7,7 +7,8 @@ import json
 import os
 import tempfile
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -22,6 +23,8 @@ from pyarrow import fs
 from renal_ray.problems import DamagedFileError, StudyError
 
 CHECKSUM = "checksum"  # of the rest of a JSON file
+TEMPORARY = ".tmp-"  # what the names of unfinished writes begin with
+READERS = 32  # requests to object storage at once
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,25 @@ class Place:
         filesystem, root = self._open()
         base = f"{root}/{name}".rstrip("/")
         found = filesystem.get_file_info(fs.FileSelector(base, allow_not_found=True, recursive=recursive))
-        names = [info.path.removeprefix(base).lstrip("/") for info in found if not recursive or info.is_file]
-        return sorted(entry for entry in names if hidden or not PurePosixPath(entry).name.startswith(".tmp-"))
+        wanted = (info for info in found if (hidden or not info.base_name.startswith(TEMPORARY)) and (not recursive or info.is_file))
+        return sorted(info.path.removeprefix(base).lstrip("/") for info in wanted)
+
+    def read_all(self, names: Iterable[str]) -> Iterator[bytes | None]:
+        """The bytes of many files in their order, None for one that is not there; of object storage, where each takes its time, many at once."""
+        filesystem, root = self._open()
+
+        def read(name: str) -> bytes | None:
+            try:
+                with filesystem.open_input_stream(f"{root}/{name}", compression=None) as stream:
+                    return stream.read()
+            except FileNotFoundError:
+                return None
+
+        if self.is_local:
+            yield from map(read, names)
+            return
+        with ThreadPoolExecutor(READERS) as readers:
+            yield from readers.map(read, names)
 
     def read(self, name: str) -> bytes:
         """The bytes of a file.
@@ -113,7 +133,7 @@ class Place:
             return
         target = Path(root) / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".tmp-{uuid.uuid4().hex}")
+        temporary = target.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
         try:
             with temporary.open("wb") as file:
                 file.write(data)
@@ -180,13 +200,10 @@ class Place:
         Raises:
             DamagedFileError: it was cut off or altered since.
         """
-        try:
-            value: dict[str, Any] = self.read_json(name)
-            if value.pop(CHECKSUM) == _json_digest(value):
-                return value
-        except (ValueError, KeyError, AttributeError, TypeError):
-            pass  # it is told as damage below
-        raise DamagedFileError(f"{self.uri}/{name} is damaged: delete it and run the same command again")
+        value = checked_json(self.read(name))
+        if value is None:
+            raise DamagedFileError(f"{self.uri}/{name} is damaged: delete it and run the same command again")
+        return value
 
     def write_checked_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Writes a mapping as JSON with a checksum of its content under the key `checksum`."""
@@ -210,6 +227,15 @@ class Place:
         sink = io.BytesIO()
         pq.write_table(arrow, sink, write_page_checksum=True)
         self.write(name, sink.getvalue())
+
+
+def checked_json(data: bytes) -> dict[str, Any] | None:
+    """The value of a file that `write_checked_json` wrote; None where it was cut off or altered since."""
+    try:
+        value: dict[str, Any] = json.loads(data)
+        return value if value.pop(CHECKSUM) == _json_digest(value) else None
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return None
 
 
 def _json_digest(value: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ import tempfile
 from dataclasses import dataclass
 
 from renal_ray.config import Study
-from renal_ray.store.ledger import Ledger
+from renal_ray.store.ledger import Ledger, Survey
 from renal_ray.store.place import Place
 from renal_ray.sweep.activate import fill_activations
 from renal_ray.sweep.attempts import Attempts
@@ -17,7 +17,7 @@ from renal_ray.sweep.preflight import preflight
 from renal_ray.sweep.searcher import StudySearcher
 from renal_ray.sweep.worker import StudyWorker
 from renal_ray.trial.packing import Share, room, share
-from renal_ray.trial.plan import Plan, Results, finished_results, make_plan
+from renal_ray.trial.plan import Plan, finished_results, make_plan
 from renal_ray.trial.probe import read_probe
 from renal_ray.types import FreezePoint
 
@@ -51,13 +51,14 @@ def sweep(study: Study) -> Swept:
     """
     work = Place(study.work)
     plan = make_plan(study, work)
-    results = finished_results(work)
+    survey = Ledger(work).survey()
+    results = survey.results
     done = sum(spec.trial_id in results for spec in plan.specs(results))
     if done == plan.total():
         hand_in(study, work, plan.specs(results), results)
         return Swept(plan.total(), (), plan.total())
     nodes = preflight(study)
-    _name_damage(plan, results, work)
+    _name_damage(plan, survey)
     computed, reasons = computed_freeze_points(study, work, plan, [report for _, report in nodes])
     for reason in reasons:
         print(reason, flush=True)
@@ -74,10 +75,9 @@ def sweep(study: Study) -> Swept:
     return Swept(finished, tuple(sorted(searcher.failed | searcher.attempts.postponed)), plan.total())
 
 
-def _name_damage(plan: Plan, results: Results, work: Place) -> None:
-    ledger = Ledger(work)
-    for spec in plan.specs(results):
-        if spec.trial_id not in results and ledger.state(spec.trial_id) == "damaged":
+def _name_damage(plan: Plan, survey: Survey) -> None:
+    for spec in plan.specs(survey.results):
+        if survey.others.get(spec.trial_id) == "damaged":
             print(f"{spec.trial_id}: finished before, but a file of it is damaged; it is trained anew", flush=True)
 
 

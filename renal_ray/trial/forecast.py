@@ -7,6 +7,7 @@ from math import ceil
 from statistics import median
 
 from renal_ray.model.flops import TRAINED_PASSES, prefix_gflops, suffix_gflops
+from renal_ray.protocol.splits import TRAIN
 from renal_ray.trial.packing import share
 from renal_ray.trial.plan import Plan, Results
 from renal_ray.trial.probe import Probe, kind_name
@@ -29,10 +30,14 @@ class Load:
 
 def trial_load(plan: Plan, head: Head, fold: int) -> Load:
     """How much a trial of a head on a fold trains on and scores."""
-    size = {person.patient_id: person.n_images if head is Head.IMAGE else 1 for person in plan.splits.patients}
-    sides = plan.splits.fold(fold)
-    classes = [sum(size[one] for one in sides.train if plan.splits.labels[one] == label) for label in Label]
-    return Load(train=2 * max(classes), validation=sum(size[one] for one in sides.validation))
+    validation, classes = 0, dict.fromkeys(Label, 0)
+    for person in plan.splits.patients:
+        samples = person.n_images if head is Head.IMAGE else 1
+        if person.fold == fold:
+            validation += samples
+        elif person.role == TRAIN:
+            classes[Label(person.label)] += samples
+    return Load(train=2 * max(classes.values()), validation=validation)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,11 @@ class Plan:
     study: Study
     splits: SplitSet
     inputs: Mapping[Dataset, Inputs]
+    _made: dict[tuple[str | int | None, ...], TrialSpec] = field(default_factory=dict, init=False, repr=False, compare=False)  # each is made and named once
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travels without the specifications made so far: they can be thousands, and follow from the rest."""
+        return {**self.__dict__, "_made": {}}
 
     def image_specs(self, dataset: Dataset, freeze_point: FreezePoint, labels: str = TRUE_LABELS) -> list[TrialSpec]:
         """The image trials of one dataset and freeze point, fold by fold."""
@@ -95,16 +100,19 @@ class Plan:
     def _spec(
         self, dataset: Dataset, freeze_point: FreezePoint, head: Head, fold: int, *, labels: str = TRUE_LABELS, image_trial: str | None = None
     ) -> TrialSpec:
-        return make_spec(
-            self.study,
-            dataset=dataset,
-            freeze_point=freeze_point,
-            head=head,
-            fold=fold,
-            inputs=self.inputs[dataset],
-            labels=labels,
-            image_trial=image_trial,
-        )
+        key = (dataset, freeze_point, head, fold, labels, image_trial)
+        if key not in self._made:
+            self._made[key] = make_spec(
+                self.study,
+                dataset=dataset,
+                freeze_point=freeze_point,
+                head=head,
+                fold=fold,
+                inputs=self.inputs[dataset],
+                labels=labels,
+                image_trial=image_trial,
+            )
+        return self._made[key]
 
 
 def read_splits(work: Place) -> SplitSet:
@@ -152,6 +160,4 @@ def weights_hash(study: Study, work: Place, slices: str) -> str:
 
 def finished_results(work: Place) -> dict[str, dict[str, Any]]:
     """Results of all finished trials in a work directory, of this and of earlier settings."""
-    ledger = Ledger(work)
-    results = {trial_id: ledger.result(trial_id) for trial_id in ledger.trial_ids()}
-    return {trial_id: result for trial_id, result in results.items() if result is not None}
+    return Ledger(work).survey().results

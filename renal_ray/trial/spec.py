@@ -1,8 +1,9 @@
 """What a trial is: everything that decides its numbers, and the name that follows from it."""
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import Field
 
@@ -10,7 +11,7 @@ from renal_ray import __version__
 from renal_ray.config import NAMED_WEIGHTS, Section, Study, Training
 from renal_ray.store.activations import ActivationSet, activation_key
 from renal_ray.store.place import digest
-from renal_ray.types import FREEZE_POINTS, Dataset, FreezePoint, Head
+from renal_ray.types import FREEZE_POINTS, HEADS, Dataset, FreezePoint, Head
 
 TRUE_LABELS = "true"
 
@@ -53,11 +54,17 @@ class TrialSpec(Section):
     image_trial: str | None = Field(None, description="trial whose embeddings an fc or gru head reads")
     inputs: Inputs = Field(description="hashes of what the trial reads")
 
-    @property
+    @cached_property
     def trial_id(self) -> str:
         """Readable name and a hash of everything above, e.g. roi-mixed6-gru-fold2-1a2b3c4d."""
         control = "" if self.labels == TRUE_LABELS else f"-{self.labels.replace('-', '')}"
         return f"{self.dataset}-{self.freeze_point}-{self.head}{control}-fold{self.fold}-{digest([self.model_dump_json()])[:8]}"
+
+    def __copy__(self) -> Self:
+        """A copy without the name: `model_copy` may change what the name follows from."""
+        copied = super().__copy__()
+        copied.__dict__.pop("trial_id", None)
+        return copied
 
     @property
     def is_short(self) -> bool:
@@ -141,4 +148,4 @@ def _relevant(training: Training, head: Head) -> Training:
 
 def cost_rank(spec: TrialSpec) -> tuple[int, int]:
     """Sort key that puts the longest trials first: shallow freeze points train the most layers."""
-    return (list(Head).index(spec.head), FREEZE_POINTS.index(spec.freeze_point))
+    return (HEADS.index(spec.head), FREEZE_POINTS.index(spec.freeze_point))
