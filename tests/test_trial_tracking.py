@@ -84,7 +84,10 @@ def test_undefined_values_are_left_out(trained: SmallWork, tmp_path: Path) -> No
 def test_a_remote_work_directory_gets_copies(trained: SmallWork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Place, "is_local", property(lambda self: False))
     monkeypatch.setattr(tracking, "COPY_EVERY_S", 0.0)
+    monkeypatch.setattr(Place, "write", lambda self, name, data: Place(str(tmp_path)).path(name).write_bytes(data))  # folders are nothing there
+    monkeypatch.setattr(Place, "remove", lambda self, name: None)
     work, spec = Place(f"file://{tmp_path}"), trained.specs()[0]
+    (tmp_path / "tensorboard" / spec.trial_id).mkdir(parents=True)
     folder = tmp_path / "tensorboard" / spec.trial_id
     with event_log(work, spec, wanted=True) as log:
         assert log is not None
@@ -92,6 +95,7 @@ def test_a_remote_work_directory_gets_copies(trained: SmallWork, tmp_path: Path,
             log.add(epoch(number), 10.0)
         assert read(folder)["loss"] == pytest.approx({1: 1.0, 2: 0.5})
         log.add(epoch(3), 10.0)
+    assert log.trouble == ""
     assert read(folder)["val_auc"].keys() == {1, 2, 3}
 
 

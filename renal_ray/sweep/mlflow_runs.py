@@ -44,7 +44,7 @@ class MlflowRuns:
         self._uri = study.tracking.mlflow or ""
         self._say = say
         self._record = Record(study, work)
-        self._tasks: queue.Queue[Callable[[], None] | None] = queue.Queue()
+        self._tasks: queue.Queue[Callable[[], object] | None] = queue.Queue()
         self._next: dict[str, float] = {}
         self._thread = threading.Thread(target=self._work_off, daemon=True)
         self._thread.start()
