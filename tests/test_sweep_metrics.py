@@ -51,7 +51,6 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Told]:
 
     monkeypatch.setattr(metrics, "REPEAT_S", 0.02)
     monkeypatch.setattr(metrics, "Standing", Standing)
-    monkeypatch.setattr(TrialMetrics, "_call", lambda self, name: log.all.append(("call", 0, {"name": name})))
     for name in ("Gauge", "Counter", "Histogram"):
         monkeypatch.setattr(metrics, name, Metric)
     yield log
@@ -99,23 +98,6 @@ def test_what_a_trial_cannot_tell_any_more_does_not_stand(told: Told, trained: S
     worker.tell(progress(spec, 2, loss=float("nan"), val_auc=None))
     assert repeats(told, "renal_trial_loss") == repeats(told, "renal_trial_val_auc") == 0
     assert repeats(told, "renal_trial_epoch") >= 2
-
-
-def test_a_worker_is_named_for_life_and_each_of_its_calls_for_trial_and_stage(told: Told, trained: SmallWork) -> None:
-    first, second, *_ = trained.specs()
-    worker = TrialMetrics("small")
-    worker.begin(first)
-    worker.tell(progress(first, 2))
-    worker.tell(progress(first, 3))
-    worker.begin(second)
-    name, other = (spec.trial_id.rpartition("-")[0] for spec in (first, second))
-    assert [has["name"] for what, _, has in told.all if what == "call"] == [
-        f"{name} (starting)",
-        f"{name} (training 2/3)",
-        f"{name} (scoring 3/3)",
-        f"{other} (starting)",
-    ]
-    assert worker.worker == f"trials from {name} on"
 
 
 def counted(told: Told) -> Counter[str]:
