@@ -20,9 +20,11 @@ from typing import Any
 import pytest
 import yaml
 from conftest import REPOSITORY, draw_patients, small_study, write_small_work
+from test_trial_forecast import probe_for
 
 from renal_ray.config import dump_study
 from renal_ray.sweep.metrics import ENDED, GAUGES, KIND_TAGS, SECONDS
+from renal_ray.trial.probe import write_probe
 
 FOLDER = REPOSITORY / "cluster" / "dashboards"
 ON_GPUS = ("ray_node_gpus_utilization", "ray_node_gram_used")  # without a card there is no such series
@@ -112,7 +114,8 @@ class Sweep:
             freeze_points=["mixed9", "mixed10"],
             training={"epochs": {"image": 900, "fc": 900, "gru": 600}, "batch_size": 8, "embedding": 32, "gru_units": 8},
         )
-        write_small_work(study, draw_patients(24))
+        work, _ = write_small_work(study, draw_patients(24))
+        write_probe(work, probe_for(study))  # the time that is left is told from the start
         (scratch / "study.yaml").write_text(dump_study(study))
         self.environment = os.environ | {"RAY_TMPDIR": str(scratch), "PYTHONPATH": str(REPOSITORY), "RAY_AUTH_MODE": "token"}
         self.environment |= {"RAY_AUTH_TOKEN": "0123456789abcdef" * 4}
@@ -202,7 +205,7 @@ def test_the_dashboard_names_workers_and_what_they_do(sweep: Sweep) -> None:
     until = monotonic() + 600
     name = r"roi-mixed\d+-(image|fc|gru)-fold[01]"
     while sweep.running() and monotonic() < until:
-        actors = {actor["repr_name"] for actor in sweep.listed("actors") if actor["class_name"].endswith("StudyWorker")}
+        actors = {actor["repr_name"] for actor in sweep.listed("actors") if actor["class_name"] == "StudyWorker"}
         tasks = {task["name"] for task in sweep.listed("tasks")}
         if any(re.fullmatch(name + r" \((training|scoring) \d+/\d+\)", task) for task in tasks) and actors:
             break
