@@ -10,9 +10,9 @@ from conftest import SmallWork
 
 from renal_ray.sweep import metrics
 from renal_ray.sweep.metrics import GAUGES, KIND_TAGS, NOT_SELECTED, TRIAL_TAGS, SweepMetrics, TrialMetrics
+from renal_ray.trial.epoch import Epoch
 from renal_ray.trial.progress import Pace
 from renal_ray.trial.spec import TrialSpec
-from renal_ray.trial.train import Epoch
 from renal_ray.types import Head
 
 

@@ -12,9 +12,9 @@ from renal_ray.problems import StudyError
 from renal_ray.sweep import mlflow_runs
 from renal_ray.sweep.mlflow_record import CONFIGURATION, PARENT, TRIAL
 from renal_ray.sweep.mlflow_runs import MlflowRuns, hand_in, require_mlflow
+from renal_ray.trial.epoch import Epoch
 from renal_ray.trial.progress import Pace
 from renal_ray.trial.spec import TrialSpec
-from renal_ray.trial.train import Epoch
 from renal_ray.types import Head
 
 DEAD = "http://someone@127.0.0.1:9/secret"  # nobody answers at the discard port

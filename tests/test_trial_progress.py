@@ -10,9 +10,9 @@ from conftest import SmallWork
 from renal_ray.store.ledger import PROGRESS, RESULT, Ledger
 from renal_ray.store.place import Place
 from renal_ray.trial import progress
+from renal_ray.trial.epoch import Epoch
 from renal_ray.trial.progress import Keeper, Pace
 from renal_ray.trial.spec import Inputs, TrialSpec
-from renal_ray.trial.train import Epoch
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place
 from renal_ray.trial import tracking
+from renal_ray.trial.epoch import Epoch
 from renal_ray.trial.process import Setup, TrialProcess
 from renal_ray.trial.tracking import event_log
-from renal_ray.trial.train import Epoch
 from renal_ray.types import Head
 
 SCALARS = {"loss", "accuracy", "val_loss", "val_accuracy", "val_auc", "images_per_second"}
@@ -52,7 +52,7 @@ def test_the_files_of_a_process_tell_every_epoch_of_the_history(trained: SmallWo
 
 
 def test_nothing_is_written_where_it_is_not_wanted(trained: SmallWork, tmp_path: Path) -> None:
-    with event_log(Place(str(tmp_path)), trained.specs()[0], wanted=False) as log:
+    with event_log(Place(str(tmp_path)), trained.specs()[0], wanted=False, say=print) as log:
         assert log is None
     assert not list(tmp_path.iterdir())
     assert not trained.work.exists("tensorboard")
@@ -61,7 +61,7 @@ def test_nothing_is_written_where_it_is_not_wanted(trained: SmallWork, tmp_path:
 def test_a_trial_that_continues_adds_to_its_files_and_takes_back_what_it_does_again(trained: SmallWork, tmp_path: Path) -> None:
     spec, work = trained.specs()[0], Place(str(tmp_path))
     for numbers, auc in ((range(1, 8), 0.5), (range(5, 10), 0.9)):
-        with event_log(work, spec, wanted=True) as log:
+        with event_log(work, spec, wanted=True, say=print) as log:
             assert log is not None
             for number in numbers:
                 log.add(epoch(number, auc), 10.0)
@@ -72,7 +72,7 @@ def test_a_trial_that_continues_adds_to_its_files_and_takes_back_what_it_does_ag
 
 def test_undefined_values_are_left_out(trained: SmallWork, tmp_path: Path) -> None:
     spec = trained.specs()[0]
-    with event_log(Place(str(tmp_path)), spec, wanted=True) as log:
+    with event_log(Place(str(tmp_path)), spec, wanted=True, say=print) as log:
         assert log is not None
         log.add(epoch(1, None), 10.0)
         log.add(Epoch(2, float("nan"), 0.5, 0.7, 0.6, 0.8, 0.1, 32), 10.0)
@@ -89,22 +89,24 @@ def test_a_remote_work_directory_gets_copies(trained: SmallWork, tmp_path: Path,
     work, spec = Place(f"file://{tmp_path}"), trained.specs()[0]
     (tmp_path / "tensorboard" / spec.trial_id).mkdir(parents=True)
     folder = tmp_path / "tensorboard" / spec.trial_id
-    with event_log(work, spec, wanted=True) as log:
+    said: list[str] = []
+    with event_log(work, spec, wanted=True, say=said.append) as log:
         assert log is not None
         for number in (1, 2):
             log.add(epoch(number), 10.0)
         assert read(folder)["loss"] == pytest.approx({1: 1.0, 2: 0.5})
         log.add(epoch(3), 10.0)
-    assert log.trouble == ""
+    assert said == []
     assert read(folder)["val_auc"].keys() == {1, 2, 3}
 
 
 def test_a_disk_that_takes_no_files_is_told_of_and_costs_no_trial(trained: SmallWork, tmp_path: Path) -> None:
     (tmp_path / "tensorboard").write_text("in the way")
-    spec = trained.specs()[0]
-    with event_log(Place(str(tmp_path)), spec, wanted=True) as log:
+    said: list[str] = []
+    with event_log(Place(str(tmp_path)), trained.specs()[0], wanted=True, say=said.append) as log:
         assert log is not None
         for number in (1, 2):
             log.add(epoch(number), 10.0)
-            assert "cannot be written (" in log.trouble
-            assert "the trials go on without them" in log.trouble
+    assert len(said) == 1
+    assert "cannot be written (" in said[0]
+    assert "the trials go on without them" in said[0]
