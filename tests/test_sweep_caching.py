@@ -11,6 +11,7 @@ from renal_ray.problems import StudyError
 from renal_ray.store.place import Place
 from renal_ray.sweep import caching
 from renal_ray.sweep.caching import computed_freeze_points
+from renal_ray.sweep.node_checks import Report
 from renal_ray.trial.plan import Plan, make_plan
 from renal_ray.trial.probe import Probe, setting, write_probe
 from renal_ray.trial.workshop import Workshop
@@ -98,3 +99,11 @@ def test_half_precision_activations_change_the_auc_by_less_than_a_hundredth(trai
         assert spec.activations.key != full.activations.key
         found = half.run(spec)["levels"]["slice"]["metrics"]["auc"]
         assert found == pytest.approx(trained.results[full.trial_id]["levels"]["slice"]["metrics"]["auc"], abs=0.01)
+
+
+def test_copies_of_a_remote_work_directory_must_fit_on_the_node_that_has_the_least() -> None:
+    reports = [Report(True, "", "", "", (), copies_free=disk, memory_free=memory, cards=None) for disk, memory in ((7, 3), (5, 9))]
+    assert caching._free(Place("s3://bucket/work"), reports) == 5
+    assert caching._memory(reports) == 3
+    assert caching._free(Place("s3://bucket/work"), []) > 7
+    assert "TMPDIR" in caching._where(Place("s3://bucket/work"))

@@ -1,16 +1,14 @@
 """What preflight says of nodes that would stop a study: on several raylets of this machine, and of cards that are not here."""
 
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pynvml
 import pytest
-from conftest import REPOSITORY, small_study
+from conftest import small_study
+from scenarios import play
 
 from renal_ray.problems import StudyError
 from renal_ray.store.place import Place
@@ -20,16 +18,7 @@ from renal_ray.sweep.node_checks import Question, Report, look
 from renal_ray.sweep.nodes import Node
 from renal_ray.sweep.preflight import _check_report
 
-SCENARIO = REPOSITORY / "tests" / "cluster" / "scenario.py"
 GIB = 1024.0
-
-
-def play(name: str, folder: Path) -> Any:
-    path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests"), str(SCENARIO.parent)])
-    env = {key: value for key, value in os.environ.items() if key not in ("RAY_ADDRESS", "CUDA_VISIBLE_DEVICES")} | {"PYTHONPATH": path}
-    done = subprocess.run([sys.executable, str(SCENARIO), name, str(folder)], env=env, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return json.loads((folder / "outcome.json").read_text())
 
 
 @pytest.fixture(scope="module")

@@ -1,25 +1,11 @@
 """Trials on several nodes, their cards logical: what runs where, on which card, and what each node fetches."""
 
-import json
-import os
-import subprocess
-import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-HERE = Path(__file__).resolve().parent
-
-
-def play(name: str, folder: Path) -> Any:
-    """Plays one scenario in a process of its own."""
-    path = os.pathsep.join([str(HERE.parent.parent), str(HERE.parent), str(HERE)])
-    env = {key: value for key, value in os.environ.items() if key not in ("RAY_ADDRESS", "CUDA_VISIBLE_DEVICES")} | {"PYTHONPATH": path}
-    done = subprocess.run([sys.executable, str(HERE / "scenario.py"), name, str(folder)], env=env, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return json.loads((folder / "outcome.json").read_text())
+from scenarios import play
 
 
 @pytest.fixture(scope="module")
