@@ -1,5 +1,6 @@
 """What a person sees of a sweep: a live table of fold metrics on a terminal, one line a trial elsewhere."""
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from time import monotonic
@@ -25,6 +26,7 @@ from renal_ray.trial.probe import read_probe
 from renal_ray.trial.spec import TRUE_LABELS, TrialSpec, main_level
 
 FORECAST_EVERY_S = 10.0
+GONE = re.compile(r"[Tt]he actor (died|is dead|is unavailable|is temporarily)|[Tt]he node .* (died|is dead)")  # Ray's words
 
 
 class SweepConsole(Callback):
@@ -177,7 +179,7 @@ def _reason(trial: Trial) -> str:
     lines = [line.strip() for line in told.splitlines() if line.strip()]
     if not lines:
         return "its worker ended before it did"
-    if "ActorDiedError" in told or "ActorUnavailableError" in told or "NodeDiedError" in told:
+    if GONE.search(told):
         return "its worker, or the node it ran on, is gone"
     return lines[-1].rpartition("Error: ")[2][:300]
 
