@@ -52,7 +52,7 @@ def test_every_query_names_only_metrics_and_labels_that_there_are() -> None:
         named = set(re.findall(r"\bray_\w+", expr))
         assert named, expr
         assert named <= known, expr
-        used = set(re.findall(r"(\w+)(?:=~|!=|=)\"", expr)) | {one for group in re.findall(r"\bby \(([^)]*)\)", expr) for one in group.split(", ")}
+        used = set(re.findall(r"(\w+)(?:=~|!=|=)\"", expr)) | {one for group in re.findall(r"\b(?:by|on) \(([^)]*)\)", expr) for one in group.split(", ")}
         ours = [labels[name] for name in named if name in labels]
         assert all(used - ADDED <= has for has in ours), expr
     legends = {
@@ -62,6 +62,13 @@ def test_every_query_names_only_metrics_and_labels_that_there_are() -> None:
         for legend in [target["legendFormat"]]
     }
     assert {label for legend in legends for label in re.findall(r"{{(\w+)}}", legend)} <= {*ADDED, "GpuIndex"}.union(*labels.values())
+
+
+def test_what_is_summed_over_running_trials_leaves_out_those_that_have_just_ended() -> None:
+    """Their gauges stay for half a minute; only the one that says whether they run is 0 at once."""
+    summed = [expr for expr in queries() if re.search(r"(epoch|eta_seconds|images_per_second)\b", expr) and "ray_renal_trial_" in expr]
+    assert len(summed) >= 4
+    assert all("and on (trial) (ray_renal_trial_running == 1)" in expr for expr in summed)
 
 
 def test_every_one_of_our_metrics_is_shown() -> None:
@@ -112,7 +119,7 @@ class Sweep:
         study = small_study(
             scratch / "work",
             freeze_points=["mixed9", "mixed10"],
-            training={"epochs": {"image": 900, "fc": 900, "gru": 600}, "batch_size": 8, "embedding": 32, "gru_units": 8},
+            training={"epochs": {"image": 400, "fc": 300, "gru": 200}, "batch_size": 8, "embedding": 32, "gru_units": 8},
         )
         work, _ = write_small_work(study, draw_patients(24))
         write_probe(work, probe_for(study))  # the time that is left is told from the start
@@ -228,5 +235,8 @@ def test_the_dashboard_is_on_loopback_and_asks_for_the_token(sweep: Sweep) -> No
 def test_a_sweep_s_series_end_with_its_trials(prometheus: str, sweep: Sweep) -> None:
     """Nothing that has ended looks as if it ran."""
     assert sweep.process.wait(900) == 0, sweep.said
-    assert found(prometheus, "ray_renal_trial_running == 1") == []
+    until = monotonic() + 60
+    while running := found(prometheus, "ray_renal_trial_running == 1"):
+        assert monotonic() < until, running
+        sleep(1)
     assert found(prometheus, "last_over_time(ray_renal_trials_ended_total[1h])")
