@@ -1,5 +1,6 @@
 """renal-ray on the command line: one function a command, heavy imports inside."""
 
+import errno
 import functools
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
 P = ParamSpec("P")
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)  # the disk's trouble, not ours
 
 StudyFile = Annotated[str, typer.Argument(metavar="STUDY", help="Study file (YAML), or a work directory that holds study.yaml: a path or s3://BUCKET/PREFIX.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. training.batch_size=16. May be repeated.")]
@@ -63,6 +65,12 @@ def _command(function: Callable[P, int]) -> Callable[P, None]:
         except StudyError as error:
             print(f"renal-ray: {error}", file=sys.stderr)
             code = PARTLY if isinstance(error, StrictError) else UNUSABLE
+        except OSError as error:
+            if error.errno not in DISK:
+                raise
+            where = f"{error.filename}: " if error.filename else ""
+            print(f"renal-ray: {where}{error.strerror}; what was finished is kept, the same command continues when the disk can be written", file=sys.stderr)
+            code = UNUSABLE
         except KeyboardInterrupt:
             print("\nrenal-ray: interrupted; what was finished is kept, the same command continues from there", file=sys.stderr)
             code = INTERRUPTED
@@ -227,11 +235,11 @@ def run(
         for line in rehearse(_load(study, set)):
             print(line, flush=True)
         return DONE
-    from renal_ray.sweep.cluster import cluster
+    from renal_ray.sweep.cluster import cluster, where_ray_is
     from renal_ray.sweep.preflight import preflight
 
     with _working(study, set) as loaded, cluster(loaded.resources, address, dashboard=dashboard):
-        preflight(loaded)
+        where_ray_is(preflight, loaded)
         codes = [commands.prepare_study(loaded, strict=strict), commands.plan_study(loaded), commands.sweep_study(loaded)]
         if loaded.fold_numbers != list(range(loaded.folds.n)):
             print("folds.run leaves folds out: the seal stays closed; `renal-ray test` lets the folds that there are vote")

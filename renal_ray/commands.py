@@ -15,11 +15,11 @@ WATCH_EVERY_S = 5.0
 
 def prepare_study(study: "Study", *, strict: bool, address: str | None = None) -> int:
     """Prepares, and says who was left out and why."""
-    from renal_ray.sweep.cluster import cluster
+    from renal_ray.sweep.cluster import cluster, where_ray_is
     from renal_ray.sweep.prepare import prepare
 
     with cluster(study.resources, address):
-        found = prepare(study, strict=strict)
+        found = where_ray_is(prepare, study, strict=strict)
     print(f"prepared {found.patients} patients, {found.images} images in each dataset; {len(found.quarantined)} patients left out")
     if found.no_split:
         print(f"note: the slices are written, but no split can be drawn, and without one nothing trains: {found.no_split}")
@@ -53,11 +53,11 @@ def plan_study(study: "Study") -> int:
 
 def sweep_study(study: "Study", *, address: str | None = None, dashboard: bool = False) -> int:
     """Sweeps, and says what failed."""
-    from renal_ray.sweep.cluster import cluster
+    from renal_ray.sweep.cluster import cluster, where_ray_is
     from renal_ray.sweep.run import sweep
 
     with cluster(study.resources, address, dashboard=dashboard):
-        swept = sweep(study)
+        swept = where_ray_is(sweep, study)
     print(f"{swept.finished} of {swept.total} trials are finished")
     if swept.failed:
         print(f"{len(swept.failed)} trials failed, see error.txt in {', '.join(f'trials/{one}' for one in swept.failed[:3])}; the next sweep tries them again")
@@ -66,11 +66,11 @@ def sweep_study(study: "Study", *, address: str | None = None, dashboard: bool =
 
 def test_study(study: "Study", *, address: str | None = None) -> int:
     """Opens the seal, or says that it had been for the same models."""
-    from renal_ray.sweep.cluster import cluster
+    from renal_ray.sweep.cluster import cluster, where_ray_is
     from renal_ray.sweep.vote import test
 
     with cluster(study.resources, address):
-        tested = test(study)
+        tested = where_ray_is(test, study)
     if tested.opened:
         print(f"opened the seal: {tested.models} models voted on {tested.patients} test patients")
     else:

@@ -166,14 +166,17 @@ class Place:
             filesystem.delete_file(f"{root}/{name}")
 
     def local(self, name: str) -> Path:
-        """A path on this machine with the bytes of a file: itself, or a copy fetched once per version."""
+        """A path on this machine with the bytes of a file: itself, or a copy fetched once per version.
+
+        Raises:
+            FileNotFoundError: there is none; of a local place it is only found when the path is opened.
+        """
         if self.is_local:
             return self.path(name)
         filesystem, root = self._open()
-        info = filesystem.get_file_info(f"{root}/{name}")
-        if info.type == fs.FileType.NotFound:
-            raise FileNotFoundError(self.shown(name))
-        version = hashlib.sha256(f"{self.uri}/{name}|{info.size}|{info.mtime_ns}".encode()).hexdigest()[:24]
+        with filesystem.open_input_stream(f"{root}/{name}", compression=None) as stream:
+            seen = sorted((stream.metadata() or {}).items())  # its entity tag among them: times of object storage are whole seconds
+        version = digest([self.shown(name), repr(seen)])[:24]
         copies = node_copies()
         copy = f"{version}-{PurePosixPath(name).name}"
         if not copies.exists(copy):

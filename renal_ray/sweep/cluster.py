@@ -2,11 +2,16 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from renal_ray.config import Resources
 from renal_ray.problems import StudyError
+from renal_ray.sweep.watch import watched
+
+CLIENT = "ray://"
+Result = TypeVar("Result")
 
 # Read by Ray and Tune when they are imported or started.
 QUIET = {
@@ -66,7 +71,7 @@ def cluster(resources: Resources, address: str | None = None, *, dashboard: bool
                 log_to_driver=False,
             )
         else:
-            context = ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+            context = ray.init(address=address, logging_level=logging.ERROR, log_to_driver=address.startswith(CLIENT))  # see `where_ray_is`
     except ConnectionError as error:
         raise StudyError(f"--address {address}: no Ray cluster answers there ({error}); start one with `ray start --head` or leave --address out") from None
     import ray.data
@@ -76,7 +81,8 @@ def cluster(resources: Resources, address: str | None = None, *, dashboard: bool
     try:
         if dashboard:
             print(_where(context.dashboard_url), flush=True)
-        yield
+        with watched(None if ray.util.client.ray.is_connected() else ray.get_runtime_context().gcs_address):
+            yield
     finally:
         ray.shutdown()
 
@@ -86,3 +92,35 @@ def _where(url: str | None) -> str:
         return "dashboard: this cluster has none; `ray start --head` starts one unless told otherwise, and Ray must be installed as ray[default]"
     token = "; it asks for the token that `ray get-auth-token` prints" if os.environ.get("RAY_AUTH_MODE") == "token" else ""
     return f"dashboard: http://{url}{token}"
+
+
+def where_ray_is(step: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
+    """Runs a step of a study in this process, or, where it came by ray://, in one on the cluster's side of that connection.
+
+    Tune and Ray Data would otherwise run half here and half there, over a connection that may break. What the step prints comes back.
+
+    Args:
+        step: a function of a study.
+        args: its arguments.
+        kwargs: its keyword arguments.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    if not ray.util.client.ray.is_connected():
+        return step(*args, **kwargs)
+    there = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    task = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(_quietly)
+    with study_errors():
+        result: Result = ray.get(task.remote(step, args, kwargs))
+    return result
+
+
+def _quietly(step: Callable[..., Result], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result:
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    import ray.data
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    return step(*args, **kwargs)

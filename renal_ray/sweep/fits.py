@@ -71,14 +71,20 @@ def _too_small(need: dict[str, float]) -> str:
     could = [node for node in nodes if node.holds(need, now=False)]
     few = f"0 of {len(nodes)} nodes can host a trial of {_said(need)}"
     if could:
-        best = max(could, key=lambda node: (node.free.get("GPU", 0), node.free.get("CPU", 0)))
+        best = max(nodes, key=lambda node: _part(need, node.free))
         return (
             f"{few} now: the largest free is {_said(need, best.free)}, on {best.name}; {len(could)} could if nothing else ran there: "
             "wait for what does (`ray status` shows it), or lower resources.cpus_per_trial or resources.gpus_per_trial"
         )
-    have = max((node.total for node in nodes), key=lambda total: (total.get("GPU", 0), total.get("CPU", 0)), default={})
+    have = max((node.total for node in nodes), key=lambda total: _part(need, total), default={})
     grows = ", and the autoscaler starts none that can" if scaling().runs else ""
     return f"{few}: the largest has {_said(need, have)}{grows}; lower resources.cpus_per_trial or resources.gpus_per_trial, or add a node"
+
+
+def _part(need: Mapping[str, float], have: Mapping[str, float]) -> tuple[float, float]:
+    """How much of what is needed is there: of the scarcest, then of all."""
+    parts = [min(1, have.get(name, 0) / amount) for name, amount in need.items() if amount]
+    return min(parts, default=1), sum(parts)
 
 
 def _said(need: Mapping[str, float], have: Mapping[str, float] | None = None) -> str:

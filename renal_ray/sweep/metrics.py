@@ -10,7 +10,6 @@ from collections import Counter as Tally
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
-import ray
 from ray.util.metrics import Counter, Gauge, Histogram
 
 from renal_ray.trial.plan import Plan
@@ -147,7 +146,7 @@ class TrialMetrics:
         self._standing.close()
 
     def _call(self, name: str) -> None:
-        ray.get_runtime_context().worker.core_worker.set_actor_repr_name(name)
+        pass
 
 
 class SweepMetrics:

@@ -14,7 +14,7 @@ import psutil
 
 PORT = 6379
 PATIENCE_S = 120.0  # a bound on a hang, not a claim about speed
-BIN = Path(sys.executable).parent
+RAY = (sys.executable, "-c", "from ray.scripts.scripts import main; main()")
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
 
@@ -107,7 +107,7 @@ class Nodes:
         size = [f"--num-cpus={0 if node == 0 else 1}", f"--object-store-memory={100 * 2**20}", f"--node-ip-address={self.network.address(node)}"]
         with (self._folder.parent / f"node-{node}.log").open("ab") as log:
             self._started[node] = subprocess.Popen(
-                self.inside(node, str(BIN / "ray"), "start", "--block", "--disable-usage-stats", *where, *size, *more),
+                self.inside(node, *RAY, "start", "--block", "--disable-usage-stats", *where, *size, *more),
                 env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         wait_until(lambda: self._has_joined(node), f"node {node} to join")

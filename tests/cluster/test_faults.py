@@ -19,11 +19,11 @@ from renal_ray.trial.plan import make_plan
 pytestmark = pytest.mark.faults
 
 
-def trial_process(run: Run) -> psutil.Process:
-    """A process that runs a trial, on whatever node."""
+def trial_processes(run: Run) -> list[psutil.Process]:
+    """The processes that run trials, on whatever node."""
     found = [one for node in (1, 2) for one in run.nodes.processes(node, "renal_ray.trial.serve")]
     assert found
-    return found[0]
+    return found
 
 
 def said_once(run: Run, pattern: str) -> None:
@@ -44,7 +44,8 @@ def test_the_process_of_a_trial_is_killed(cluster: Cluster) -> None:
     run = cluster.run("trial-killed")
     run.start()
     run.in_the_middle()
-    trial_process(run).kill()
+    for process in trial_processes(run):
+        process.kill()
     assert run.end() == 0, run.said
     said_once(run, r"lost \(.*SIGKILL.*\); is tried again, attempt 2")
     said_once(run, r"continues after epoch \d+")
@@ -55,7 +56,8 @@ def test_a_worker_process_is_killed(cluster: Cluster) -> None:
     run = cluster.run("worker-killed")
     run.start()
     run.in_the_middle()
-    trial_process(run).parent().kill()
+    for process in trial_processes(run):
+        process.parent().kill()
     assert run.end() == 0, run.said
     said_once(run, r"lost \(its worker, or the node it ran on, is gone\); is tried again")
     cluster.check(run, "worker process killed")
@@ -250,7 +252,8 @@ def test_a_trial_that_hangs_is_ended(cluster: Cluster) -> None:
     run = cluster.run("hangs", resources=cluster.template.resources.model_dump() | {"trial_timeout": 0.75})
     run.start()
     run.in_the_middle()
-    trial_process(run).send_signal(signal.SIGSTOP)
+    for process in trial_processes(run):
+        process.send_signal(signal.SIGSTOP)
     assert run.end() == 0, run.said
     said_once(run, r"told of no epoch for 0\.75 minutes")
     cluster.check(run, "a trial that hangs (limit 45 s)")
@@ -260,8 +263,8 @@ def test_a_trial_that_runs_out_of_memory(cluster: Cluster) -> None:
     run = cluster.run("memory")
     run.start()
     run.in_the_middle()
-    victim = trial_process(run)
-    subprocess.run(["prlimit", f"--pid={victim.pid}", f"--as={victim.memory_info().vms}"], check=True)  # not a byte more
+    for process in trial_processes(run):
+        subprocess.run(["prlimit", f"--pid={process.pid}", f"--as={process.memory_info().vms}"], check=True)  # not a byte more
     run.end()
     run.again()
     cluster.check(run, "out of memory")
