@@ -110,20 +110,20 @@ def ledger(one: Result) -> str:
     text = (
         f"A work directory with {one['trials']:,} trials; the shortest of {one['options']['rounds']} rounds, seconds (of CPU). Status and resume stand beside "
     )
-    text += "plain reading of every result.json; resume is everything from the plan to the first trial that is named.\n\n"
+    text += "plain reading of every result.json; resume is everything from the plan to the first trial that is named. The machine had other work: its wall "
+    text += "time says more of that than of this.\n\n"
     names = list(next(iter(figures.values())))
     text += table(
         ["", *figures], [[name, *(f"{number(taken[name]['wall_s'])} ({number(taken[name]['cpu_s'])})" for taken in figures.values())] for name in names]
     )
-    worst = {name: max(taken[name]["wall_s"] for taken in figures.values()) for name in names}
-    start = max(taken["status, command"]["wall_s"] - taken["interpreter and imports"]["wall_s"] for taken in figures.values())
+    worst = {name: max(taken[name]["cpu_s"] for taken in figures.values()) for name in names}
     return (
         text
         + "\n"
         + goals(
             [
-                ("`renal-ray status` beside the start of the interpreter and its imports, s", start, "under 2", start < 2),
-                ("resume, s", worst["resume"], "under 5", worst["resume"] < 5),
+                ("`renal-ray status` beside the start of the interpreter and its imports, CPU s", worst["status"], "under 2", worst["status"] < 2),
+                ("resume, CPU s", worst["resume"], "under 5", worst["resume"] < 5),
             ]
         )
     )
