@@ -163,4 +163,4 @@ def test_plan_status_and_report_of_a_trained_study(trained: SmallWork, tmp_path:
     assert planned.exit_code == 0, planned.output
     assert "12 trials (roi x mixed9, mixed10 x 2 folds; heads image, fc, gru), 0 of them finished" in planned.output
     told = invoke("status", file)
-    assert (told.exit_code, told.output.splitlines()[0]) == (0, "small: 0 of 12 trials finished, 0 failed, 0 begun, 12 waiting")
+    assert (told.exit_code, told.output.splitlines()[0]) == (0, "small: 0 of 12 trials finished, 0 failed, 0 running, 12 waiting")

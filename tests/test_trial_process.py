@@ -119,11 +119,11 @@ def test_progress_is_told_and_kept_while_a_trial_runs_and_gone_after(small: Smal
     spec = base.model_copy(update={"epochs": 1_000_000})
     folder, told = Ledger(small.work).folder(spec.trial_id), process.run(spec)
     until, last = monotonic() + 300, next(told)
-    while not folder.exists("progress.json"):
+    while not folder.exists("progress.json") or (kept := folder.read_json("progress.json"))["epoch"] == 0:
         assert monotonic() < until
         last = next(told)
-    kept = folder.read_json("progress.json")
-    assert kept.keys() - {"time"} == last.keys() == {"epoch", "epochs", "loss", "val_auc", "images_per_second", "eta_s"}
+    last = next(told)
+    assert kept.keys() - {"time", "host", "address", "pid"} == last.keys() == {"stage", "epoch", "epochs", "loss", "val_auc", "images_per_second", "eta_s"}
     assert 1 < kept["epoch"] <= last["epoch"] < last["epochs"] == 1_000_000
     assert last["images_per_second"] > 0
     assert last["eta_s"] > 0

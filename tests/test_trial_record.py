@@ -199,7 +199,7 @@ def test_status_of_an_unprepared_study(tmp_path: Path) -> None:
 
 def test_status_counts_every_state_and_ends_with_the_seal(trained: SmallWork, tmp_path: Path) -> None:
     small = trained.copy(tmp_path / "work")
-    assert next(iter(describe(small.study, small.work))) == "small: 0 of 12 trials finished, 0 failed, 0 begun, 12 waiting"
+    assert next(iter(describe(small.study, small.work))) == "small: 0 of 12 trials finished, 0 failed, 0 running, 12 waiting"
     ledger = Ledger(small.work)
     first, second, *_ = specs = small.plan.specs({})
     small.run(next(spec for spec in specs if spec.freeze_point is FreezePoint.MIXED10), trained.workshop)
@@ -207,9 +207,9 @@ def test_status_counts_every_state_and_ends_with_the_seal(trained: SmallWork, tm
     ledger.begin(second.trial_id, second.to_json())
     ledger.fail(second.trial_id, "Traceback (most recent call last):\n  ...\nValueError: it broke\n")
     lines = list(describe(small.study, small.work))
-    assert lines[0] == "small: 1 of 12 trials finished, 1 failed, 1 begun, 9 waiting"
+    assert lines[0] == "small: 1 of 12 trials finished, 1 failed, 0 running, 9 waiting, 1 begun and not heard of"
     assert "  roi mixed10 image: 1 of 2 folds finished" in lines
-    assert f"{second.trial_id}: ValueError: it broke" in lines
+    assert f"{second.trial_id}: failed: ValueError: it broke" in lines
     assert lines[-1] == "the seal on the test patients is closed"
     for openings in (1, 2):
         open_seal(small.work, patients=1, slices=1, models=[])
@@ -218,7 +218,7 @@ def test_status_counts_every_state_and_ends_with_the_seal(trained: SmallWork, tm
 
 def test_status_of_a_finished_study_shows_the_controls_apart(trained: SmallWork) -> None:
     lines = list(describe(trained.study, trained.work))
-    assert lines[0] == "small: 12 of 12 trials finished, 0 failed, 0 begun, 0 waiting"
+    assert lines[0] == "small: 12 of 12 trials finished, 0 failed, 0 running, 0 waiting"
     for index in range(2):
         assert any(f"image permuted-{index}: 2 of 2 folds" in line for line in lines)
 

@@ -17,6 +17,7 @@ from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place
 from renal_ray.sweep.metrics import Follower, SweepMetrics
 from renal_ray.sweep.mlflow_runs import MlflowRuns
+from renal_ray.sweep.naming import name_call
 from renal_ray.sweep.searcher import StudySearcher
 from renal_ray.trial.forecast import Forecast
 from renal_ray.trial.plan import Plan
@@ -82,8 +83,9 @@ class SweepConsole(Callback):
             self._live.stop()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Tells the followers."""
+        """Names the worker's calls, and tells the followers."""
         spec = TrialSpec.from_json(trial.config["spec"])
+        name_call(trial, spec)
         for follower in self._followers:
             follower.started(spec)
 
@@ -94,6 +96,7 @@ class SweepConsole(Callback):
         if "loss" not in result:
             return
         spec = TrialSpec.from_json(trial.config["spec"])
+        name_call(trial, spec, result)
         for follower in self._followers:
             follower.told(spec, result)
         self._left()

@@ -100,10 +100,7 @@ class Standing:
 
 
 class TrialMetrics:
-    """What a worker tells of the trial that it runs, one trial after another: its gauges, and its name in Ray's dashboard.
-
-    Ray asks an actor for its name once, when it is made; that name is for all its trials. Each call of the actor carries a name of its own, which
-    tells trial and stage: the dashboard's and `ray list tasks`' last row of an actor is what it does now.
+    """What a worker tells of the trial that it runs, one trial after another.
 
     Args:
         study: name of the study.
@@ -113,25 +110,20 @@ class TrialMetrics:
         self._study = study
         self._standing = Standing()
         self._tags: Tags = {}
-        self._trial = self.worker = ""
 
     def begin(self, spec: TrialSpec) -> None:
         """A trial starts."""
         self.end()
-        self._trial = spec.trial_id.rpartition("-")[0]
-        self.worker = self.worker or f"trials from {self._trial} on"
         self._tags = kind_tags(self._study, spec) | {"fold": str(spec.fold), "trial": spec.trial_id}
         self._standing.set("renal_trial_running", 1, self._tags)
         self._standing.set("renal_trial_epochs", spec.epochs, self._tags)
         self._standing.set("renal_trial_epoch", 0, self._tags)
-        self._call(f"{self._trial} (starting)")
 
     def tell(self, told: Mapping[str, Any]) -> None:
         """The trial has told how far it is, see `renal_ray.trial.progress.Pace`."""
         for name in ("epoch", "epochs", "loss", "val_auc", "images_per_second"):
             self._standing.set(f"renal_trial_{name}", told[name], self._tags)
         self._standing.set("renal_trial_eta_seconds", told["eta_s"], self._tags)
-        self._call(f"{self._trial} ({told['stage']} {told['epoch']}/{told['epochs']})")
 
     def end(self) -> None:
         """The trial has ended, however."""
@@ -144,9 +136,6 @@ class TrialMetrics:
         """The worker ends."""
         self.end()
         self._standing.close()
-
-    def _call(self, name: str) -> None:
-        pass
 
 
 class SweepMetrics:

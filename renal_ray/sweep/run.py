@@ -98,10 +98,12 @@ def _tune(study: Study, work: Place, plan: Plan, searcher: StudySearcher, comput
 
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a failed trial's traceback is kept in its directory and named on the console
     worker = tune.with_parameters(StudyWorker, study=study, work=work, computed=[str(one) for one in computed])
+    worker = tune.with_resources(worker, lambda config: tune.PlacementGroupFactory([{key.upper(): value for key, value in config["share"].items() if value}]))
+    worker.__qualname__ = StudyWorker.__name__  # as Ray's dashboard calls it
     # Tune's own experiment state is not needed: the ledger is what a next run starts from.
     with tempfile.TemporaryDirectory(prefix="renal-ray-tune-") as scratch, SweepConsole(plan, work, searcher) as console:
         tuner = tune.Tuner(
-            tune.with_resources(worker, lambda config: tune.PlacementGroupFactory([{key.upper(): value for key, value in config["share"].items() if value}])),
+            worker,
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 num_samples=-1,

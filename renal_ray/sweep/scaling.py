@@ -74,7 +74,7 @@ def keeper() -> Iterator[Any]:
 
     job = ray.get_runtime_context().get_job_id()
     # Detached: one that belonged to the driver would die with it, and the request would stay.
-    actor = ray.remote(num_cpus=0)(_Keeper).options(name=f"{KEEPER}-{job}", lifetime="detached", get_if_exists=True).remote(job)
+    actor = ray.remote(num_cpus=0)(_Keeper).options(name=f"{KEEPER}-{job}", namespace=KEEPER, lifetime="detached", get_if_exists=True).remote(job)
     try:
         yield actor
     finally:

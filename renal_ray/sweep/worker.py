@@ -12,6 +12,7 @@ from renal_ray.config import Study
 from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place
 from renal_ray.sweep.metrics import TrialMetrics
+from renal_ray.sweep.naming import worker_name
 from renal_ray.trial.packing import Share
 from renal_ray.trial.process import Setup, TrialProcess
 from renal_ray.trial.progress import NODE_ADDRESS
@@ -26,7 +27,7 @@ class StudyWorker(tune.Trainable):
     _name = "StudyWorker"
 
     def __repr__(self) -> str:
-        """The actor's name in Ray's dashboard."""
+        """The actor's name in Ray's dashboard, which asks once: it must be right for all trials to come. Its calls name each, see `naming`."""
         return self._name
 
     def setup(self, config: dict[str, Any], study: Study, work: Place, computed: list[str]) -> None:
@@ -47,6 +48,7 @@ class StudyWorker(tune.Trainable):
         self._process = TrialProcess(setup, most_tasks=resources.trials_per_process, most_mib=resources.process_mb, silence_s=resources.trial_timeout * 60)
         self._ledger = Ledger(work)
         self._begin(config)
+        self._name = worker_name(self._spec)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Takes the next trial into the same actor."""
@@ -61,7 +63,6 @@ class StudyWorker(tune.Trainable):
     def _begin(self, config: dict[str, Any]) -> None:
         self._spec = TrialSpec.from_json(config["spec"])
         self._seen.begin(self._spec)
-        self._name = self._seen.worker
         self._told: Iterator[dict[str, Any]] = self._process.run(self._spec)
 
     def step(self) -> dict[str, Any]:

@@ -56,8 +56,8 @@ class EventLog:
         """Writes what is left."""
         if self._writer is not None and not self._broken:
             with contextlib.suppress(OSError):  # the trial is over; it loses the log's last seconds
-                self._writer.close()
                 self._copy()
+                self._writer.close()
 
     def _add(self, epoch: Epoch, images_per_second: float) -> None:
         from tensorboardX.proto.event_pb2 import Event

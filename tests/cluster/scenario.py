@@ -197,6 +197,7 @@ def client(folder: Path) -> Any:
 def growing(folder: Path) -> Any:
     """A cluster whose autoscaler (Ray's own, over nodes that it starts on this machine) adds up to two nodes with a card."""
     import ray
+    from ray._private.services import get_node_ip_address
     from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID, FAKE_HEAD_NODE_TYPE
 
     from renal_ray.sweep import fits
@@ -213,7 +214,7 @@ def growing(folder: Path) -> Any:
         "idle_timeout_minutes": 0.1,
         "provider": {
             "type": "fake_multinode",
-            "gcs_address": f"127.0.0.1:{port}",
+            "gcs_address": f"{get_node_ip_address()}:{port}",
             "use_node_id_as_ip": True,
             "disable_node_updaters": True,
             "disable_launch_config_check": True,
@@ -244,7 +245,7 @@ def growing(folder: Path) -> Any:
     study = small_study(folder / "work", folds={"n": 4}, heads={"use": ["image"]}, resources=resources)
     write_small_work(study, draw_patients(40))
     found: dict[str, Any] = {}
-    head = {"node_ip_address": "127.0.0.1", "gcs_server_port": port, "autoscaling_config": str(config)}
+    head = {"gcs_server_port": port, "autoscaling_config": str(config)}
     with raylets({}, **head, env_vars={"RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID}):
         until(lambda: scaling.scaling().runs)
         with patch.object(fits, "SCALES_WITHIN_S", 5.0):
