@@ -50,6 +50,7 @@ def test_a_survey_says_what_each_trial_says_alone(work: Place) -> None:
         assert survey.results.get(trial_id) == ledger.result(trial_id), trial_id
         state = "finished" if trial_id in survey.results else survey.others.get(trial_id, "absent")
         assert state == ledger.state(trial_id), trial_id
+    assert survey.others["withdrawn"] == survey.others["cut"] == "damaged"
     assert set(survey.others.values()) == {"damaged", "unfinished", "failed", "absent"}
 
 

@@ -21,7 +21,7 @@ from renal_ray.sweep.mlflow_runs import MlflowRuns
 from renal_ray.sweep.naming import name_call
 from renal_ray.sweep.searcher import StudySearcher
 from renal_ray.trial.forecast import Forecast
-from renal_ray.trial.plan import Plan, finished_results
+from renal_ray.trial.plan import Plan
 from renal_ray.trial.probe import read_probe
 from renal_ray.trial.spec import TRUE_LABELS, TrialSpec, main_level
 
@@ -48,7 +48,7 @@ class SweepConsole(Callback):
         self._probe = read_probe(work, plan.study)
         self._next_forecast, self._remaining = 0.0, ""
         self._ledger = Ledger(work)
-        self._results = results = finished_results(work)
+        self._results = results = dict(searcher.results)
         self._cells: dict[tuple[str, ...], dict[int, str]] = {}
         self._specs = {spec.trial_id: spec for spec in plan.specs(results)}
         self._done = sum(trial_id in results for trial_id in self._specs)

@@ -49,7 +49,7 @@ class StudySearcher(Searcher):
         self._share = share
         self._room = room
         self.attempts = attempts
-        self._results = finished_results(work)
+        self.results = finished_results(work)
         self._running: dict[str, Running] = {}  # by Tune's name
         self._taken: Counter[tuple[Kind, Share]] = Counter()  # of the running ones
         self._resting: list[TrialSpec] = []
@@ -59,24 +59,24 @@ class StudySearcher(Searcher):
 
     def _name(self) -> None:
         """Asks the plan for all trials that can be named: at the start, and whenever a freeze point is selected, or is not any more."""
-        self._specs = self._plan.specs(self._results)
+        self._specs = self._plan.specs(self.results)
         self._places = {spec.trial_id: place for place, spec in enumerate(self._specs)}
         self._unselected = {dataset: self._unfinished_images(dataset) for dataset in self._plan.study.datasets}  # 0: its freeze point is selected
         self._resting = [spec for spec in self._resting if spec.trial_id in self._places]
         self._waiting = Waiting()
         self._blocked: dict[str, list[TrialSpec]] = {}  # by the image trial whose embeddings they read
         elsewhere = {one.spec.trial_id for one in self._running.values()} | {spec.trial_id for spec in self._resting}
-        settled = self._results.keys() | self.failed | self.attempts.postponed | elsewhere
+        settled = self.results.keys() | self.failed | self.attempts.postponed | elsewhere
         for spec in self._specs:
             if spec.trial_id not in settled:
                 self._wait(spec)
 
     def _unfinished_images(self, dataset: Dataset) -> int:
         """Trials that the selection of a dataset's freeze point waits for."""
-        return sum(spec.trial_id not in self._results for point in self._plan.study.freeze_points for spec in self._plan.image_specs(dataset, point))
+        return sum(spec.trial_id not in self.results for point in self._plan.study.freeze_points for spec in self._plan.image_specs(dataset, point))
 
     def _wait(self, spec: TrialSpec) -> None:
-        if spec.image_trial is None or spec.image_trial in self._results:
+        if spec.image_trial is None or spec.image_trial in self.results:
             self._waiting.add(self._places[spec.trial_id], spec)
         else:
             self._blocked.setdefault(spec.image_trial, []).append(spec)
@@ -134,8 +134,8 @@ class StudySearcher(Searcher):
         elif spec.trial_id not in self.attempts.postponed and spec.trial_id in self._places:  # else the plan will name it once more
             self._resting.append(spec)
         # The image trial can be damaged, and be found so by the trial that read it.
-        if spec.image_trial in self._results and self._ledger.result(spec.image_trial) is None:
-            del self._results[spec.image_trial]
+        if spec.image_trial in self.results and self._ledger.result(spec.image_trial) is None:
+            del self.results[spec.image_trial]
             self._name()
 
     def _wake(self) -> None:
@@ -147,7 +147,7 @@ class StudySearcher(Searcher):
 
     def _finish(self, spec: TrialSpec, found: dict[str, Any]) -> None:
         """Lets those wait whom the trial has blocked."""
-        self._results[spec.trial_id] = found
+        self.results[spec.trial_id] = found
         for blocked in self._blocked.pop(spec.trial_id, []):
             self._wait(blocked)
         if spec.head is Head.IMAGE and spec.labels == TRUE_LABELS:
