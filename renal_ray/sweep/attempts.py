@@ -3,7 +3,7 @@
 from collections import Counter
 from time import monotonic
 
-from renal_ray.store.ledger import Ledger
+from renal_ray.store.ledger import CHECKPOINT, Ledger
 from renal_ray.store.place import Place
 from renal_ray.trial.spec import TrialSpec
 from renal_ray.types import Head
@@ -12,11 +12,11 @@ PAUSE_S = 10.0  # before the second attempt, twice that before the third: a node
 
 
 class Attempts:
-    """Counts attempts; a trial that raised by itself is not tried again before the next sweep.
+    """Counts attempts in a row without progress; a trial that raised by itself is not tried again before the next sweep.
 
     Args:
         work: the study's work directory.
-        most: attempts at one trial.
+        most: attempts at one trial since its last checkpoint: a long one on machines that come and go is lost many times, and yet ends.
         computed: freeze points whose activations are not cached.
         pause_s: seconds before the second attempt.
     """
@@ -28,13 +28,16 @@ class Attempts:
         self._computed = computed
         self._pause_s = pause_s
         self._count: Counter[str] = Counter()
+        self._last: dict[str, str] = {}  # checkpoint that a trial had when it was lost
         self._not_before: dict[str, float] = {}
         self.postponed: set[str] = set()  # what they read is gone, and is made anew between two runs of Tune
 
     def goes_on(self, spec: TrialSpec) -> bool:
         """Notes that a trial ended without a result; whether it is to be tried again."""
         trial = spec.trial_id
-        self._count[trial] += 1
+        reached = self._reached(trial)
+        self._count[trial] = self._count[trial] + 1 if reached == self._last.get(trial) else 1
+        self._last[trial] = reached
         if self._ledger.state(trial) == "failed" or self._count[trial] >= self._most:
             return False
         if not self._has_inputs(spec):
@@ -44,12 +47,17 @@ class Attempts:
         return True
 
     def made(self, trial_id: str) -> int:
-        """How often a trial was lost."""
+        """How often a trial was lost since its last progress."""
         return self._count[trial_id]
 
     def is_ready(self, trial_id: str) -> bool:
         """Whether a trial may be named now."""
         return trial_id not in self.postponed and self._not_before.get(trial_id, 0.0) <= monotonic()
+
+    def _reached(self, trial_id: str) -> str:
+        """Names the checkpoint that a trial would continue from."""
+        names = self._ledger.folder(trial_id).entries()
+        return next((name for name in names if name.startswith(CHECKPOINT) and name.endswith(".h5")), "")
 
     def _has_inputs(self, spec: TrialSpec) -> bool:
         if spec.head is not Head.IMAGE:
