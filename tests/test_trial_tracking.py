@@ -39,7 +39,7 @@ def test_the_files_of_a_process_tell_every_epoch_of_the_history(trained: SmallWo
         for spec in (first, second, first):  # the last one is an attempt more at the first
             told = list(process.run(spec))
             assert told[-1]["epoch"] == spec.epochs
-            assert told[-1]["notice"] == ""
+            assert told[-1]["notes"] == []
     finally:
         process.close()
     for spec in (first, second):
