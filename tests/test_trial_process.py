@@ -123,7 +123,11 @@ def test_progress_is_told_and_kept_while_a_trial_runs_and_gone_after(small: Smal
         assert monotonic() < until
         last = next(told)
     last = next(told)
-    assert kept.keys() - {"time", "host", "address", "pid"} == last.keys() - {"notes"} == {"stage", "epoch", "epochs", "loss", "val_auc", "images_per_second", "eta_s"}
+    assert (
+        kept.keys() - {"time", "host", "address", "pid"}
+        == last.keys() - {"notes"}
+        == {"stage", "epoch", "epochs", "loss", "val_auc", "images_per_second", "eta_s"}
+    )
     assert 1 < kept["epoch"] <= last["epoch"] < last["epochs"] == 1_000_000
     assert last["images_per_second"] > 0
     assert last["eta_s"] > 0
