@@ -145,10 +145,8 @@ def scale(one: Result) -> str:
 
 
 def faults(one: Result) -> str:
-    text = (
-        f"A study of {one['trials']} trials on a head and two nodes with a CPU each, in network namespaces of one machine; a checkpoint every second. Seconds are those "
-        f"of all commands until the study was finished; undisturbed {number(one['undisturbed_s'])} s. Each sweep then says what the undisturbed one says, to the last bit "
-        "of its weights.\n\n"
-    )
+    text = f"A study of {one['trials']} trials on a head and two nodes with a CPU each, in network namespaces of one machine; a checkpoint every second. "
+    text += f"Seconds are those of all commands until the study was finished; undisturbed {number(one['undisturbed_s'])} s. Each sweep then says what the "
+    text += "undisturbed one says, to the last bit of its weights.\n\n"
     rows = [[row["fault"], str(row["commands"]), number(row["seconds"]), f"{row['lost_s']:+.0f}"] for row in one["faults"]]
     return text + table(["fault", "commands", "s", "lost, s"], rows)
