@@ -8,8 +8,8 @@ from conftest import draw_patients, small_study, write_small_work
 from typer.testing import CliRunner
 
 from renal_ray.cli import app
-from renal_ray.config import dump_study
 from renal_ray.store.ledger import Ledger
+from renal_ray.study_file import dump_study
 from renal_ray.trial.plan import finished_results
 
 DEAD = "http://127.0.0.1:9"  # nobody answers at the discard port

@@ -22,7 +22,7 @@ import yaml
 from conftest import REPOSITORY, draw_patients, small_study, write_small_work
 from test_trial_forecast import probe_for
 
-from renal_ray.config import dump_study
+from renal_ray.study_file import dump_study
 from renal_ray.sweep.metrics import ENDED, GAUGES, KIND_TAGS, SECONDS
 from renal_ray.trial.probe import write_probe
 
