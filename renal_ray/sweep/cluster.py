@@ -21,6 +21,7 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # who was promised no GPU sees none
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # Tune's own state of the experiment, a growing text of every trial, serves nobody: the ledger is the state
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours: it must reach the command as KeyboardInterrupt
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "10",
 }
