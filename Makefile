@@ -1,6 +1,6 @@
 # make smoke   the whole study on a phantom cohort, from nothing to the report
 # make test    all tests on TensorFlow, then those of models and trials on JAX
-# make faults  puts faults into a running cluster of network namespaces (root only, about half an hour)
+# make cluster  sweeps on clusters of several nodes, in network namespaces (root only), with faults put into them: about an hour
 # make lint    style and types
 # make fuzz    20,000 spoilt inputs: each is read or refused with a code (about 2 minutes)
 # make codes   writes docs/codes.md anew
@@ -17,7 +17,7 @@ ON_JAX := $(patsubst %,tests/test_%.py,model_backbone model_heads model_statisti
 # Byte-compiled on purpose: without it TensorFlow's import takes 22 s instead of 8 s.
 COMPILED := env -u PYTHONDONTWRITEBYTECODE
 
-.PHONY: smoke test faults fuzz lint codes lock clean
+.PHONY: smoke test cluster fuzz lint codes lock clean
 
 smoke: $(READY)
 	$(BIN)/renal-ray phantom runs/phantom --patients 56 --seed 17
@@ -27,8 +27,8 @@ test: $(READY)
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -q
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -q $(ON_JAX)
 
-faults: $(READY)
-	RENAL_RAY_KEEP_FAULTS=1 $(BIN)/python -m pytest -q -m faults tests/cluster
+cluster: $(READY)
+	RENAL_RAY_KEEP_FAULTS=1 $(BIN)/python -m pytest -q -m cluster
 
 fuzz: $(READY)
 	$(BIN)/python tests/fuzz --inputs 20000

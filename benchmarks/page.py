@@ -264,7 +264,7 @@ PARTS: list[Callable[[], str]] = [
     _of("Reading activations", "cache", "python benchmarks/bench_cache.py", cache),
     _of("Growth", "growth", "python benchmarks/bench_growth.py", growth),
     _of("A simulated cluster", "sim_cluster", "python benchmarks/sim_cluster.py", sim_cluster),
-    _of("Faults", "faults", "make faults", faults),
+    _of("Faults", "faults", "make cluster", faults),
     _of("Ten thousand trials", "ledger", "python benchmarks/bench_ledger.py", ledger),
     _of("A hundred thousand patients", "scale", "python benchmarks/bench_scale.py", scale),
     _of("Reading patients", "ingest", "python benchmarks/bench_ingest.py", ingest),

@@ -145,6 +145,7 @@ def command(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", "from renal_ray.cli import main; main()", *words], capture_output=True, text=True, check=False)
 
 
+@pytest.mark.cluster
 def test_a_whole_study_in_object_storage(phantom_manifest: Path, server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "node").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "node"))

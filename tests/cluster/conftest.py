@@ -187,7 +187,7 @@ def _template(work: Path) -> Study:
 
 
 def _keep(made: Cluster) -> None:
-    """Keeps the time that each fault cost, where `make faults` asks for it."""
+    """Keeps the time that each fault cost, where `make cluster` asks for it."""
     if not os.environ.get("RENAL_RAY_KEEP_FAULTS"):
         return
     sys.path.insert(0, str(REPOSITORY / "benchmarks"))

@@ -195,6 +195,7 @@ def found(prometheus: str, expr: str) -> list[dict[str, Any]]:
         return []
 
 
+@pytest.mark.cluster
 def test_every_query_finds_something_while_a_sweep_runs(prometheus: str, sweep: Sweep) -> None:
     missing = {expr for expr in queries() if not any(name in expr for name in ON_GPUS)}
     assert len(missing) > 15
@@ -208,6 +209,7 @@ def test_every_query_finds_something_while_a_sweep_runs(prometheus: str, sweep: 
     assert {series["metric"]["dataset"] for series in running} == {"roi"}
 
 
+@pytest.mark.cluster
 def test_the_dashboard_names_workers_and_what_they_do(sweep: Sweep) -> None:
     until = monotonic() + 600
     name = r"roi-mixed\d+-(image|fc|gru)-fold[01]"
@@ -221,6 +223,7 @@ def test_the_dashboard_names_workers_and_what_they_do(sweep: Sweep) -> None:
     assert all(re.fullmatch(f"trials from {name} on", actor) for actor in actors), actors
 
 
+@pytest.mark.cluster
 def test_the_dashboard_is_on_loopback_and_asks_for_the_token(sweep: Sweep) -> None:
     address = sweep.dashboard()
     assert address.startswith("http://127.0.0.1:")
@@ -232,6 +235,7 @@ def test_the_dashboard_is_on_loopback_and_asks_for_the_token(sweep: Sweep) -> No
         assert answer.status == 200
 
 
+@pytest.mark.cluster
 def test_a_sweep_s_series_end_with_its_trials(prometheus: str, sweep: Sweep) -> None:
     """Nothing that has ended looks as if it ran."""
     assert sweep.process.wait(900) == 0, sweep.said

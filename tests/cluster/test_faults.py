@@ -16,7 +16,7 @@ from cluster.conftest import Cluster, Run
 from cluster.network import driver, output, wait_until
 from renal_ray.trial.plan import make_plan
 
-pytestmark = pytest.mark.faults
+pytestmark = pytest.mark.cluster
 
 
 def trial_processes(run: Run) -> list[psutil.Process]:

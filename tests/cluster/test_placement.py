@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from scenarios import play
 
+pytestmark = pytest.mark.cluster
+
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
