@@ -73,11 +73,11 @@ def cluster(resources: Resources, address: str | None = None, *, dashboard: bool
             )
         else:
             context = ray.init(address=address, logging_level=logging.ERROR, log_to_driver=address.startswith(CLIENT))  # see `where_ray_is`
-    except ray.exceptions.AuthenticationError:
-        wanted = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or ~/.ray/auth_token to the head's"
-        raise StudyError(f"--address {address}: the cluster does not take this token, or wants one: {wanted}") from None
-    except ConnectionError as error:
-        raise StudyError(f"--address {address}: no Ray cluster answers there ({error}); start one with `ray start --head` or leave --address out") from None
+    except (ConnectionError, ray.exceptions.AuthenticationError) as error:
+        raise StudyError(
+            f"--address {address}: no Ray cluster answers there ({' '.join(str(error).split())}); start one with `ray start --head` or leave --address out; "
+            "one with token authentication answers only to its token: RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or ~/.ray/auth_token as on its head"
+        ) from None
     import ray.data
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # after the import, which sets it
