@@ -131,12 +131,18 @@ class SweepConsole(Callback):
             self._say(f"{spec.trial_id}: lost ({_reason(trial)}); {again}")
             return
         if self._ledger.state(spec.trial_id) != "failed":  # lost too often: it could not write why
-            told = Path(trial.error_file) if trial.error_file else None
-            self._ledger.fail(spec.trial_id, told.read_text() if told and told.is_file() else "the worker process ended before the trial did\n")
+            self._keep_error(spec, trial)
         for follower in self._followers:
             follower.failed(spec)
         self._put(spec, "[red]failed[/red]")
         self._say(f"{spec.trial_id}: failed ({_reason(trial)}); trials/{spec.trial_id}/error.txt says more, the next sweep tries it again")
+
+    def _keep_error(self, spec: TrialSpec, trial: Trial) -> None:
+        told = Path(trial.error_file) if trial.error_file else None
+        try:
+            self._ledger.fail(spec.trial_id, told.read_text() if told and told.is_file() else "the worker process ended before the trial did\n")
+        except OSError as error:  # most likely what the trial was lost to
+            self._notice(f"{spec.trial_id}: its error.txt cannot be written ({error.strerror or error})")
 
     def _put(self, spec: TrialSpec, text: str) -> None:
         head = spec.head if spec.labels == TRUE_LABELS else f"{spec.head} {spec.labels}"
