@@ -3,8 +3,9 @@
 from collections import Counter
 from time import monotonic
 
-from renal_ray.store.ledger import CHECKPOINT, Ledger
+from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place
+from renal_ray.trial.checkpoint import NAME
 from renal_ray.trial.spec import TrialSpec
 from renal_ray.types import Head
 
@@ -56,8 +57,10 @@ class Attempts:
 
     def _reached(self, trial_id: str) -> str:
         """Names the checkpoint that a trial would continue from."""
-        names = self._ledger.folder(trial_id).entries()
-        return next((name for name in names if name.startswith(CHECKPOINT) and name.endswith(".h5")), "")
+        try:
+            return str(self._ledger.folder(trial_id).read_json(NAME)["file"])
+        except (OSError, ValueError, KeyError):  # none, or none that could be read
+            return ""
 
     def _has_inputs(self, spec: TrialSpec) -> bool:
         if spec.head is not Head.IMAGE:
