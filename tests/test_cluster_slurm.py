@@ -19,7 +19,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 SCRIPT = REPOSITORY / "cluster" / "slurm" / "sweep.sbatch"
 STUBS = Path(__file__).resolve().parent / "slurm_stubs"
-LONG = 60  # seconds after which a test gives up on a process
+LONG = 240  # seconds after which a test gives up on a process
 
 
 @dataclass

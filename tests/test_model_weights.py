@@ -135,6 +135,7 @@ def test_imagenet_without_network_says_what_to_do(monkeypatch: pytest.MonkeyPatc
 def test_imagenet_does_not_wait_for_a_silent_network(monkeypatch: pytest.MonkeyPatch, backbone: keras.Model, tmp_path: Path) -> None:
     monkeypatch.setattr("keras.src.utils.file_utils.config.keras_home", lambda: str(tmp_path))
     monkeypatch.setattr("renal_ray.model.weights.PATIENCE_S", 0.3)
+    monkeypatch.setattr("urllib.request._opener", None)  # it remembers the proxies of its first use
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the connection and never answers

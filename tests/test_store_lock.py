@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -68,6 +69,7 @@ def test_a_run_on_another_machine_is_believed_while_it_renews_its_lock(tmp_path)
 
 def test_a_lock_is_renewed_and_a_run_that_lost_it_stops(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(lock, "BEAT_S", 0.05)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
     work = Place(str(tmp_path))
     with pytest.raises(KeyboardInterrupt), held(work):  # noqa: PT012 - the interrupt may come at any line
         token = work.read_json(NAME)["token"]
@@ -75,6 +77,7 @@ def test_a_lock_is_renewed_and_a_run_that_lost_it_stops(tmp_path, monkeypatch, c
         wait_until(lambda: work.read_json(NAME)["host"] == platform.node())
         work.write_json(NAME, holder())
         wait_until(lambda: False)
+    signal.signal(signal.SIGINT, before)
     assert work.read_json(NAME)["host"] == "elsewhere"  # not given back by who had lost it
     assert "taken over by another run" in capsys.readouterr().err
 

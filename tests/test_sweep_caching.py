@@ -7,7 +7,7 @@ import pytest
 from conftest import SmallWork, draw_patients, small_study, write_small_work
 
 from renal_ray.config import Study
-from renal_ray.problems import StudyError
+from renal_ray.problems import DamagedFileError, StudyError
 from renal_ray.store.place import Place
 from renal_ray.sweep import caching
 from renal_ray.sweep.caching import computed_freeze_points
@@ -85,7 +85,7 @@ def test_computed_activations_give_the_trace_of_cached_ones(trained: SmallWork, 
     cached, computed = (one.work.read_parquet(f"trials/{spec.trial_id}/history.parquet") for one in (trained, live))
     for column in ("loss", "val_loss"):
         np.testing.assert_allclose(computed[column], cached[column], rtol=1e-4)
-    with pytest.raises(FileNotFoundError):  # not a silent way out: who does not ask for it is told
+    with pytest.raises(DamagedFileError, match="not complete"):  # not a silent way out: who does not ask for it is told
         live.run(spec, Workshop(live.work))
 
 

@@ -199,12 +199,12 @@ def test_another_learning_rate_makes_new_trials_beside_the_old(work_copy: Path, 
 
 
 def test_a_trial_fails_alone_and_is_tried_again(work_copy: Path, study_file: Path) -> None:
-    """The embeddings of fold 0 are damaged: the new fc trial of fold 0 must fail, that of fold 1 must not."""
+    """The image trial of fold 0 is said to be of fold 1: the new fc trial of fold 0 must fail, that of fold 1 must not."""
     for trial in work_copy.glob("trials/roi-mixed10-fc-*"):
         shutil.rmtree(trial)
-    [embeddings] = work_copy.glob("trials/roi-mixed10-image-fold0-*/embeddings.arrow")
-    good = embeddings.read_bytes()
-    embeddings.write_bytes(good[:-100] + bytes(100))
+    [spec] = work_copy.glob("trials/roi-mixed10-image-fold0-*/spec.json")
+    good = spec.read_text()
+    spec.write_text(good.replace('"fold": 0', '"fold": 1'))
     old = results(work_copy)
     done = command("run", study_file, work=work_copy)
     assert done.exit_code == 1, done.output
@@ -216,17 +216,32 @@ def test_a_trial_fails_alone_and_is_tried_again(work_copy: Path, study_file: Pat
     assert added.startswith("roi-mixed10-fc-fold1")
     [error] = work_copy.glob("trials/*/error.txt")
     assert error.parent.name.startswith("roi-mixed10-fc-fold0")
-    assert "is damaged: delete trials/" in error.read_text()
+    assert "LeakError" in error.read_text()
     assert f"{error.parent.name}: " in (told := command("status", work_copy).output)
     assert "1 failed" in told
     unfinished = command("test", study_file, work=work_copy)
     assert unfinished.exit_code == 2
     assert "run `renal-ray sweep` first" in unfinished.stderr
-    embeddings.write_bytes(good)
+    spec.write_text(good)
     done = command("sweep", study_file, work=work_copy)
     assert done.exit_code == 0, done.output
     assert not list(work_copy.glob("trials/*/error.txt"))
     assert {name: results(work_copy)[name] for name in now} == now
+
+
+def test_a_damaged_file_is_found_by_who_reads_it_and_its_trial_trained_anew(work_copy: Path, study_file: Path) -> None:
+    for trial in work_copy.glob("trials/roi-mixed10-fc-*"):
+        shutil.rmtree(trial)
+    [embeddings] = work_copy.glob("trials/roi-mixed10-image-fold0-*/embeddings.arrow")
+    good, old = embeddings.read_bytes(), results(work_copy)
+    embeddings.write_bytes(good[:-100] + bytes(100))
+    done = command("sweep", study_file, work=work_copy)
+    assert done.exit_code == 0, done.output
+    assert "embeddings.arrow is damaged" in done.output
+    assert embeddings.read_bytes() == good
+    now = results(work_copy)
+    assert len(now) == 6
+    assert {name: now[name] for name in old if name != embeddings.parent.name} == {name: old[name] for name in old if name != embeddings.parent.name}
 
 
 def test_trials_that_no_node_can_host_are_refused_at_once(work_copy: Path, study_file: Path, no_work: None) -> None:

@@ -119,9 +119,9 @@ def test_the_result_counts_and_names_what_it_was_made_with(trained: SmallWork) -
         fold = trained.splits.fold(spec.fold)
         assert result.keys() == {
             "trial_id", "levels", "n", "epoch_kept", "seconds", "samples", "images_per_second", "matrix_gflops", "trained_parameters",
-            "versions", "finished", "files",
+            "versions", "node", "finished", "files",
         }  # fmt: skip
-        assert result == trained.work.read_json(f"trials/{spec.trial_id}/result.json")
+        assert result == trained.work.read_checked_json(f"trials/{spec.trial_id}/result.json")
         images = {side: sum(counts[one] for one in people) for side, people in (("train", fold.train), ("validation", fold.validation))}
         assert result["n"] == {
             "train_patients": len(fold.train),
@@ -205,7 +205,7 @@ def test_a_trial_that_fails_keeps_why_and_nothing_of_a_result(trained: SmallWork
         list(attempt_trial(spec, small.work, small.splits, trained.workshop))
     ledger = Ledger(small.work)
     assert ledger.state(spec.trial_id) == "failed"
-    assert ledger.folder(spec.trial_id).entries() == ["error.txt", "spec.json"]
+    assert ledger.folder(spec.trial_id).entries() == ["claim.txt", "error.txt", "spec.json"]
     assert "FileNotFoundError" in ledger.error(spec.trial_id)
     image = next(one for one in trained.specs(Head.IMAGE) if one.trial_id == spec.image_trial)
     small.run(image, trained.workshop)

@@ -84,7 +84,7 @@ def test_undefined_values_are_left_out(trained: SmallWork, tmp_path: Path) -> No
 def test_a_remote_work_directory_gets_copies(trained: SmallWork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Place, "is_local", property(lambda self: False))
     monkeypatch.setattr(tracking, "COPY_EVERY_S", 0.0)
-    monkeypatch.setattr(Place, "write", lambda self, name, data: Place(str(tmp_path)).path(name).write_bytes(data))  # folders are nothing there
+    monkeypatch.setattr(Place, "write", lambda self, name, data: (tmp_path / name).write_bytes(data))  # folders are nothing there
     monkeypatch.setattr(Place, "remove", lambda self, name: None)
     work, spec = Place(f"file://{tmp_path}"), trained.specs()[0]
     (tmp_path / "tensorboard" / spec.trial_id).mkdir(parents=True)

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import platform
+import signal
 import sys
 import threading
 import uuid
@@ -20,6 +21,7 @@ NAME = ".lock"
 GUARD = ".lock-guard"  # held for the moment in which the lock is looked at and taken
 CLAIMS = ".claims"  # on object storage: an object for each run that wants the directory
 BEAT_S = 30.0
+INTERRUPTED = 130  # exit code
 DEAD_S = 600.0  # without a beat for so long, a run on another machine counts as gone; clocks of a cluster differ by less
 
 Holder = dict[str, Any]  # token, host, pid, since, seen
@@ -89,11 +91,18 @@ def _renew(work: Place, name: str, mine: Holder, done: threading.Event) -> None:
         try:
             if not _is_mine(work, name, mine):
                 print(f"renal-ray: {work.uri} was taken over by another run, because this one had not been seen for long; it stops", file=sys.stderr)
-                _thread.interrupt_main()
+                _stop()
                 return
             work.write(name, json.dumps(mine | {"seen": _now()}).encode())
         except OSError:
             continue  # a disk that is full or away for a while: others wait ten minutes
+
+
+def _stop() -> None:
+    if callable(signal.getsignal(signal.SIGINT)):
+        _thread.interrupt_main()
+    else:  # started by nohup or as a background job, which do not hear it
+        os._exit(INTERRUPTED)
 
 
 def _holders(work: Place) -> list[Holder]:

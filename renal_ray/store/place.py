@@ -207,7 +207,8 @@ class Place:
 
     def write_checked_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Writes a mapping as JSON with a checksum of its content under the key `checksum`."""
-        self.write_json(name, {**value, CHECKSUM: _json_digest(value)})
+        plain = {key: one for key, one in value.items() if key != CHECKSUM}
+        self.write_json(name, {**plain, CHECKSUM: _json_digest(plain)})
 
     def read_parquet(self, name: str, columns: list[str] | None = None) -> pd.DataFrame:
         """A Parquet file as a data frame.

@@ -12,9 +12,11 @@ from time import sleep
 import psutil
 import pytest
 
-from cluster.conftest import Cluster, Run
+from cluster.disturbed import Cluster, Run, cluster
 from cluster.network import driver, output, wait_until
 from renal_ray.trial.plan import make_plan
+
+__all__ = ["cluster"]  # the fixture
 
 pytestmark = pytest.mark.cluster
 
