@@ -93,7 +93,10 @@ class Place:
         """
         filesystem, root = self._open()
         base = f"{root}/{name}".rstrip("/")
-        found = filesystem.get_file_info(fs.FileSelector(base, allow_not_found=True, recursive=recursive))
+        try:
+            found = filesystem.get_file_info(fs.FileSelector(base, allow_not_found=True, recursive=recursive))
+        except NotADirectoryError:
+            return []
         wanted = (info for info in found if (hidden or not info.base_name.startswith(TEMPORARY)) and (not recursive or info.is_file))
         return sorted(info.path.removeprefix(base).lstrip("/") for info in wanted)
 

@@ -111,7 +111,7 @@ class Checkpoints:
                 if name.startswith(CHECKPOINT) and name not in (file, NAME):
                     self._folder.remove(name)
         except OSError as error:
-            self._say(f"{self._name}: its checkpoint after epoch {len(checkpoint.epochs)} cannot be written ({error}); the trial goes on")
+            self._say(f"{self._name}: its checkpoints cannot be written ({error}); the trial goes on")
 
     @property
     def _name(self) -> str:

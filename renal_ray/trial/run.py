@@ -96,7 +96,7 @@ def attempt_trial(spec: TrialSpec, work: Place, splits: SplitSet, workshop: Work
 
 def was_lost(error: Exception) -> bool:
     """Whether the trial's surroundings failed and not the trial: disk, network, a damaged file. It then may succeed when it is tried again."""
-    if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError):
+    if isinstance(error, FileNotFoundError | FileExistsError | PermissionError | IsADirectoryError | NotADirectoryError):
         return False
     return isinstance(error, OSError | DamagedFileError | SupersededError)
 
