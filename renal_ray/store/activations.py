@@ -98,7 +98,7 @@ class Activations:
     def __init__(self, work: Place, which: ActivationSet, patients: Sequence[str]) -> None:
         folder = work.at(which.folder)
         if not which.exists(work):
-            raise DamagedFileError(f"{folder.uri} is not complete: the next `renal-ray sweep` completes it")
+            raise DamagedFileError(f"{folder.shown()} is not complete: the next `renal-ray sweep` completes it")
         files = BatchFiles(folder, read_index(folder), remedy="the next `renal-ray sweep` computes it anew", without=["index.parquet"])
         self.patients = tuple(patients)
         self._values = [files.tensor(patient, "activation") for patient in patients]

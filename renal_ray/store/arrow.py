@@ -141,7 +141,7 @@ class BatchFiles:
             for name in (*self._without, where.file):
                 self._place.remove(name)
             what = "is missing" if isinstance(error, FileNotFoundError) else f"is damaged ({error}) and was deleted"
-            raise DamagedFileError(f"{self._place.uri}/{where.file} {what}: {self._remedy}") from None
+            raise DamagedFileError(f"{self._place.shown(where.file)} {what}: {self._remedy}") from None
 
     def _checked(self, patient_id: str, where: Where) -> BatchFile:
         if where.file not in self._open:

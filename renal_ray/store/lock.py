@@ -46,7 +46,7 @@ def held(work: Place) -> Iterator[None]:
     try:
         _take(work, mine) if work.is_local else _claim(work, name, mine)
     except OSError as error:
-        raise StudyError(f"work: {work.uri} cannot be written ({error.strerror or error}); give a directory that can") from None
+        raise StudyError(f"work: {work.shown()} cannot be written ({error.strerror or error}); give a directory that can") from None
     done = threading.Event()
     beat = threading.Thread(target=_renew, args=(work, name, mine, done), daemon=True)
     beat.start()
@@ -90,7 +90,7 @@ def _renew(work: Place, name: str, mine: Holder, done: threading.Event) -> None:
     while not done.wait(BEAT_S):
         try:
             if not _is_mine(work, name, mine):
-                print(f"renal-ray: {work.uri} was taken over by another run, because this one had not been seen for long; it stops", file=sys.stderr)
+                print(f"renal-ray: {work.shown()} was taken over by another run, because this one had not been seen for long; it stops", file=sys.stderr)
                 _stop()
                 return
             work.write(name, json.dumps(mine | {"seen": _now()}).encode())
@@ -130,8 +130,8 @@ def _refuse(work: Place, holder: Holder, name: str) -> None:
         work.remove(name)
         return
     raise StudyError(
-        f"work: {work.uri} is in use by process {holder['pid']} on {holder['host']} since {holder['since']}; "
-        f"wait for it, or delete {work.uri}/{name} when that run is gone"
+        f"work: {work.shown()} is in use by process {holder['pid']} on {holder['host']} since {holder['since']}; "
+        f"wait for it, or delete {work.shown(name)} when that run is gone"
     )
 
 

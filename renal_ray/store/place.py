@@ -205,7 +205,7 @@ class Place:
         """
         value = checked_json(self.read(name))
         if value is None:
-            raise DamagedFileError(f"{self.uri}/{name} is damaged: delete it and run the same command again")
+            raise DamagedFileError(f"{self.shown(name)} is damaged: delete it and run the same command again")
         return value
 
     def write_checked_json(self, name: str, value: Mapping[str, Any]) -> None:
@@ -223,7 +223,7 @@ class Place:
         try:
             return pq.read_table(io.BytesIO(data), columns=columns, page_checksum_verification=True).to_pandas()
         except (pa.ArrowInvalid, OSError) as error:
-            raise DamagedFileError(f"{self.uri}/{name} is damaged ({' '.join(str(error).split())[:120]}): delete it and run the same command again") from None
+            raise DamagedFileError(f"{self.shown(name)} is damaged ({' '.join(str(error).split())[:120]}): delete it and run the same command again") from None
 
     def write_parquet(self, name: str, table: pd.DataFrame | pa.Table) -> None:
         """Writes a table as Parquet with a checksum for each page, whole or not at all."""

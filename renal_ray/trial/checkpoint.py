@@ -115,4 +115,4 @@ class Checkpoints:
 
     @property
     def _name(self) -> str:
-        return self._folder.uri.rpartition("/")[2]
+        return self._folder.shown().rpartition("/")[2]

@@ -86,7 +86,7 @@ class Workshop:
                 self._backbones = {weights_hash: load_weights_h5(self.work.read(name))}
             except (DamagedFileError, FileNotFoundError) as error:
                 self.work.remove(name)
-                raise DamagedFileError(f"{self.work.uri}/{name}: {error}; the next `renal-ray sweep` makes it anew") from None
+                raise DamagedFileError(f"{self.work.shown(name)}: {error}; the next `renal-ray sweep` makes it anew") from None
         return self._backbones[weights_hash]
 
     def model(self, spec: TrialSpec) -> "CompiledModel":
