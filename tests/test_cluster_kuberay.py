@@ -52,19 +52,20 @@ class AutoscalerOptions(Part):
     volume_mounts: list[dict[str, Any]]
 
 
-class HeadGroup(Part):
-    service_type: Literal["ClusterIP", "NodePort", "LoadBalancer"]
+class Group(Part):
     ray_start_params: dict[str, str]
     template: dict[str, Any]
 
 
-class WorkerGroup(Part):
+class HeadGroup(Group):
+    service_type: Literal["ClusterIP", "NodePort", "LoadBalancer"]
+
+
+class WorkerGroup(Group):
     group_name: str
     replicas: int
     min_replicas: int
     max_replicas: int
-    ray_start_params: dict[str, str]
-    template: dict[str, Any]
 
 
 class ClusterSpec(Part):
@@ -150,7 +151,7 @@ def test_pods_write_to_their_volumes_only_and_every_mount_has_its_volume(name: s
     for volume in pod["volumes"]:
         assert "emptyDir" not in volume or "sizeLimit" in volume["emptyDir"]
     if name != "submitter":
-        assert mounts["/work"] == "work"
+        assert mounts["/studies"] == "work"
         assert {"name": "work", "persistentVolumeClaim": {"claimName": of_kind("PersistentVolumeClaim")["metadata"]["name"]}} in pod["volumes"]
         assert mounts["/dev/shm"] == "shm"
 
