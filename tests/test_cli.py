@@ -97,7 +97,7 @@ def test_what_went_wrong_becomes_an_exit_code(error: BaseException, code: int, t
     def fails(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(cli, "_open", fails)
+    monkeypatch.setattr(cli.study, "open_study", fails)
     result = invoke("sweep", study_file(tmp_path))
     assert result.exit_code == code
     assert "Traceback" not in result.output
@@ -113,7 +113,7 @@ def test_a_defect_is_no_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def fails(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(cli, "_open", fails)
+    monkeypatch.setattr(cli.study, "open_study", fails)
     assert isinstance(invoke("plan", study_file(tmp_path)).exception, ZeroDivisionError)
 
 

@@ -1,0 +1,28 @@
+"""The study file: one validated object that every command works from."""
+
+from renal_ray.config.cohort import PHASE_RULES, Cohort, Images, Phase, PhaseRule, Selection, Split
+from renal_ray.config.running import Resources, Tracking
+from renal_ray.config.section import Section
+from renal_ray.config.study import NAMED_WEIGHTS, PROVENANCE, Study
+from renal_ray.config.training import Controls, Epochs, Folds, Heads, Training
+
+__all__ = [
+    "NAMED_WEIGHTS",
+    "PHASE_RULES",
+    "PROVENANCE",
+    "Cohort",
+    "Controls",
+    "Epochs",
+    "Folds",
+    "Heads",
+    "Images",
+    "Phase",
+    "PhaseRule",
+    "Resources",
+    "Section",
+    "Selection",
+    "Split",
+    "Study",
+    "Tracking",
+    "Training",
+]
