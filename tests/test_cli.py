@@ -97,7 +97,7 @@ def test_what_went_wrong_becomes_an_exit_code(error: BaseException, code: int, t
     def fails(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(cli.study, "open_study", fails)
+    monkeypatch.setattr(cli.study, "working", fails)
     result = invoke("sweep", study_file(tmp_path))
     assert result.exit_code == code
     assert "Traceback" not in result.output
