@@ -137,6 +137,7 @@ class Logits(ClassifierMixin, BaseEstimator):
     classes_ = np.array([0, 1])
 
     def fit(self, x, y):
+        self.fitted_ = True
         return self
 
     def decision_function(self, x):
@@ -148,7 +149,7 @@ class Logits(ClassifierMixin, BaseEstimator):
 
 def test_platt_equals_scikit_learn():
     x = scipy_logit(SCORES)[:, None]
-    oracle = CalibratedClassifierCV(FrozenEstimator(Logits()), method="sigmoid", cv=3, ensemble=False).fit(x, LABELS)
+    oracle = CalibratedClassifierCV(FrozenEstimator(Logits().fit(x, LABELS)), method="sigmoid", cv=3, ensemble=False).fit(x, LABELS)
     fitted = fit_calibrator("platt", LABELS, SCORES)
     assert fitted(SCORES) == pytest.approx(oracle.predict_proba(x)[:, 1], abs=1e-4)
 
