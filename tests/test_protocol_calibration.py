@@ -215,6 +215,8 @@ def test_order_of_patients_is_kept(rows, kind):
 def test_scores_that_say_nothing_or_the_contrary_are_not_turned_round(kind):
     fitted = fit_calibrator(kind, 1 - LABELS, SCORES)
     assert fitted.slope == pytest.approx(SLOPES[0])
+    assert fitted.at_limit
+    assert not fit_calibrator(kind, LABELS, SCORES).at_limit
     assert np.argsort(fitted(SCORES)).tolist() == np.argsort(SCORES).tolist()
     share = (1 - LABELS).mean()
     assert kind == "temperature" or fitted(SCORES).mean() == pytest.approx(share, abs=0.01)

@@ -56,6 +56,11 @@ class Calibrator:
             return np.interp(values, self.scores, self.probabilities)
         return cast("NDArray[np.float64]", expit(self.slope * _wide_logit(values) + self.intercept))
 
+    @property
+    def at_limit(self) -> bool:
+        """Whether the slope stands at one of SLOPES: the validation scores say nothing, or the contrary, and the report should tell."""
+        return not SLOPES[0] * 1.001 < self.slope < SLOPES[1] / 1.001
+
     def to_json(self) -> dict[str, object]:
         """The calibrator as JSON's own types."""
         if self.kind == "none":
