@@ -218,6 +218,7 @@ def test_scores_that_say_nothing_or_the_contrary_are_not_turned_round(kind):
     assert fitted.at_limit
     assert not fit_calibrator(kind, LABELS, SCORES).at_limit
     assert np.argsort(fitted(SCORES)).tolist() == np.argsort(SCORES).tolist()
+    assert fit_calibrator(kind, [0] * 9 + [1] * 9, [0.4999] * 9 + [0.5001] * 9).at_limit  # nor blown up without end
     share = (1 - LABELS).mean()
     assert kind == "temperature" or fitted(SCORES).mean() == pytest.approx(share, abs=0.01)
     constant = fit_calibrator(kind, [0, 1, 1, 1], [0.5] * 4)
