@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from renal_ray.model.gradcam import attention
-from renal_ray.protocol.splits import make_splits
+from renal_ray.protocol.attention import attention_map
 from renal_ray.store.ledger import FILES, Ledger
 from renal_ray.store.place import Place
-from renal_ray.store.slices import PatientRows, write_index, write_shard
 from renal_ray.trial.explain import attention_maps, evidence
 from renal_ray.trial.spec import Inputs, TrialSpec, make_spec
 from renal_ray.trial.workshop import Workshop, backbone_file
@@ -106,7 +103,7 @@ def test_through_prefix_suffix_and_head_it_is_the_chain_rule(made: Untrained, po
     np.testing.assert_allclose(found, wanted, atol=1e-3 * np.abs(wanted).max())
     maps = attention_maps(spec, made.images, made.work, workshop)
     assert (maps.shape, maps.dtype) == ((6, SIZE, SIZE), np.float32)
-    np.testing.assert_array_equal(maps, attention(found, SIZE))
+    np.testing.assert_array_equal(maps, [attention_map(one, SIZE) for one in found])
     assert set(maps.max(axis=(1, 2)).tolist()) <= {0.0, 1.0}
     assert maps.min() >= 0
     np.testing.assert_allclose(attention_maps(spec, made.images[4:], made.work, workshop), maps[4:], atol=1e-4)

@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from renal_ray.config.cohort import Cohort, Images, Selection, Split
+from renal_ray.config.explain import Explain
 from renal_ray.config.running import Resources, Tracking
 from renal_ray.config.section import Section
 from renal_ray.config.training import Controls, Folds, Heads, Training
@@ -39,6 +40,7 @@ class Study(Section):
     backend: Literal["tensorflow", "jax"] = Field("tensorflow", description="what Keras computes with")
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field("float32", description="numbers that the image head's layers compute with")
     controls: Controls = Field(Controls(), description="negative controls")
+    explain: Explain = Field(Explain(), description="where the image models look")
     resources: Resources = Field(Resources(), description="what the machine lends")
     tracking: Tracking = Field(Tracking(), description="where progress is written too")
 
