@@ -14,9 +14,10 @@ from renal_ray.store.seal import Seal, opened_before
 from renal_ray.store.slices import Slices
 from renal_ray.sweep.cluster import study_errors
 from renal_ray.sweep.fits import check_fits
-from renal_ray.trial.attended import Explained, Picture, measured, read_explained, write_explained
+from renal_ray.trial.attended import Explained, measured, read_explained, write_explained
 from renal_ray.trial.explain import Look, look
 from renal_ray.trial.lesions import NO_COHORT, Lesion, read_lesion
+from renal_ray.trial.pictures import Picture
 from renal_ray.trial.plan import Plan, finished_results, make_plan
 from renal_ray.trial.spec import TrialSpec
 from renal_ray.trial.subjects import OTHER, Subject, image_models, seal_is_open, state, subjects, voters

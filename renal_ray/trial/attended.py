@@ -2,59 +2,24 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from renal_ray.problems import DamagedFileError
 from renal_ray.protocol.attention import attention_map, rank_correlation, share_inside
-from renal_ray.store.arrow import BatchFile, tensor_column, tensor_type, write_batches
+from renal_ray.protocol.metrics import mean_sd
 from renal_ray.store.place import Place
 from renal_ray.trial.explain import Look
 from renal_ray.trial.lesions import DRAWN, Lesion
-from renal_ray.trial.subjects import Subject
+from renal_ray.trial.pictures import KEY, PICTURES, Picture, write_pictures
+from renal_ray.trial.subjects import VALIDATION, Subject
 from renal_ray.types import FreezePoint
 
-FOLDER = "explain"
-ATTENTION, PICTURES, DONE = "attention.parquet", "pictures.arrow", "explained.json"
-KEY = ("dataset", "part", "kind", "patient_id")
-MOST = 255  # of a picture's attention
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One patient's slice with its map.
-
-    Args:
-        dataset: what of the image the model saw.
-        part: validation or test.
-        kind: why it is shown, see `renal_ray.trial.subjects.Subject`.
-        patient_id: who.
-        slice_index: the slice's number in the series.
-        image: uint8 (size, size, 3), as the model saw it: the renal, the high and the low window.
-        attention: uint8 (size, size), 255 at the map's maximum.
-        lesion: bool (size, size); all False where there is no contour.
-    """
-
-    dataset: str
-    part: str
-    kind: str
-    patient_id: str
-    slice_index: int
-    image: np.ndarray
-    attention: np.ndarray
-    lesion: np.ndarray
-
-    @classmethod
-    def of(cls, subject: Subject, seen: Look, image: np.ndarray, attention: np.ndarray, lesion: Lesion) -> Self:
-        """A subject's picture; attention float32 (size, size) in 0..1."""
-        mask = lesion.masks.get(subject.dataset, np.zeros(attention.shape, bool))
-        shown = np.rint(attention * MOST).astype(np.uint8)
-        return cls(str(subject.dataset), subject.part, subject.kind, subject.patient_id, seen.slice_index, image, shown, mask)
+ATTENTION, DONE = "explain/attention.parquet", "explain/explained.json"
 
 
 @dataclass(frozen=True)
@@ -74,6 +39,47 @@ class Explained:
         """Number of patients without contour by reason."""
         lacking = self.attention[self.attention["contour"] != DRAWN]
         return dict(sorted(Counter(lacking.drop_duplicates("patient_id")["contour"]).items()))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The attention of one dataset's models over its validation patients.
+
+    Args:
+        dataset: which dataset.
+        freeze_point: of the models.
+        n: patients with a contour and a map that is not empty: those that the shares are means of.
+        n_empty: patients for whom no place speaks for malignant, and so no share is defined.
+        n_without_contour: patients whose lesion could not be read again.
+        share: mean and SD (ddof = 1) of the share of attention inside the lesion.
+        area: mean and SD of the lesion's share of the image: what chance would give.
+        redrawn: mean and SD of the rank correlation with the maps of the same model with a head of random weights.
+        places: rows and columns of the last convolutional layer.
+    """
+
+    dataset: str
+    freeze_point: str
+    n: int
+    n_empty: int
+    n_without_contour: int
+    share: tuple[float | None, float | None]
+    area: tuple[float | None, float | None]
+    redrawn: tuple[float | None, float | None]
+    places: tuple[int, int]
+
+
+def summary(attention: pd.DataFrame) -> list[Summary]:
+    """One line a dataset, over the validation patients of attention.parquet."""
+    found = []
+    for dataset, rows in attention[attention["part"] == VALIDATION].groupby("dataset", sort=True):
+        counted = rows[rows["share_inside"].notna()]
+        share, area = (mean_sd(counted[name].tolist()) for name in ("share_inside", "area_share"))
+        redrawn = mean_sd(rows["redrawn_correlation"].dropna().tolist())
+        empty, lacking = int(rows["is_empty"].sum()), int((rows["contour"] != DRAWN).sum())
+        first = rows.iloc[0]
+        places = int(first["rows"]), int(first["columns"])
+        found.append(Summary(str(dataset), str(first["freeze_point"]), len(counted), empty, lacking, share, area, redrawn, places))
+    return found
 
 
 def measured(subject: Subject, seen: Look, lesion: Lesion, *, size: int, point: FreezePoint) -> tuple[dict[str, Any], np.ndarray]:
@@ -118,65 +124,27 @@ def measured(subject: Subject, seen: Look, lesion: Lesion, *, size: int, point: 
     return row, found / found.max() if found.any() else found
 
 
-    "slice_index": "Int32",
-    "label": "Int8",
-    "decision": "Int8",
-    "fold": "Int32",
-    "votes": "Int32",
-    "n_models": "Int32",
-    "rows": "Int32",
-    "columns": "Int32",
-}
 WHOLE = {"label": "Int8", "decision": "Int8"} | dict.fromkeys(("slice_index", "fold", "votes", "n_models", "rows", "columns"), "Int32")
 REAL = ("score", "threshold", "share_inside", "area_share", "redrawn_correlation")
 
 
 def write_explained(work: Place, rows: Sequence[Mapping[str, Any]], pictures: Sequence[Picture], state: Mapping[str, str], *, size: int) -> Explained:
     """Writes WORK/explain/, explained.json last."""
-    folder = work.at(FOLDER)
-    folder.remove(DONE)
-    table = pd.DataFrame(rows).astype(WHOLE | dict.fromkeys(REAL, "Float64"))
-    table = table.sort_values(list(KEY), ignore_index=True)
-    folder.write_parquet(ATTENTION, table)
-    write_batches(folder, PICTURES, map(_columns, sorted(pictures, key=lambda one: tuple(getattr(one, name) for name in KEY))), _schema(size))
-    files = {name: hashlib.sha256(folder.read(name)).hexdigest() for name in (ATTENTION, PICTURES)}
-    folder.write_checked_json(DONE, {"state": dict(state), "files": files})
+    work.remove(DONE)
+    table = pd.DataFrame(rows).astype(WHOLE | dict.fromkeys(REAL, "Float64")).sort_values(list(KEY), ignore_index=True)
+    work.write_parquet(ATTENTION, table)
+    write_pictures(work, pictures, size=size)
+    files = {name: hashlib.sha256(work.read(name)).hexdigest() for name in (ATTENTION, PICTURES)}
+    work.write_checked_json(DONE, {"state": dict(state), "files": files})
     return Explained(dict(state), table)
 
 
 def read_explained(work: Place) -> Explained | None:
     """What was explained; None where nothing was, or where a file is not what was written."""
-    folder = work.at(FOLDER)
     try:
-        told = folder.read_checked_json(DONE)
-        if any(hashlib.sha256(folder.read(name)).hexdigest() != checksum for name, checksum in told["files"].items()):
+        told = work.read_checked_json(DONE)
+        if any(hashlib.sha256(work.read(name)).hexdigest() != checksum for name, checksum in told["files"].items()):
             return None
     except (FileNotFoundError, DamagedFileError):
         return None
-    return Explained(told["state"], folder.read_parquet(ATTENTION))
-
-
-def read_pictures(work: Place) -> Iterator[Picture]:
-    """The pictures, by dataset, part, kind and patient.
-
-    Raises:
-        DamagedFileError: a picture is not what was written.
-    """
-    file = BatchFile(work.at(FOLDER).local(PICTURES))
-    for number in range(len(file)):
-        batch = file.batch(number)
-        words = {name: batch.column(name)[0].as_py() for name in (*KEY, "slice_index")}
-        image, attention, lesion = (file.tensor(number, name)[0] for name in ("image", "attention", "lesion"))
-        yield Picture(**words, image=image, attention=attention, lesion=lesion.astype(bool))
-
-
-def _schema(size: int) -> pa.Schema:
-    words = {name: pa.string() for name in KEY} | {"slice_index": pa.int32()}
-    pixels = {"image": (size, size, 3), "attention": (size, size), "lesion": (size, size)}
-    return pa.schema(words | {name: tensor_type(np.uint8, shape) for name, shape in pixels.items()})
-
-
-def _columns(one: Picture) -> dict[str, pa.Array]:
-    words = {name: pa.array([getattr(one, name)], pa.string()) for name in KEY}
-    pixels = {"image": one.image, "attention": one.attention, "lesion": one.lesion.astype(np.uint8)}
-    return words | {"slice_index": pa.array([one.slice_index], pa.int32())} | {name: tensor_column(values[None]) for name, values in pixels.items()}
+    return Explained(told["state"], work.read_parquet(ATTENTION))
