@@ -121,9 +121,9 @@ def _state(evidence: Evidence, work: Place) -> dict[str, str]:
 
 def _sentences(explained: Explained) -> Iterator[str]:
     yield (
-        "Grad-CAM (Selvaraju et al. 2017) of the image-level models for the logit of P(malignant), at the last convolutional layer, on each patient's slice "
-        "with the largest lesion. Validation patients are shown to the fold model that did not train on them; a wrong vote is explained by the mean map of its models. "
-        "It shows where evidence was found, not why, and nothing of what speaks for benign."
+        "Grad-CAM (Selvaraju et al. 2017) of the image-level models for the logit of P(malignant), at the last convolutional layer, on each patient's "
+        "slice with the largest lesion. Validation patients are shown to the fold model that did not train on them; a wrong vote is explained by the "
+        "mean map of its models. A map shows where evidence for malignant was found, not why, and nothing of what speaks for benign."
     )
     if any(1 in one.places for one in summary(explained.attention)):
         yield (
