@@ -21,6 +21,7 @@ from renal_ray.trial.epoch import Epoch
 from renal_ray.trial.feed import Feed, Samples, image_feed, patient_feed, write_embeddings
 from renal_ray.trial.progress import here
 from renal_ray.trial.record import versions
+from renal_ray.trial.sides import read_scanners
 from renal_ray.trial.spec import TrialSpec
 from renal_ray.trial.train import Trained, train
 from renal_ray.trial.workshop import Workshop
@@ -65,7 +66,7 @@ def run_trial(
     begun = perf_counter()
     ledger = Ledger(work)
     folder = ledger.begin(spec.trial_id, spec.to_json())
-    feed = image_feed(spec, workshop.rows(spec, splits), splits) if spec.head is Head.IMAGE else patient_feed(spec, work, splits)
+    feed = _feed(spec, work, splits, workshop)
     loaded = perf_counter()
     model = workshop.model(spec)
     weights = workshop.backbone(spec.inputs.weights) if spec.head is Head.IMAGE else None
@@ -82,6 +83,13 @@ def run_trial(
     seconds = {"data": loaded - begun, "setup": ready - loaded, "train": float(trained.history["seconds"].sum()), "total": done - begun}
     result = _result(spec, model, feed, trained, levels, seconds) | {"matrix_gflops": round(workshop.matrix_gflops(spec.precision), 2)}
     return ledger.finish(spec.trial_id, result)
+
+
+def _feed(spec: TrialSpec, work: Place, splits: SplitSet, workshop: Workshop) -> Feed:
+    if spec.head is not Head.IMAGE:
+        return patient_feed(spec, work, splits)
+    scanners = read_scanners(work, splits.training) if spec.sides and spec.sides.scanner else None
+    return image_feed(spec, workshop.rows(spec, splits), splits, scanners)
 
 
 def attempt_trial(spec: TrialSpec, work: Place, splits: SplitSet, workshop: Workshop, **how: Any) -> Iterator[Epoch]:

@@ -13,10 +13,10 @@ from renal_ray.store.place import Place
 from renal_ray.store.seal import LOG as SEAL_LOG
 from renal_ray.trial import prepared
 from renal_ray.trial.forecast import Forecast
-from renal_ray.trial.plan import Plan, finished_results, make_plan
+from renal_ray.trial.plan import Plan, family, finished_results, make_plan
 from renal_ray.trial.probe import read_probe
 from renal_ray.trial.progress import BEAT_S
-from renal_ray.trial.spec import TRUE_LABELS, TrialSpec
+from renal_ray.trial.spec import TrialSpec
 from renal_ray.trial.status import clock, cpu_slots, slots_of
 
 STALE_S = 3 * BEAT_S  # a process that lives writes more often
@@ -167,12 +167,18 @@ class Standing:
 
 def _by_kind(plan: Plan, specs: Mapping[str, TrialSpec], results: Mapping[str, Any]) -> Iterator[str]:
     kinds: dict[str, int] = {}
+    beside: dict[str, tuple[int, int]] = {}  # repeats and robustness: a line each, however many trials they are
     for trial_id, spec in specs.items():
-        head = spec.head if spec.labels == TRUE_LABELS else f"{spec.head} {spec.labels}"
-        kind = f"{spec.dataset} {spec.freeze_point} {head}"
-        kinds[kind] = kinds.get(kind, 0) + (trial_id in results)
-    for kind, finished in kinds.items():
-        yield f"  {kind}: {finished} of {len(plan.study.fold_numbers)} folds finished"
+        if spec.sides is None:
+            kind = f"{spec.dataset} {spec.freeze_point} {spec.head} {spec.apart}".strip()
+            kinds[kind] = kinds.get(kind, 0) + (trial_id in results)
+        else:
+            finished, known = beside.get(family(spec), (0, 0))
+            beside[family(spec)] = finished + (trial_id in results), known + 1
+    for kind, done in kinds.items():
+        yield f"  {kind}: {done} of {len(plan.study.fold_numbers)} folds finished"
+    for name, (finished, known) in beside.items():
+        yield f"  {name}: {finished} of {max(known, plan.beside()[name])} trials finished"
 
 
 def _by_node(finished: list[dict[str, Any]], running: list[Sign]) -> Iterator[str]:
