@@ -16,6 +16,8 @@ from renal_ray.protocol.splits import SplitSet
 from renal_ray.report.trials import Trial, Trials, read_trials
 from renal_ray.store.place import Place
 from renal_ray.store.seal import LOG as SEAL_LOG
+from renal_ray.store.seal import last_rule
+from renal_ray.trial.decide import rule_of
 from renal_ray.trial.plan import Plan, Results, finished_results, make_plan
 from renal_ray.trial.spec import main_level
 from renal_ray.types import FREEZE_POINTS, Dataset, FreezePoint, Head
@@ -29,11 +31,13 @@ class SealedTest:
         votes: test/votes.parquet, rows whose models are the study's own; None when the test has not been run.
         stale: dataset, freeze point and head of votes left out because their models are no longer the study's.
         openings: every line of test/seal.jsonl.
+        other_rule: whether votes are left out because they were counted under another rule than the study's.
     """
 
     votes: pd.DataFrame | None
     stale: tuple[tuple[str, str, str], ...]
     openings: tuple[dict[str, Any], ...]
+    other_rule: bool = False
 
     @property
     def opened(self) -> bool:
@@ -113,7 +117,7 @@ def read_evidence(study: Study) -> Evidence:
         quarantine=_quarantine(work),
         splits=plan.splits,
         trials=trials,
-        test=_test(work, plan.splits, trials),
+        test=_test(study, work, plan.splits, trials),
         selected=_selected(plan, results, trials),
     )
 
@@ -126,7 +130,7 @@ def _selected(plan: Plan, results: Results, trials: Trials) -> dict[Dataset, Fre
 def _provisional(dataset: Dataset, trials: Trials) -> FreezePoint | None:
     """What the image trials finished so far would select; None without an AUC among them."""
     aucs: dict[FreezePoint, list[float | None]] = {}
-    for trial in trials.true:
+    for trial in (*trials.true, *trials.repeats):
         if trial.spec.dataset is dataset and trial.spec.head is Head.IMAGE:
             aucs.setdefault(trial.spec.freeze_point, []).append(trial.metrics(main_level(Head.IMAGE))["auc"])
     return select_freeze_point(aucs) if any(auc is not None for values in aucs.values() for auc in values) else None
@@ -145,11 +149,13 @@ def _quarantine(work: Place) -> pd.DataFrame:
     return pd.read_csv(io.BytesIO(work.read("quarantine.csv")), dtype=str, keep_default_na=False)[list(PROBLEM_COLUMNS)]
 
 
-def _test(work: Place, splits: SplitSet, trials: Trials) -> SealedTest:
+def _test(study: Study, work: Place, splits: SplitSet, trials: Trials) -> SealedTest:
     lines = work.read(SEAL_LOG).decode().splitlines() if work.exists(SEAL_LOG) else []
     openings = tuple(json.loads(line) for line in lines if line.strip())
     if not (work.exists("test/votes.parquet") and work.exists("test/predictions.parquet")):
         return SealedTest(votes=None, stale=(), openings=openings)
+    if last_rule(work) != rule_of(study):
+        return SealedTest(votes=None, stale=(), openings=openings, other_rule=True)
     votes = work.read_parquet("test/votes.parquet")
     models = work.read_parquet("test/predictions.parquet", ["dataset", "freeze_point", "head", "trial_id"]).drop_duplicates()
     current = {trial.spec.trial_id for trial in trials.true}

@@ -185,7 +185,7 @@ def threshold_table(evidence: Evidence) -> Table:
     rows, data = [], []
     for dataset, point, head in _models(evidence):
         for level in levels(head):
-            found = {t.spec.fold: float(t.result["levels"][level]["threshold"]) for t in evidence.cell(dataset, point, head)} if point else {}
+            found = {t.spec.fold: t.threshold(level) for t in evidence.cell(dataset, point, head)} if point else {}
             rows.append(Row((dataset_name(dataset), model_name(head, level), *(probability(found.get(fold)) for fold in folds))))
             data += [_keys(dataset, point, head, level, fold=fold, threshold=found.get(fold)) for fold in folds]
     return Table(

@@ -17,6 +17,7 @@ from renal_ray.protocol.thresholds import youden_threshold
 from renal_ray.store.ledger import Ledger, SupersededError
 from renal_ray.store.place import Place
 from renal_ray.trial.checkpoint import Checkpoints
+from renal_ray.trial.decide import patient_scores as patient_scores
 from renal_ray.trial.epoch import Epoch
 from renal_ray.trial.feed import Feed, Samples, image_feed, patient_feed, write_embeddings
 from renal_ray.trial.progress import here
@@ -142,11 +143,6 @@ def prediction_table(side: Samples, scores: np.ndarray, part: str) -> pd.DataFra
             "part": part,
         }
     )
-
-
-def patient_scores(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Mean score over each patient's slices: patient_id, label, score, in the order of patient ids."""
-    return predictions.groupby("patient_id", sort=True).agg(label=("label", "first"), score=("score", "mean")).reset_index()
 
 
 def _levels(validation: pd.DataFrame, head: Head) -> dict[str, Any]:
