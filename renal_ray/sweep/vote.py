@@ -1,6 +1,7 @@
 """test: opens the seal, lets the fold models score the test patients, and counts the votes."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 
@@ -56,8 +57,6 @@ def test(study: Study) -> Tested:
     Raises:
         StudyError: trials are missing, the weights of one are damaged, or no node can host the scoring. The seal then stays closed.
     """
-    import ray
-
     work = Place(study.work)
     plan = make_plan(study, work)
     results = finished_results(work)
@@ -75,27 +74,31 @@ def test(study: Study) -> Tested:
             Ledger(work).read_checked(trial_id, "weights.h5")
     decisions = {spec.trial_id: decisions_of(spec, work, study) for specs in models.values() for spec in specs}
     counts = Slices(work, study.datasets[0], sealed=plan.splits.test).counts()
-    opening = {"patients": patients, "slices": sum(counts[patient] for patient in plan.splits.test), "models": weights, "rule": rule}
+    sealed_slices = sum(counts[patient] for patient in plan.splits.test)
+    opening = partial(open_seal, work, patients=patients, slices=sealed_slices, models=weights, rule=rule)
     if scored is not None:
         work.remove(VOTES)  # first: a recount that is cut off anywhere is done again
         if not same_rule:
-            open_seal(work, **opening)
+            opening()
         _keep(work, decide_again(scored, decisions))
         return Tested(patients, len(ids), opened=False, recounted=not same_rule)
-    seal = open_seal(work, **opening)
+    predictions = _score_all(study, work, plan, list(models.values()), decisions, opening())
+    work.remove(VOTES)  # those of other models; written again last, they say that the test is complete
+    _keep(work, predictions)
+    return Tested(patients, len(ids), opened=True)
+
+
+def _score_all(study: Study, work: Place, plan: Plan, models: list[list[TrialSpec]], decisions: Decisions, seal: Seal) -> pd.DataFrame:
+    import ray
+
     share = {"num_cpus": study.resources.cpus_per_trial, "num_gpus": study.resources.gpus_per_trial}
     task = ray.remote(**share)(_score)
-    tasks = []
-    for specs in models.values():
-        tasks.append(task.remote(study, work, plan, specs, {spec.trial_id: decisions[spec.trial_id] for spec in specs}, seal))
     with study_errors(), progress("test: datasets") as show:
+        tasks = [task.remote(study, work, plan, specs, {spec.trial_id: decisions[spec.trial_id] for spec in specs}, seal) for specs in models]
         for done in range(1, len(tasks) + 1):
             ray.wait(tasks, num_returns=done)
             show(done, len(tasks))
-        tables = ray.get(tasks)
-    work.remove(VOTES)  # those of other models; written again last, they say that the test is complete
-    _keep(work, pd.concat(tables, ignore_index=True))
-    return Tested(patients, len(ids), opened=True)
+        return pd.concat(ray.get(tasks), ignore_index=True)
 
 
 def _keep(work: Place, predictions: pd.DataFrame) -> None:

@@ -12,6 +12,7 @@ import yaml
 
 from renal_ray.config import PROVENANCE, Study
 from renal_ray.problems import StudyError
+from renal_ray.protocol.redraw import redraw
 from renal_ray.protocol.scanners import Scanner, scanners_of
 from renal_ray.protocol.selection import select_freeze_point
 from renal_ray.protocol.splits import SplitSet
@@ -178,6 +179,17 @@ def family(spec: TrialSpec) -> str:
 def read_splits(work: Place) -> SplitSet:
     """The split that prepare drew."""
     return SplitSet.from_json(work.read_json("splits.json"))
+
+
+def keep_repeats(plan: Plan, work: Place) -> None:
+    """Writes the folds of each repeat beside splits.json, in its format, for whoever wants to read them; here they follow from splits.json itself."""
+    wanted = {f"splits-repeat{repeat}.json": redraw(plan.splits, repeat).to_json() for repeat in plan.repeats[1:]}
+    for name in work.entries():
+        if name.startswith("splits-repeat") and name not in wanted:
+            work.remove(name)
+    for name, value in wanted.items():
+        if not work.exists(name) or work.read_json(name) != value:
+            work.write_json(name, value)
 
 
 def make_plan(study: Study, work: Place) -> Plan:

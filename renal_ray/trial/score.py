@@ -1,6 +1,7 @@
 """Scores of the sealed test patients by the finished models of one dataset and freeze point."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,9 @@ from renal_ray.trial.run import prediction_table
 from renal_ray.trial.spec import TrialSpec
 from renal_ray.trial.workshop import Workshop
 from renal_ray.types import Head
+
+if TYPE_CHECKING:
+    from renal_ray.model.compiled import CompiledModel
 
 COLUMNS = ("dataset", "freeze_point", "head", "level", "fold", "trial_id", "patient_id", "slice_index", "label", "score", "threshold", "decision", "raw_score")
 
@@ -68,12 +72,21 @@ def _activations(spec: TrialSpec, slices: Slices, patients: Sequence[str], works
     return np.concatenate(parts).astype(np.float32)
 
 
-def _apply(spec: TrialSpec, inputs: np.ndarray, work: Place, workshop: Workshop) -> tuple[np.ndarray, np.ndarray]:
+def with_weights(spec: TrialSpec, work: Place, workshop: Workshop) -> "CompiledModel":
+    """The model of a finished trial, with the weights that it was left with.
+
+    Raises:
+        DamagedFileError: the weights are not those that it wrote.
+    """
     from renal_ray.model.weight_files import load_weights_h5
 
     model = workshop.model(spec)
     model.set_weights_by_name(load_weights_h5(Ledger(work).read_checked(spec.trial_id, "weights.h5")))
-    embeddings, scores = model.embedding_and_scores(inputs, spec.training.batch_size)
+    return model
+
+
+def _apply(spec: TrialSpec, inputs: np.ndarray, work: Place, workshop: Workshop) -> tuple[np.ndarray, np.ndarray]:
+    embeddings, scores = with_weights(spec, work, workshop).embedding_and_scores(inputs, spec.training.batch_size)
     return embeddings, scores
 
 
