@@ -11,6 +11,7 @@ import yaml
 
 from renal_ray.config import PROVENANCE, Study
 from renal_ray.problems import PROBLEM_COLUMNS
+from renal_ray.protocol.scanners import Scanner
 from renal_ray.protocol.selection import select_freeze_point
 from renal_ray.protocol.splits import SplitSet
 from renal_ray.report.trials import Trial, Trials, read_trials
@@ -18,7 +19,9 @@ from renal_ray.store.place import Place
 from renal_ray.store.seal import LOG as SEAL_LOG
 from renal_ray.store.seal import last_rule
 from renal_ray.trial.decide import rule_of
-from renal_ray.trial.plan import Plan, Results, finished_results, make_plan
+from renal_ray.trial.masks import COLUMNS as MASK_COLUMNS
+from renal_ray.trial.masks import mask_parts
+from renal_ray.trial.plan import Plan, Results, family, finished_results, make_plan
 from renal_ray.trial.spec import main_level
 from renal_ray.types import FREEZE_POINTS, Dataset, FreezePoint, Head
 
@@ -58,6 +61,9 @@ class Evidence:
         trials: what was trained.
         test: the sealed test.
         selected: freeze point of each dataset with a finished image trial; provisional while others are missing.
+        beside: numbers of the trials beside the study's own folds, by family.
+        scanners: of the training patients, where one is to be left out in turn.
+        masks: scores under perturbed masks, see `renal_ray.trial.masks.COLUMNS`; empty where none were measured.
     """
 
     study: Study
@@ -68,6 +74,9 @@ class Evidence:
     trials: Trials
     test: SealedTest
     selected: dict[Dataset, FreezePoint]
+    beside: dict[str, int]
+    scanners: list[Scanner]
+    masks: pd.DataFrame
 
     @property
     def freeze_points(self) -> list[FreezePoint]:
@@ -77,6 +86,10 @@ class Evidence:
     def cell(self, dataset: Dataset, freeze_point: FreezePoint, head: Head) -> list[Trial]:
         """The finished trials of one cell, fold by fold."""
         return [t for t in self.trials.true if (t.spec.dataset, t.spec.freeze_point, t.spec.head) == (dataset, freeze_point, head)]
+
+    def trials_of(self, name: str) -> list[Trial]:
+        """The finished trials of one family beside the study's own folds."""
+        return [trial for trial in (*self.trials.repeats, *self.trials.beside) if family(trial.spec) == name]
 
     def votes(self, dataset: Dataset, head: Head, level: str) -> pd.DataFrame:
         """The votes at the dataset's selected freeze point; empty when there are none."""
@@ -119,7 +132,15 @@ def read_evidence(study: Study) -> Evidence:
         trials=trials,
         test=_test(study, work, plan.splits, trials),
         selected=_selected(plan, results, trials),
+        beside=plan.beside(),
+        scanners=plan.scanner_levels,
+        masks=_masks(plan, results, work),
     )
+
+
+def _masks(plan: Plan, results: Results, work: Place) -> pd.DataFrame:
+    tables = [work.read_parquet(part.file) for part in mask_parts(plan, results) if work.exists(part.file)]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(MASK_COLUMNS))
 
 
 def _selected(plan: Plan, results: Results, trials: Trials) -> dict[Dataset, FreezePoint]:

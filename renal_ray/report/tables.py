@@ -10,6 +10,7 @@ from renal_ray.protocol.intervals import wilson
 from renal_ray.protocol.metrics import METRICS, auc, confusion, mean_sd
 from renal_ray.report import paper
 from renal_ray.report.evidence import Evidence
+from renal_ray.report.protocol_facts import threshold_words
 from renal_ray.report.text import DASH, METRIC_NAMES, counted, dataset_name, head_name, plus_minus, probability, two
 from renal_ray.report.trials import Trial
 from renal_ray.trial.spec import main_level
@@ -101,7 +102,8 @@ def validation_table(evidence: Evidence) -> Table:
         notes=(
             "Image-level models are scored per slice, FC and GRU models per patient, as in the paper. “Image-level, per patient” is ours: the mean "
             "score over a patient's slices. SD: sample standard deviation (n − 1).",
-            "Threshold and freeze point were chosen on these same folds (Youden's J; highest mean AUC), so all values are somewhat optimistic here; "
+            f"Threshold and freeze point were chosen on these same folds ({threshold_words(evidence.study)}; highest mean AUC), so all values are somewhat "
+            "optimistic here; "
             "the sealed test is the honest figure.",
         ),
     )

@@ -79,6 +79,11 @@ class Trials:
     unfinished: tuple[Unfinished, ...]
     set_aside: int
 
+    @property
+    def finished(self) -> tuple[Trial, ...]:
+        """All of them that are finished."""
+        return (*self.true, *self.controls, *self.repeats, *self.beside)
+
 
 def read_trials(plan: Plan, results: Results, work: Place) -> Trials:
     """Reads the trials that the plan names now; what else lies in the work directory is counted and left aside.
