@@ -101,7 +101,7 @@ def read_attention(evidence: Evidence) -> Attention:
         return Attention((f"Maps of where the image models look have not been made; {COMMAND}.",))
     now = _state(evidence, work)
     if explained.state["models"] != now["models"]:
-        return Attention((f"The maps that lie here are of other models than the study's; {COMMAND} anew.",))
+        return Attention((f"The maps that lie here are of other models, or of another rule for decisions, than the study's; {COMMAND} anew.",))
     sentences = list(_sentences(explained))
     rows, parts = explained.attention, {VALIDATION, TEST}
     if explained.state["votes"] != now["votes"]:

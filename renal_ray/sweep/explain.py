@@ -65,7 +65,7 @@ def explain(study: Study) -> tuple[Explained, bool]:
         for spec in specs:
             Ledger(work).read_checked(spec.trial_id, "weights.h5")
     seal = opened_before(work, voters(plan, results) or []) if opened else None
-    asked = subjects(study, work, models, results, opened=opened)
+    asked = subjects(study, work, models, opened=opened)
     looks = _looks(study, work, plan, models, asked, seal)
     lesions = _lesions(study, work, plan, asked, seal)
     rows, pictures = [], []

@@ -2,11 +2,12 @@
 
 import hashlib
 import io
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from renal_ray import __version__
 from renal_ray.config import Study
@@ -14,8 +15,8 @@ from renal_ray.problems import StudyError
 from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place, digest
 from renal_ray.store.seal import was_opened_for
+from renal_ray.trial.decide import decision, patient_scores, rule_of
 from renal_ray.trial.plan import Plan, Results
-from renal_ray.trial.run import patient_scores
 from renal_ray.trial.spec import TrialSpec
 from renal_ray.types import Dataset, Head
 
@@ -36,7 +37,7 @@ class Subject:
             wrong), or other: measured, not shown.
         folds: folds whose models are asked: the one that the patient validated in, or all that voted.
         label: 1 malignant, 0 benign.
-        score: P(malignant), mean over the slices, and over the models.
+        score: P(malignant), mean over the slices, calibrated if the study asks for it, and mean over the models.
         threshold: of the fold's model; None for a vote, where each model has its own.
         decision: 1 malignant, 0 benign.
         votes: models that said malignant; None on validation.
@@ -79,11 +80,12 @@ def voters(plan: Plan, results: Results) -> list[str] | None:
 
 
 def state(study: Study, work: Place, models: Mapping[Dataset, Sequence[TrialSpec]], results: Results, *, opened: bool) -> dict[str, str]:
-    """What the maps follow from, as hashes: settings, models, and the votes if the seal was opened for them."""
+    """What the maps follow from, as hashes: settings, models with their rule for decisions, and the votes if the seal was opened for them."""
     settings = [__version__, study.explain.model_dump_json(), study.images.model_dump_json(), study.cohort.model_dump_json()]
-    told = [(str(dataset), spec.trial_id, results[spec.trial_id]) for dataset, specs in models.items() for spec in specs]
-    parts = [part for dataset, name, result in told for part in (dataset, name, result["files"]["weights.h5"], repr(threshold(result)))]
-    return {"settings": digest(settings), "models": digest(parts), "votes": hashlib.sha256(work.read(VOTES)).hexdigest() if opened else ""}
+    asked = [spec.trial_id for specs in models.values() for spec in specs]
+    parts = [part for trial_id in asked for part in (trial_id, results[trial_id]["files"]["weights.h5"])]
+    rule = json.dumps(rule_of(study), sort_keys=True)
+    return {"settings": digest(settings), "models": digest([*parts, rule]), "votes": hashlib.sha256(work.read(VOTES)).hexdigest() if opened else ""}
 
 
 def seal_is_open(work: Place, plan: Plan, results: Results) -> bool:
@@ -92,19 +94,13 @@ def seal_is_open(work: Place, plan: Plan, results: Results) -> bool:
     return weights is not None and was_opened_for(work, weights) and work.exists(VOTES)
 
 
-def threshold(result: Mapping[str, Any]) -> float:
-    """The threshold of an image trial's model on a patient's mean score."""
-    return float(result["levels"]["patient"]["threshold"])
-
-
-def subjects(study: Study, work: Place, models: Mapping[Dataset, Sequence[TrialSpec]], results: Results, *, opened: bool) -> list[Subject]:
+def subjects(study: Study, work: Place, models: Mapping[Dataset, Sequence[TrialSpec]], *, opened: bool) -> list[Subject]:
     """Everybody who is explained.
 
     Args:
         study: the study.
         work: its work directory.
         models: per dataset the image trials at its selected freeze point.
-        results: of finished trials.
         opened: whether the seal was opened for these models; otherwise no test patient is among them.
 
     Returns:
@@ -112,7 +108,7 @@ def subjects(study: Study, work: Place, models: Mapping[Dataset, Sequence[TrialS
     """
     found: list[Subject] = []
     for dataset, specs in models.items():
-        scored = pd.concat([_validated(spec, work, results) for spec in specs], ignore_index=True)
+        scored = pd.concat([_validated(spec, work, study) for spec in specs], ignore_index=True)
         kinds = picked(scored, study.explain.patients)
         for row in scored.assign(kind=kinds).sort_values("patient_id").itertuples():
             if row.kind != OTHER or study.explain.measure == "all":
@@ -143,12 +139,13 @@ def picked(scored: pd.DataFrame, n: int) -> pd.Series:
     return kinds
 
 
-def _validated(spec: TrialSpec, work: Place, results: Results) -> pd.DataFrame:
+def _validated(spec: TrialSpec, work: Place, study: Study) -> pd.DataFrame:
     """A model's patients of the fold that it did not train on: patient_id, label, score, threshold, decision, fold."""
-    predictions = pd.read_parquet(io.BytesIO(Ledger(work).read_checked(spec.trial_id, "predictions.parquet")))
-    table = patient_scores(predictions[predictions["part"] == "validation"])
-    at = threshold(results[spec.trial_id])
-    return table.assign(threshold=at, decision=(table["score"].astype(float) >= at).astype(int), fold=spec.fold)
+    predictions = pq.read_table(io.BytesIO(Ledger(work).read_checked(spec.trial_id, "predictions.parquet"))).to_pandas()
+    validation = predictions[predictions["part"] == VALIDATION]
+    decides, table = decision(spec, validation, study, "patient"), patient_scores(validation)
+    said = {"score": decides.probabilities(table["score"]), "decision": decides.malignant(table["score"])}
+    return table.assign(**said, threshold=decides.threshold, fold=spec.fold)
 
 
 def _voted_wrong(work: Place, dataset: Dataset, specs: Sequence[TrialSpec]) -> list[Subject]:
