@@ -7,6 +7,7 @@ import pytest
 from renal_ray.model.gradcam import LAYER, GradCam
 from renal_ray.model.heads import image_model
 from renal_ray.model.initial import redraw, set_weights_by_name, weights_by_name
+from renal_ray.model.precision import computing_in
 
 PLACES, CHANNELS, WIDTH = 4, 5, 6
 
@@ -97,3 +98,15 @@ def test_the_logit_keeps_its_gradient_where_the_probability_is_one() -> None:
     set_weights_by_name(model, weights)
     np.testing.assert_allclose(GradCam(model)(features, 2), before, atol=1e-7)
     assert np.abs(before).max() > 0.01
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_in_mixed_precision_it_is_the_same_but_for_rounding(precision: str) -> None:
+    with computing_in(precision):
+        model = convolutional()
+    inputs = np.random.default_rng(0).normal(size=(5, 9, 9, 2)).astype(np.float32)
+    wanted = GradCam(convolutional())(inputs, 5)
+    found = GradCam(model)(inputs, 5)
+    assert found.dtype == np.float32
+    assert np.abs(found - wanted).max() > 0  # it was computed in fewer digits
+    np.testing.assert_allclose(found, wanted, atol=0.05 * np.abs(wanted).max())

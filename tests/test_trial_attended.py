@@ -134,6 +134,10 @@ def test_damage_is_found_and_counts_as_not_explained(name: str, tmp_path: Path) 
 def test_nobody_is_shown(tmp_path: Path) -> None:
     work = Place(str(tmp_path))
     row, _ = row_of(FIRST)
-    write_explained(work, [row], [], {}, size=SIZE)
-    assert list(read_pictures(work)) == []
-    assert read_explained(work) is not None
+    for rows in ([row], []):
+        write_explained(work, rows, [], {}, size=SIZE)
+        assert list(read_pictures(work)) == []
+        found = read_explained(work)
+        assert found is not None
+        assert len(found.attention) == len(summary(found.attention)) == len(rows)
+        assert found.without_contour == {}

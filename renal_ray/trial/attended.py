@@ -20,6 +20,28 @@ from renal_ray.trial.subjects import VALIDATION, Subject
 from renal_ray.types import FreezePoint
 
 ATTENTION, DONE = "explain/attention.parquet", "explain/explained.json"
+COLUMNS = {
+    "dataset": "str",
+    "freeze_point": "str",
+    "part": "str",
+    "kind": "str",
+    "patient_id": "str",
+    "slice_index": "Int32",
+    "label": "Int8",
+    "score": "Float64",
+    "threshold": "Float64",
+    "decision": "Int8",
+    "fold": "Int32",
+    "votes": "Int32",
+    "n_models": "Int32",
+    "rows": "Int32",
+    "columns": "Int32",
+    "share_inside": "Float64",
+    "area_share": "Float64",
+    "is_empty": "bool",
+    "redrawn_correlation": "Float64",
+    "contour": "str",
+}
 
 
 @dataclass(frozen=True)
@@ -124,14 +146,10 @@ def measured(subject: Subject, seen: Look, lesion: Lesion, *, size: int, point: 
     return row, found / found.max() if found.any() else found
 
 
-WHOLE = {"label": "Int8", "decision": "Int8"} | dict.fromkeys(("slice_index", "fold", "votes", "n_models", "rows", "columns"), "Int32")
-REAL = ("score", "threshold", "share_inside", "area_share", "redrawn_correlation")
-
-
 def write_explained(work: Place, rows: Sequence[Mapping[str, Any]], pictures: Sequence[Picture], state: Mapping[str, str], *, size: int) -> Explained:
     """Writes WORK/explain/, explained.json last."""
     work.remove(DONE)
-    table = pd.DataFrame(rows).astype(WHOLE | dict.fromkeys(REAL, "Float64")).sort_values(list(KEY), ignore_index=True)
+    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS).sort_values(list(KEY), ignore_index=True)
     work.write_parquet(ATTENTION, table)
     write_pictures(work, pictures, size=size)
     files = {name: hashlib.sha256(work.read(name)).hexdigest() for name in (ATTENTION, PICTURES)}
