@@ -184,6 +184,13 @@ def test_nothing_explained_is_one_sentence_with_the_command(tmp_path: Path) -> N
     made.test()
     write_report(made.study)
     assert "whose wrong votes are not among them; renal-ray explain adds them" in seen(html_of(made))
+    explain(made, opened=True)
+    write_report(made.study)
+    assert section.GROUPS[ERROR] in seen(html_of(made))
+    made.test()  # other votes
+    write_report(made.study)
+    assert section.GROUPS[ERROR] not in seen(html_of(made))
+    assert "whose wrong votes are not among them" in seen(html_of(made))
     other = made.study.model_copy(update={"training": Training(epochs={"image": 9})})
     write_report(other)
     assert "are of other models, or of another rule for decisions, than the study's" in seen(html_of(made))

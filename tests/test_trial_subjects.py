@@ -41,6 +41,10 @@ def test_the_most_certain_and_the_least() -> None:
     assert [name for name, kind in found.items() if kind == OTHER] == ["e", "g", "i", "j"]
 
 
+def test_uncertain_is_near_the_threshold_and_not_near_one_half() -> None:
+    assert [name for name, kind in kinds(1).items() if kind == UNCERTAIN] == ["h"]
+
+
 def test_nobody_is_of_two_kinds() -> None:
     found = kinds(9)
     assert [name for name, kind in found.items() if kind == WORST] == ["c", "f", "g", "h"]
