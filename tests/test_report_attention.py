@@ -17,6 +17,7 @@ from renal_ray.config import Training
 from renal_ray.report import attention as section
 from renal_ray.report import page
 from renal_ray.report.page import write_report
+from renal_ray.report.text import probability
 from renal_ray.trial.attended import Explained, measured, write_explained
 from renal_ray.trial.explain import Look
 from renal_ray.trial.lesions import Lesion
@@ -98,7 +99,7 @@ def test_the_table_equals_independent_arithmetic(whole: tuple[Synthetic, Explain
             assert f"{mean:.2f} ± {sd:.2f}" in seen(html)
         assert abs(table.loc[dataset, "redrawn_correlation_mean"]) < 0.1  # drawn independently
         assert table.loc[dataset, "freeze_point"] == "mixed6"
-    assert "8 × 8" in seen(html)
+    assert re.search(r"Slice mixed6 8 × 8 .* ROI mixed6 8 × 8 ", seen(html))
 
 
 def test_every_kind_and_every_error_has_its_card(whole: tuple[Synthetic, Explained, str]) -> None:
@@ -116,8 +117,8 @@ def test_every_kind_and_every_error_has_its_card(whole: tuple[Synthetic, Explain
     text = seen(html)
     for row in shown.itertuples():
         called, is_ = ("malignant" if one else "benign" for one in (row.decision, row.label))
-        at = "" if pd.isna(row.threshold) else f", threshold {row.threshold:.2f}"
-        assert f"{row.patient_id}, slice 7 {is_} P(malignant) {row.score:.2f}{at}: called {called}" in text
+        at = "" if pd.isna(row.threshold) else f", threshold {probability(row.threshold)}"
+        assert f"{row.patient_id}, slice 7 pathology: {is_} P(malignant) {probability(row.score)}{at}: called {called}" in text
         if row.kind == ERROR:
             assert called != is_
             assert f"{row.votes} of 5 models say malignant" in text
@@ -210,13 +211,18 @@ def test_a_strip_shows_window_map_and_contour() -> None:
     strip = section.draw_strip(one)
     assert strip.shape == (section.PANEL, 3 * section.PANEL + 2 * section.GAP, 3)
     edge = np.zeros_like(lesion)
-    edge[20:60, [30, 89]] = edge[[20, 59], 30:90] = True
+    edge[20:60, [30, 31, 88, 89]] = edge[[20, 21, 58, 59], 30:90] = True
     for channel in range(3):
         start = channel * (section.PANEL + section.GAP)
         panel = strip[:, start : start + section.PANEL]
         np.testing.assert_array_equal(panel[~edge], image[..., channel][~edge][:, None].repeat(3, axis=1))
         assert (panel[edge] == section.CONTOUR).all()
         assert (strip[:, start + section.PANEL : start + section.PANEL + section.GAP] == 255).all()
+    small = np.zeros_like(lesion)
+    small[100:110, 50:60] = True
+    line = (section.draw_strip(replace(one, lesion=small))[:, : section.PANEL] == section.CONTOUR).all(axis=-1)
+    assert line.sum() == 4 * 9
+    assert not line[101:109, 51:59].any()
     full = section.draw_strip(replace(one, attention=none + 255, lesion=np.zeros_like(lesion)))
     top = np.array([252, 255, 164])  # the last colour of inferno
     wanted = image[..., 2][..., None] * (1 - section.OPACITY) + top * section.OPACITY

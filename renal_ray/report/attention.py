@@ -13,13 +13,13 @@ from scipy.ndimage import binary_erosion
 
 from renal_ray.report.evidence import Evidence
 from renal_ray.report.tables import Row, Table
-from renal_ray.report.text import DASH, counted, dataset_name, plus_minus, two
+from renal_ray.report.text import DASH, counted, dataset_name, plus_minus, probability, two
 from renal_ray.store.place import Place
 from renal_ray.trial.attended import Explained, Summary, read_explained, summary
 from renal_ray.trial.lesions import DRAWN
 from renal_ray.trial.pictures import MOST, Picture, read_pictures
 from renal_ray.trial.subjects import BEST, ERROR, TEST, UNCERTAIN, VALIDATION, WORST, state
-from renal_ray.types import Dataset, Head, Label
+from renal_ray.types import DATASETS, Dataset, Head, Label
 
 NAME = "attention"
 COMMAND = "`renal-ray explain` makes them"
@@ -33,6 +33,7 @@ WINDOW_NAMES = ("renal window", "high attenuation window", "low attenuation wind
 COLOURS = "inferno"  # perceptually uniform, and readable with any kind of colour vision
 CONTOUR = (86, 180, 233)  # sky blue of Okabe and Ito: stands out from grey and from every colour of the map
 PANEL, GAP = 176, 4  # pixels
+LARGE = 900  # pixels of a lesion in a panel from which its contour is two pixels wide
 OPACITY = 0.6  # of the map's maximum
 QUALITY = 80
 MOST_ERRORS = 30  # cards a dataset
@@ -122,8 +123,8 @@ def _state(evidence: Evidence, work: Place) -> dict[str, str]:
 def _sentences(explained: Explained) -> Iterator[str]:
     yield (
         "Grad-CAM (Selvaraju et al. 2017) of the image-level models for the logit of P(malignant), at the last convolutional layer, on each patient's "
-        "slice with the largest lesion. Validation patients are shown to the fold model that did not train on them; a wrong vote is explained by the "
-        "mean map of its models. A map shows where evidence for malignant was found, not why, and nothing of what speaks for benign."
+        "slice with the largest lesion. Validation patients are shown to the fold model that did not train on them; a patient on whom they voted "
+        "wrongly by the mean map of all of them. A map shows where evidence for malignant was found, not why, and nothing of what speaks for benign."
     )
     if any(1 in one.places for one in summary(explained.attention)):
         yield (
@@ -135,7 +136,7 @@ def _sentences(explained: Explained) -> Iterator[str]:
 
 
 def _table(explained: Explained) -> Table:
-    found = summary(explained.attention)
+    found = sorted(summary(explained.attention), key=lambda one: DATASETS.index(Dataset(one.dataset)))
     rows = tuple(
         Row(
             (
@@ -200,8 +201,8 @@ def _card(one: Picture, row: pd.Series) -> Card:
     buffer = io.BytesIO()
     Image.fromarray(strip).save(buffer, "WEBP", quality=QUALITY, method=4)
     names = {Label.BENIGN: "benign", Label.MALIGNANT: "malignant"}
-    at = f", threshold {two(row['threshold'])}" if pd.notna(row["threshold"]) else ""
-    said = f"P(malignant) {two(row['score'])}{at}: called {names[row['decision']]}"
+    at = f", threshold {probability(row['threshold'])}" if pd.notna(row["threshold"]) else ""
+    said = f"P(malignant) {probability(row['score'])}{at}: called {names[row['decision']]}"
     votes = (f"{row['votes']} of {row['n_models']} models say malignant",) if pd.notna(row["votes"]) else (f"model of fold {row['fold']}",)
     return Card(
         uri="data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode(),
@@ -209,7 +210,7 @@ def _card(one: Picture, row: pd.Series) -> Card:
         height=strip.shape[0],
         alt=f"{', '.join(WINDOW_NAMES)} of patient {one.patient_id}, slice {one.slice_index}, with attention and the lesion's contour",
         title=f"{one.patient_id}, slice {one.slice_index}",
-        lines=(names[row["label"]], said, *votes, _measure(row)),
+        lines=(f"pathology: {names[row['label']]}", said, *votes, _measure(row)),
     )
 
 
@@ -234,7 +235,7 @@ def draw_strip(one: Picture) -> np.ndarray:
     heat = mpl.colormaps[COLOURS](attention)[..., :3] * 255
     alpha = (OPACITY * attention)[..., None]
     inside = np.asarray(Image.fromarray(one.lesion.astype(np.uint8) * 255).resize((PANEL, PANEL), Image.Resampling.BILINEAR)) > 127
-    edge = inside & ~binary_erosion(inside)
+    edge = inside & ~binary_erosion(inside, iterations=2 if inside.sum() > LARGE else 1)
     strip = np.full((PANEL, 3 * PANEL + 2 * GAP, 3), 255, np.uint8)
     for channel in range(3):
         grey = np.asarray(Image.fromarray(one.image[..., channel]).resize((PANEL, PANEL), Image.Resampling.BILINEAR))[..., None]
