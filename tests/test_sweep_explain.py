@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,16 @@ from renal_ray.cli import app
 from renal_ray.protocol.splits import SplitSet
 from renal_ray.report import page
 from renal_ray.store.place import Place
+from renal_ray.store.seal import Seal
+from renal_ray.store.slices import Slices
 from renal_ray.study_file import load_study
 from renal_ray.sweep import explain as explain_module
 from renal_ray.trial.attended import read_explained
+from renal_ray.trial.explain import Look
+from renal_ray.trial.lesions import largest_slice
 from renal_ray.trial.pictures import read_pictures
-from renal_ray.trial.subjects import BEST, ERROR, OTHER, TEST, UNCERTAIN, VALIDATION, WORST
+from renal_ray.trial.plan import Plan
+from renal_ray.trial.subjects import BEST, ERROR, OTHER, TEST, UNCERTAIN, VALIDATION, WORST, Subject
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -68,6 +74,25 @@ def work_copy(finished: Place, tmp_path: Path) -> Path:
     """The same study before the test and the explanation."""
     shutil.copytree(finished.uri, tmp_path / "work", ignore=shutil.ignore_patterns("test", "explain", "report"))
     return tmp_path / "work"
+
+
+@pytest.fixture
+def drawn_looks(monkeypatch: pytest.MonkeyPatch) -> list[Seal | None]:
+    """The models' looks are drawn, where a test is on something else; the seals that they were asked with."""
+    seals = []
+
+    def draw(study: object, work: Place, plan: Plan, models: object, asked: Sequence[Subject], seal: Seal | None) -> list[Look]:
+        seals.append(seal)
+        slices = {dataset: Slices(work, dataset, sealed=plan.splits.test, seal=seal) for dataset in plan.study.datasets}
+        at = [largest_slice(slices[one.dataset], one.patient_id) for one in asked]
+        numbers = [int(slices[one.dataset].slice_index(one.patient_id)[row]) for one, row in zip(asked, at, strict=True)]
+        values = np.random.default_rng(0).random((1, 3, 3), np.float32)
+        return [
+            Look(row, number, values.repeat(len(one.folds), 0), values.repeat(len(one.folds), 0)) for one, row, number in zip(asked, at, numbers, strict=True)
+        ]
+
+    monkeypatch.setattr(explain_module, "_looks", draw)
+    return seals
 
 
 def rows(work: Place | Path) -> pd.DataFrame:
@@ -168,7 +193,7 @@ def test_before_the_test_no_sealed_patient_is_looked_at(finished: Place, work_co
     pd.testing.assert_frame_equal(table, mine, check_exact=False, rtol=1e-4)
 
 
-def test_a_seal_that_was_opened_for_other_models_stays_closed(finished: Place, work_copy: Path, study_file: Path) -> None:
+def test_a_seal_that_was_opened_for_other_models_stays_closed(finished: Place, work_copy: Path, study_file: Path, drawn_looks: list[Seal | None]) -> None:
     shutil.copytree(finished.path("test"), work_copy / "test")
     log = work_copy / "test" / "seal.jsonl"
     last = json.loads(log.read_text().splitlines()[-1])
@@ -176,8 +201,14 @@ def test_a_seal_that_was_opened_for_other_models_stays_closed(finished: Place, w
     done = command("explain", study_file, "explain.measure=shown", work=work_copy)
     assert done.exit_code == 0, done.output
     assert set(rows(work_copy)["part"]) == {VALIDATION}
+    log.write_text(log.read_text().splitlines()[0] + "\n")  # and for these: the maps that stand are not enough any more
+    assert "explained the image models" in command("explain", study_file, "explain.measure=shown", work=work_copy).output
+    assert set(rows(work_copy)["part"]) == {VALIDATION, TEST}
+    assert [seal is None for seal in drawn_looks] == [True, False]
+    assert len(log.read_text().splitlines()) == 1
 
 
+@pytest.mark.usefixtures("drawn_looks")
 def test_where_the_source_is_gone_or_differs_there_is_no_contour_and_it_is_said(work_copy: Path, study_file: Path, tmp_path: Path) -> None:
     """Two patients of those shown: one's mask is gone, another's image is somebody else's."""
     settings = yaml.safe_load(study_file.read_text())

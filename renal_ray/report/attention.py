@@ -123,8 +123,9 @@ def _state(evidence: Evidence, work: Place) -> dict[str, str]:
 def _sentences(explained: Explained) -> Iterator[str]:
     yield (
         "Grad-CAM (Selvaraju et al. 2017) of the image-level models for the logit of P(malignant), at the last convolutional layer, on each patient's "
-        "slice with the largest lesion. Validation patients are shown to the fold model that did not train on them; a patient on whom they voted "
-        "wrongly by the mean map of all of them. A map shows where evidence for malignant was found, not why, and nothing of what speaks for benign."
+        "slice with the largest lesion. A validation patient is shown to the fold model that did not train on them; a wrong vote of the image-level "
+        "models on a test patient is explained by the mean map of all who voted. A map shows where evidence for malignant was found, not why, and "
+        "nothing of what speaks for benign."
     )
     if any(1 in one.places for one in summary(explained.attention)):
         yield (
