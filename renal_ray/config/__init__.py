@@ -3,6 +3,7 @@
 from renal_ray.config.cohort import PHASE_RULES, Cohort, Images, Phase, PhaseRule, Selection, Split
 from renal_ray.config.running import Resources, Tracking
 from renal_ray.config.section import Section
+from renal_ray.config.statistics import Statistics
 from renal_ray.config.study import NAMED_WEIGHTS, PROVENANCE, Study
 from renal_ray.config.training import Controls, Epochs, Folds, Heads, Training
 
@@ -22,6 +23,7 @@ __all__ = [
     "Section",
     "Selection",
     "Split",
+    "Statistics",
     "Study",
     "Tracking",
     "Training",

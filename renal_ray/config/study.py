@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from renal_ray.config.cohort import Cohort, Images, Selection, Split
 from renal_ray.config.running import Resources, Tracking
 from renal_ray.config.section import Section
+from renal_ray.config.statistics import Statistics
 from renal_ray.config.training import Controls, Folds, Heads, Training
 from renal_ray.types import DATASETS, FREEZE_POINTS, Dataset, FreezePoint
 
@@ -40,6 +41,7 @@ class Study(Section):
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field("float32", description="numbers that the image head's layers compute with")
     controls: Controls = Field(Controls(), description="negative controls")
     resources: Resources = Field(Resources(), description="what the machine lends")
+    statistics: Statistics = Field(Statistics(), description="intervals and subgroups of the report")
     tracking: Tracking = Field(Tracking(), description="where progress is written too")
 
     @model_validator(mode="after")
