@@ -8,8 +8,7 @@ from renal_ray.config.section import Section
 
 
 class Statistics(Section):
-    """Intervals and subgroups of the report; they change no trial."""
+    """Intervals of the report; they change no trial."""
 
     bootstrap: int = Field(2000, ge=200, le=100_000, description="resamples of patients behind a bootstrap interval")
     interval: Literal["bca", "percentile"] = Field("bca", description="bias-corrected and accelerated bootstrap intervals, or plain percentiles")
-    few: int = Field(10, ge=2, description="patients of a class below which a subgroup is marked as too small to say")

@@ -41,7 +41,7 @@ class Study(Section):
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field("float32", description="numbers that the image head's layers compute with")
     controls: Controls = Field(Controls(), description="negative controls")
     resources: Resources = Field(Resources(), description="what the machine lends")
-    statistics: Statistics = Field(Statistics(), description="intervals and subgroups of the report")
+    statistics: Statistics = Field(Statistics(), description="how the report says that its numbers are uncertain")
     tracking: Tracking = Field(Tracking(), description="where progress is written too")
 
     @model_validator(mode="after")
