@@ -1,11 +1,14 @@
 """All metrics of a model on the same resampled patients, by arithmetic on how often each patient was drawn."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from renal_ray.protocol.bootstrap import BootstrapInterval, Method, bounds
+from renal_ray.protocol.clusters import as_clusters
 from renal_ray.protocol.metrics import METRICS, as_labels_and_scores
 
 CHUNK = 4_000_000  # weights of samples held at once: resamples x samples
@@ -27,6 +30,17 @@ class Resampled:
     jackknife: NDArray[np.float64]
     malignant: NDArray[np.bool_]
 
+    def interval(self, method: Method = "bca", level: float = 0.95) -> BootstrapInterval:
+        """Its interval, as `bootstrap.bootstrap_interval` would give it.
+
+        Args:
+            method: bca or percentile.
+            level: confidence, in 0..1.
+        """
+        if math.isnan(self.value):
+            return BootstrapInterval(None, None, None, 0, len(self.replicates), method)
+        return bounds(self.value, self.replicates, self.jackknife, self.malignant, method=method, level=level)
+
 
 def resampled_metrics(labels: ArrayLike, scores: ArrayLike, decisions: ArrayLike, *, patients: ArrayLike, n: int, seed: int) -> dict[str, Resampled]:
     """Draws patients with replacement within each class, each with all the samples, and computes every metric on each draw.
@@ -46,21 +60,19 @@ def resampled_metrics(labels: ArrayLike, scores: ArrayLike, decisions: ArrayLike
         auc, acc, sen, spec, ppv, npv, mcc.
 
     Raises:
-        ValueError: a patient has samples of both classes, or labels and scores do not fit each other.
+        ValueError: a patient has samples of both classes, the lengths differ, or there is no sample.
     """
     truth, values = as_labels_and_scores(labels, scores)
     called = np.asarray(decisions).astype(bool)
-    _, owners = np.unique(np.asarray(patients), return_inverse=True)
-    n_patients = int(owners.max()) + 1 if len(owners) else 0
-    malignant = np.zeros(n_patients, bool)
-    malignant[owners[truth]] = True
-    if malignant[owners[~truth]].any():
-        raise ValueError("patients: one has samples of both classes; pathology is the patient's")
+    if called.shape != truth.shape or not len(truth):
+        raise ValueError(f"{len(truth)} labels and decisions of shape {called.shape}; one decision a label is needed, and at least one")
+    clusters = as_clusters(truth, patients)
+    owners, malignant, n_patients = clusters.of, clusters.labels, len(clusters.labels)
     kinds = (truth & called, truth & ~called, ~truth & called, ~truth & ~called)
     counts = np.stack([np.bincount(owners[kind], minlength=n_patients) for kind in kinds], axis=1)
     order = np.argsort(values, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(values[order]) > 0]) if len(order) else np.empty(0, np.int64)
-    chunk = max(1, CHUNK // max(len(truth), 1))
+    starts = np.flatnonzero(np.r_[True, np.diff(values[order]) > 0])
+    chunk = max(1, CHUNK // len(truth))
 
     def measure(weights: Iterator[NDArray[np.int64]]) -> NDArray[np.float64]:
         return np.concatenate([_metrics(w, counts, truth[order], owners[order], starts) for w in weights])
@@ -105,13 +117,12 @@ def _metrics(
 
 def _auc(weights: NDArray[np.int64], truth: NDArray[np.bool_], owners: NDArray[np.int64], starts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Weighted Mann-Whitney statistic: a pair counts as often as both of its samples were drawn, half where their scores are equal."""
-    if not len(starts):
-        return np.full(len(weights), np.nan)
     drawn = weights[:, owners].astype(np.float64)
     positive = np.add.reduceat(drawn * truth, starts, axis=1)
     negative = np.add.reduceat(drawn * ~truth, starts, axis=1)
     below = np.cumsum(negative, axis=1) - negative
     pairs = (positive * (below + negative / 2)).sum(axis=1)
     possible: NDArray[np.float64] = positive.sum(axis=1) * negative.sum(axis=1)
-    result: NDArray[np.float64] = pairs / possible
+    with np.errstate(invalid="ignore"):
+        result: NDArray[np.float64] = pairs / possible
     return result
