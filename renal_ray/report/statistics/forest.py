@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 
 from renal_ray.report.canvas import BLACK, GREY, nothing
 
+INDENT = "\u00a0\u00a0"
 LINE_IN = 0.165  # height of a line of a forest plot
 
 
@@ -60,20 +61,31 @@ def forest_panel(axes: Axes, lines: Sequence[Line], *, limits: tuple[float, floa
         if line.value is not None:
             _mark(axes, row, line, limits)
         if line.note:
-            axes.text(1.0, row, line.note, transform=axes.get_yaxis_transform(), ha="left", va="center", fontsize=6.8, color=GREY)
+            axes.text(1.03, row, line.note, transform=axes.get_yaxis_transform(), ha="left", va="center", fontsize=6.8, color=GREY)
     axes.set_ylim(len(lines) - 0.4, -0.6)
     axes.set_xlim(*limits)
-    axes.set_yticks(range(len(lines)), [line.label for line in lines] if labelled else [""] * len(lines))
+    axes.set_yticks(range(len(lines)), [line.label if line.is_heading else f"{INDENT}{line.label}" for line in lines] if labelled else [""] * len(lines))
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     if labelled:
-        for text, line in zip(axes.get_yticklabels(), lines, strict=True):
-            if line.is_heading:
-                text.set_fontweight("bold")
+        _align(axes, lines)
     for row, line in enumerate(lines):
         if line.is_heading and row:
             axes.axhline(row - 0.5, color="#DDDDDD", linewidth=0.5, zorder=0)
     axes.set_xlabel(xlabel)
+
+
+def _align(axes: Axes, lines: Sequence[Line]) -> None:
+    """Sets the labels flush left, headings bold."""
+    texts = axes.get_yticklabels()
+    for text, line in zip(texts, lines, strict=True):
+        text.set_horizontalalignment("left")
+        if line.is_heading:
+            text.set_fontweight("bold")
+    figure = axes.get_figure()
+    assert figure is not None
+    widest = max(text.get_window_extent().width for text in texts) * 72 / figure.dpi
+    axes.tick_params(axis="y", pad=widest + 8)
 
 
 def _mark(axes: Axes, row: int, line: Line, limits: tuple[float, float]) -> None:
