@@ -19,6 +19,7 @@ from renal_ray.report.narrative import DatasetResult
 from renal_ray.report.protocol_facts import ABBREVIATIONS, protocol_facts, provenance_facts, rule_words
 from renal_ray.report.robustness import robustness_drawings, robustness_sentences, robustness_tables
 from renal_ray.report.speed import speed_table
+from renal_ray.report.statistics.sections import Statistics, statistics
 from renal_ray.report.text import counted, dataset_name, head_name, moment, plus_minus, two, unbroken, weights_name
 from renal_ray.store.place import Place
 from renal_ray.store.seal import FIRST_RULE
@@ -31,6 +32,7 @@ CONTENTS = (
     ("protocol", "Split and protocol"),
     ("training", "Training"),
     ("validation", "Validation"),
+    ("statistics", "Statistics"),
     ("test", "Sealed test"),
     ("robustness", "Robustness"),
     ("control", "Negative control"),
@@ -70,11 +72,12 @@ def write_report(study: Study) -> Headline:
     """
     evidence = read_evidence(study)
     work = Place(study.work)
-    made = {table.name: table for table in all_tables(evidence)}
-    drawings = {drawing.name: drawing for drawing in (*draw_all(evidence), *robustness_drawings(evidence))}
+    measured = statistics(evidence)
+    made = {table.name: table for table in (*all_tables(evidence), *measured.tables())}
+    drawings = {drawing.name: drawing for drawing in (*draw_all(evidence), *measured.draw(), *robustness_drawings(evidence))}
     results = narrative.dataset_results(evidence)
     caveats = tuple(narrative.caveats(evidence))
-    html = _html(evidence, made, drawings, results, caveats)
+    html = _html(evidence, measured, made, drawings, results, caveats)
     for folder in ("report/tables", "report/figures"):
         work.remove(folder)  # what can no longer be made must not stay from an earlier run
     for table in made.values():
@@ -104,7 +107,14 @@ def all_tables(evidence: Evidence) -> list[tables.Table]:
     ]
 
 
-def _html(evidence: Evidence, made: dict[str, tables.Table], drawings: dict[str, Drawing], results: tuple[DatasetResult, ...], caveats: tuple[str, ...]) -> str:
+def _html(
+    evidence: Evidence,
+    measured: Statistics,
+    made: dict[str, tables.Table],
+    drawings: dict[str, Drawing],
+    results: tuple[DatasetResult, ...],
+    caveats: tuple[str, ...],
+) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, loader=jinja2.FunctionLoader(_file), keep_trailing_newline=True)
     environment.filters |= {"commands": _commands, "moment": moment, "unbroken": unbroken}
     # Only our own style sheet and our own drawings are marked as safe; every value of the study is escaped.
@@ -123,6 +133,8 @@ def _html(evidence: Evidence, made: dict[str, tables.Table], drawings: dict[str,
         protocol=protocol_facts(evidence),
         openings=[{**opening, "rule": rule_words(opening.get("rule", FIRST_RULE))} for opening in evidence.test.openings],
         tested=evidence.test.votes is not None and len(evidence.test.votes) > 0,
+        statistics=measured.validation_blocks(),
+        test_statistics=measured.test_blocks(),
         robustness=robustness_sentences(evidence),
         control=narrative.control_sentence(evidence),
         trials_sentence=_trials_sentence(evidence),

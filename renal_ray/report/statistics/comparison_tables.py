@@ -32,10 +32,11 @@ def auc_table(comparisons: Sequence[Comparison]) -> Table:
         rows=rows,
         data=pd.DataFrame(data),
         notes=(
-            "Paired test of DeLong, DeLong and Clarke-Pearson (Biometrics 1988) on the same patients, each scored by the fold model that did not train on him; first "
-            "minus second. P, Holm: adjusted for the number of tests under the same heading (Holm, Scand J Stat 1979). Read the difference and its interval first: "
-            "with few patients a P value above 0.05 is no evidence of equality.",
-            "Freeze points: the selected one, first, against each of the others, image-level. It was selected on these same folds, so its advantage is optimistic.",
+            "Paired test of DeLong, DeLong and Clarke-Pearson (Biometrics 1988) on the same patients, each scored by the fold model that did not train on "
+            "him; first minus second. P, Holm: adjusted for the number of tests under the same heading (Holm, Scand J Stat 1979). Read the difference and "
+            "its interval first: with few patients a P value above 0.05 is no evidence of equality.",
+            "Freeze points: the selected one, first, against each of the others, image-level. It was selected on these same folds, so its advantage is "
+            "optimistic.",
         ),
     )
 
@@ -50,8 +51,8 @@ def vote_table(comparisons: Sequence[Comparison]) -> Table:
         rows=rows,
         data=pd.DataFrame(data),
         notes=(
-            "Difference: first minus second, interval by Newcombe (Stat Med 1998, paired, method 10). P: McNemar's test, exact, of the patients whom one model alone "
-            "decided rightly. P, Holm: adjusted for the number of tests under the same heading.",
+            "Difference: first minus second, interval by Newcombe (Stat Med 1998, paired, method 10). P: McNemar's test, exact, of the patients whom one "
+            "model alone decided rightly. P, Holm: adjusted for the number of tests under the same heading.",
         ),
     )
 
@@ -82,7 +83,9 @@ def papers_table(evidence: Evidence) -> Table:
             means = mean_sd(a)[0], mean_sd(b)[0]
             ps = (corrected.p if corrected else None, *(test.p if test else None for test in tests))
             name = f"{dataset_name(first)} − {dataset_name(second)}" if kind == "folds" else ""
-            rows.append(Row((name, counted(len(a), kind[:-1]), two(means[0]), two(means[1]), signed(shown), *map(p_value, ps), p_value(theirs) if name else "")))
+            rows.append(
+                Row((name, counted(len(a), kind[:-1]), two(means[0]), two(means[1]), signed(shown), *map(p_value, ps), p_value(theirs) if name else ""))
+            )
             data.append(_paper_row(first, second, kind, means, shown, ps, tests) | {"n": len(a), "zhou2019_p": theirs})
     return Table(
         name="auc-comparisons-over-folds",
@@ -92,9 +95,10 @@ def papers_table(evidence: Evidence) -> Table:
         data=pd.DataFrame(data),
         left=2,
         notes=(
-            f"{paper.NAME} print P = .001, .008 and .101 for the differences of Figure 4D and name neither the test nor the values it was made on. Folds: at each "
-            "dataset's selected freeze point; freeze points: their mean AUCs. P, corrected: t test with the variance of Nadeau and Bengio (Mach Learn 2003), as "
-            "the interval. The paired and Welch's t tests take folds, or freeze points, for independent, which they are not: they stand here only beside the paper's.",
+            f"{paper.NAME} print P = .001, .008 and .101 for the differences of Figure 4D and name neither the test nor the values it was made on. Folds: "
+            "at each dataset's selected freeze point; freeze points: their mean AUCs. P, corrected: t test with the variance of Nadeau and Bengio (Mach "
+            "Learn 2003), as the interval. The paired and Welch's t tests take folds, or freeze points, for independent, which they are not: they stand "
+            "here only beside the paper's.",
         ),
     )
 
@@ -157,8 +161,8 @@ def forest_of_differences(comparisons: Sequence[Comparison]) -> Drawing:
         return finish(
             figure,
             name=name,
-            caption="Figure S3. Differences in AUC, out of fold, per patient. Marks: first minus second; bars: 95 % confidence interval (paired DeLong); right: the P "
-            "value adjusted by Holm within the heading. Right of the grey line the first is better. Numbers and n: Table S2.",
+            caption="Figure S3. Differences in AUC, out of fold, per patient. Marks: first minus second; bars: 95 % confidence interval (paired DeLong); "
+            "right: the P value adjusted by Holm within the heading. Right of the grey line the first is better. Numbers and n: Table S2.",
         )
 
 

@@ -83,11 +83,11 @@ def validation_intervals(evidence: Evidence, models: Sequence[Evaluated]) -> Tab
         rows=tuple(rows),
         data=pd.DataFrame(data),
         notes=(
-            "Pooled: all folds together, each patient scored by the fold model that did not train on him and decided with that model's own threshold. The scores of "
-            "different fold models share no scale, so that a pooled AUC can lie below the mean over folds (Airola et al., Comput Stat Data Anal 2011).",
-            "CI under the mean over folds: t interval with the variance of Nadeau and Bengio (Mach Learn 2003), because folds share training patients; cut at 0 and "
-            "1. "
-            f"{method_note(evidence, test=False)}",
+            "Pooled: all folds together, each patient scored by the fold model that did not train on him and decided with that model's own threshold. The "
+            "scores of different fold models share no scale, so that a pooled AUC can lie below the mean over folds (Airola et al., Comput Stat Data Anal "
+            "2011).",
+            "CI under the mean over folds: t interval with the variance of Nadeau and Bengio (Mach Learn 2003), because folds share training patients; cut "
+            f"at 0 and 1. {method_note(evidence, test=False)}",
         ),
     )
 
@@ -122,8 +122,8 @@ def method_note(evidence: Evidence, *, test: bool) -> str:
     if test:
         return f"Per patient: AUC by DeLong (1988) on the logit scale, proportions by Wilson's score interval, MCC by bootstrap ({drawn}).{slices}"
     return (
-        f"Per patient: AUC by DeLong (1988) on the logit scale, the others by bootstrap ({drawn}); where every decision is right, or wrong, the bootstrap has no "
-        f"width and the interval is Wilson's.{slices} The bootstrap does not repeat the choice of thresholds and freeze point."
+        f"Per patient: AUC by DeLong (1988) on the logit scale, the others by bootstrap ({drawn}); where every decision is right, or wrong, the bootstrap "
+        f"has no width and the interval is Wilson's.{slices} The bootstrap does not repeat the choice of thresholds and freeze point."
     )
 
 

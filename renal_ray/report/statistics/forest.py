@@ -61,7 +61,7 @@ def forest_panel(axes: Axes, lines: Sequence[Line], *, limits: tuple[float, floa
         if line.value is not None:
             _mark(axes, row, line, limits)
         if line.note:
-            axes.text(1.03, row, line.note, transform=axes.get_yaxis_transform(), ha="left", va="center", fontsize=6.8, color=GREY)
+            axes.text(1.05, row, line.note, transform=axes.get_yaxis_transform(), ha="left", va="center", fontsize=6.8, color=GREY)
     axes.set_ylim(len(lines) - 0.4, -0.6)
     axes.set_xlim(*limits)
     axes.set_yticks(range(len(lines)), [line.label if line.is_heading else f"{INDENT}{line.label}" for line in lines] if labelled else [""] * len(lines))
@@ -85,7 +85,7 @@ def _align(axes: Axes, lines: Sequence[Line]) -> None:
     figure = axes.get_figure()
     assert figure is not None
     widest = max(text.get_window_extent().width for text in texts) * 72 / figure.dpi
-    axes.tick_params(axis="y", pad=widest + 8)
+    axes.tick_params(axis="y", pad=1.05 * widest + 8)
 
 
 def _mark(axes: Axes, row: int, line: Line, limits: tuple[float, float]) -> None:

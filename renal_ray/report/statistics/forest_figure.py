@@ -28,9 +28,9 @@ def forest_of_models(evidence: Evidence, models: Sequence[Evaluated]) -> Drawing
         return finish(
             figure,
             name=name,
-            caption="Figure S2. AUC per patient of every dataset and model, with 95 % confidence intervals (DeLong, logit scale). A: validation, pooled out of fold, "
-            f"n at the right; B: the vote on the sealed test, n = {test}. Each dataset at its selected freeze point; grey line: chance. Image-level: mean score over "
-            "a patient's slices. Numbers: Tables S1 and S6.",
+            caption="Figure S2. AUC per patient of every dataset and model, with 95 % confidence intervals (DeLong, logit scale). A: validation, pooled "
+            f"out of fold, n at the right; B: the vote on the sealed test, n = {test}. Each dataset at its selected freeze point; grey line: chance. "
+            "Image-level: mean score over a patient's slices. Numbers: Tables S1 and S6.",
         )
 
 

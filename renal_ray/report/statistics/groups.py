@@ -11,6 +11,7 @@ from renal_ray.report.cohort_tables import SMALL_BELOW_MM
 from renal_ray.report.text import level_name
 
 AGES = (50, 65)  # years at which a band begins
+COLUMNS = ("Size", "Sex", "Age", "Location", "Stage", "Grade", "Histology", "Scanner")
 MOST_LEVELS = 8  # of a column; rarer values stand together
 OTHER = "other"
 

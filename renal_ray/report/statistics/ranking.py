@@ -50,14 +50,15 @@ def validation_curves(evidence: Evidence, models: Sequence[Scored]) -> Drawing:
             figure,
             name=name,
             caption="Figure S1. ROC and precision-recall curves of validation, out of fold, per patient. Every training patient once, scored by the fold "
-            f"model that did not train on him, at each dataset's selected freeze point; all folds pooled. {on_whom(per_patient)} Upper row: ROC, legend: AUC; "
-            "lower row: precision (PPV) by recall (sensitivity), legend: average precision. Grey: chance; in the lower row that is the share of malignant patients.",
+            f"model that did not train on him, at each dataset's selected freeze point; all folds pooled. {on_whom(per_patient)} Upper row: ROC, legend: "
+            "AUC; lower row: precision (PPV) by recall (sensitivity), legend: average precision. Grey: chance; in the lower row that is the share of "
+            "malignant patients.",
         )
 
 
 def test_precision_recall(evidence: Evidence, models: Sequence[Scored]) -> Drawing:
     """Precision-recall of the vote on the sealed test, per patient; its ROC curves are Figure 6."""
-    name, per_patient = "figure-s6-test-pr", [m for m in patient_models(models) if len(m.test)]
+    name, per_patient = "figure-s7-test-pr", [m for m in patient_models(models) if len(m.test)]
     with settings(name):
         figure, grid = blank(2.9, 1, max(2, len(evidence.study.datasets)))
         for column, dataset in enumerate(evidence.study.datasets):
@@ -69,8 +70,8 @@ def test_precision_recall(evidence: Evidence, models: Sequence[Scored]) -> Drawi
         return finish(
             figure,
             name=name,
-            caption="Figure S6. Precision-recall curves of the vote on the sealed test, per patient. Score: mean P(malignant) of the fold models; legend: average "
-            f"precision. n = {n} patients, {malignant} malignant and {n - malignant} benign. Grey: the share of malignant patients, which is chance.",
+            caption="Figure S7. Precision-recall curves of the vote on the sealed test, per patient. Score: mean P(malignant) of the fold models; legend: "
+            f"average precision. n = {n} patients, {malignant} malignant and {n - malignant} benign. Grey: the share of malignant patients, which is chance.",
         )
 
 

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from renal_ray.config import Study
 from renal_ray.report.evidence import Evidence
 from renal_ray.report.tables import levels, model_name
 from renal_ray.report.text import counted, dataset_name
 from renal_ray.report.trials import Trial
-from renal_ray.trial.run import patient_scores
+from renal_ray.trial.decide import at_level, decision
 from renal_ray.types import Dataset, FreezePoint, Head
 
 
@@ -54,7 +55,7 @@ class Samples:
     Args:
         patients: (n,) patient of each sample, str; several slices have the same.
         labels: (n,) int, 1 malignant, 0 benign.
-        scores: (n,) float64, P(malignant).
+        scores: (n,) float64, P(malignant); of validation before calibration, of the test after it.
         decisions: (n,) int, at each fold model's own threshold; of the test, by the vote.
     """
 
@@ -115,7 +116,7 @@ def scored(evidence: Evidence, dataset: Dataset, point: FreezePoint, head: Head,
     """
     trials = tuple(evidence.cell(dataset, point, head))
     tested = evidence.votes(dataset, head, level) if evidence.selected.get(dataset) is point else pd.DataFrame()
-    return Scored(Model(dataset, point, head, level), trials, out_of_fold(trials, level), _samples(tested))
+    return Scored(Model(dataset, point, head, level), trials, out_of_fold(trials, level, evidence.study), _samples(tested))
 
 
 def selected_models(evidence: Evidence) -> Iterator[Scored]:
@@ -128,27 +129,30 @@ def selected_models(evidence: Evidence) -> Iterator[Scored]:
                         yield scored(evidence, dataset, evidence.selected[dataset], head, level)
 
 
-def out_of_fold(trials: Sequence[Trial], level: str) -> Samples:
+def out_of_fold(trials: Sequence[Trial], level: str, study: Study) -> Samples:
     """The validation samples of all folds together, each by the one model that did not train on its patient.
 
     Args:
         trials: one a fold.
         level: slice or patient; a patient's score by the image head is the mean over the slices.
+        study: its rule decides.
     """
-    return _samples(pd.concat([fold_samples(trial, level) for trial in trials], ignore_index=True) if trials else pd.DataFrame())
+    return _samples(pd.concat([fold_samples(trial, level, study) for trial in trials], ignore_index=True) if trials else pd.DataFrame())
 
 
-def fold_samples(trial: Trial, level: str) -> pd.DataFrame:
+def fold_samples(trial: Trial, level: str, study: Study) -> pd.DataFrame:
     """The validation samples of one fold: patient_id, label, score, decision.
 
     Args:
         trial: a finished trial.
         level: slice or patient.
+        study: its rule decides.
     """
-    slices = trial.spec.head is Head.IMAGE
-    table = patient_scores(trial.validation) if slices and level == "patient" else trial.validation
-    threshold = float(trial.result["levels"][level]["threshold"])
-    return table.assign(score=table["score"].astype("float64"), decision=(table["score"].astype("float64") >= threshold).astype("int64"))
+    table = at_level(trial.spec, trial.validation, level)
+    # Not calibrated: the calibrator was fitted on these very labels, and would bring the folds in line with each other by them.
+    scores = table["score"].astype("float64")
+    called = scores >= trial.threshold(level) if study.calibrate == "none" else decision(trial.spec, trial.validation, study, level).malignant(scores)
+    return table.assign(score=scores, decision=np.asarray(called).astype("int64"))
 
 
 def paired(first: Samples, second: Samples) -> tuple[NDArray[Any], NDArray[Any]]:

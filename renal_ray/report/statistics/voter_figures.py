@@ -21,7 +21,7 @@ NOT_TESTED = "not tested"
 
 def confusion_matrices(evidence: Evidence, models: Sequence[Scored]) -> Drawing:
     """Counts of the vote against pathology, per patient."""
-    name, cells = "figure-s7-test-confusion", _by_cell(models)
+    name, cells = "figure-s8-test-confusion", _by_cell(models)
     with settings(name):
         heads, datasets = evidence.study.heads.use, evidence.study.datasets
         figure, grid = blank(0.3 + 1.6 * len(heads), len(heads), max(2, len(datasets)))
@@ -38,8 +38,9 @@ def confusion_matrices(evidence: Evidence, models: Sequence[Scored]) -> Drawing:
         return finish(
             figure,
             name=name,
-            caption="Figure S7. Confusion matrices of the vote on the sealed test, per patient. Counts of patients and, in brackets, their share of the row, which "
-            f"is the pathology; shade: that share. {_n(cells)} Image-level: the mean score over a patient's slices, decided by each model and then voted on.",
+            caption="Figure S8. Confusion matrices of the vote on the sealed test, per patient. Counts of patients and, in brackets, their share of the "
+            f"row, which is the pathology; shade: that share. {_n(cells)} Image-level: the mean score over a patient's slices, decided by each model and "
+            "then voted on.",
         )
 
 
@@ -61,7 +62,7 @@ def _matrix(axes: Axes, counts: Confusion) -> None:
 
 def scores_by_patient(evidence: Evidence, models: Sequence[Scored]) -> Drawing:
     """Each voter's score of each test patient, ordered by the mean."""
-    name, cells = "figure-s8-test-scores", _by_cell(models)
+    name, cells = "figure-s9-test-scores", _by_cell(models)
     with settings(name):
         heads, datasets = evidence.study.heads.use, evidence.study.datasets
         figure, grid = blank(0.5 + 1.75 * len(heads), len(heads), max(2, len(datasets)))
@@ -81,9 +82,9 @@ def scores_by_patient(evidence: Evidence, models: Sequence[Scored]) -> Drawing:
         return finish(
             figure,
             name=name,
-            caption="Figure S8. Scores of the sealed test patients by every fold model. Small marks: P(malignant) of each voter; black bar: their mean; colour and mark: "
-            f"pathology; ring: the vote was wrong. Patients from left to right by mean score. {_n(cells)} A model votes with its own threshold, so that a mean "
-            "above 0.5 is not yet a vote for malignant. Numbers with patient_id: test-scores-by-patient.csv.",
+            caption="Figure S9. Scores of the sealed test patients by every fold model. Small marks: P(malignant) of each voter; black bar: their mean; "
+            f"colour and mark: pathology; ring: the vote was wrong. Patients from left to right by mean score. {_n(cells)} A model votes with its own "
+            "threshold, so that a mean above 0.5 is not yet a vote for malignant. Numbers with patient_id: test-scores-by-patient.csv.",
         )
 
 
@@ -98,7 +99,9 @@ def _scores(axes: Axes, voters: Said, model: Scored) -> None:
     axes.plot(x, scores.mean(axis=0), linestyle="", marker="_", markersize=5, color=BLACK, clip_on=False, zorder=3)
     decided = dict(zip(model.test.patients, model.test.decisions, strict=True))
     wrong = np.array([decided[patient] for patient in np.array(voters.patients, object)[order]]) != labels
-    axes.plot(x[wrong], scores.mean(axis=0)[wrong], linestyle="", marker="o", markersize=7, markerfacecolor="none", color=BLACK, markeredgewidth=0.8, clip_on=False)
+    axes.plot(
+        x[wrong], scores.mean(axis=0)[wrong], linestyle="", marker="o", markersize=7, markerfacecolor="none", color=BLACK, markeredgewidth=0.8, clip_on=False
+    )
     axes.axhline(0.5, color=GREY, linewidth=0.6, zorder=0)
     axes.set(xlim=(-0.8, len(x) - 0.2), ylim=(-0.02, 1.02), xticks=[], yticks=(0, 0.5, 1))
 

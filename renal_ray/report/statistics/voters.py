@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from renal_ray.protocol.agreement import fleiss_kappa, pairwise_agreement, spread
 from renal_ray.report.evidence import Evidence
 from renal_ray.report.statistics.samples import Model, Scored
-from renal_ray.report.tables import Table
+from renal_ray.report.tables import Row, Table, group_row
+from renal_ray.report.text import percent, two
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,39 @@ def said(evidence: Evidence, model: Model) -> Said:
         labels=first["label"].to_numpy(np.int64),
         scores=voters["score"].to_numpy(np.float64).reshape(shape),
         decisions=voters["decision"].to_numpy(np.int64).reshape(shape),
+    )
+
+
+def agreement_table(evidence: Evidence, models: Sequence[Scored]) -> Table:
+    """Table S10: Fleiss' kappa and pairwise agreement of the fold models, per patient."""
+    rows, data = [], []
+    tested = [one for one in models if one.model.level == "patient" and len(one.test)]
+    for dataset in evidence.study.datasets:
+        of_dataset = [one for one in tested if one.model.dataset is dataset]
+        rows += [group_row(evidence, dataset, 8)] if of_dataset else []
+        for one in of_dataset:
+            found = said(evidence, one.model)
+            voters, n = found.decisions.shape
+            if voters < 2:
+                continue
+            kappa, pairs = fleiss_kappa(found.decisions), pairwise_agreement(found.decisions)[np.triu_indices(voters, 1)]
+            unanimous = int((found.decisions.min(axis=0) == found.decisions.max(axis=0)).sum())
+            sd = float(np.median(spread(found.scores).sd))
+            cells = (percent(unanimous, n), two(kappa), two(float(pairs.mean())), f"{two(float(pairs.min()))} to {two(float(pairs.max()))}", two(sd, 3))
+            rows.append(Row((one.model.name, str(n), str(voters), *cells)))
+            numbers = {"n": n, "n_voters": voters, "unanimous": unanimous, "fleiss_kappa": kappa, "pairwise_mean": float(pairs.mean())}
+            data.append(one.model.keys() | numbers | {"pairwise_min": float(pairs.min()), "pairwise_max": float(pairs.max()), "median_sd_of_scores": sd})
+    return Table(
+        name="voter-agreement",
+        title="Table S10. Agreement of the voters on the sealed test, per patient",
+        columns=("Model", "Patients", "Voters", "Unanimous", "Fleiss' κ", "Pairwise agreement, mean", "Pairwise, lowest to highest", "Median SD of scores"),
+        rows=tuple(rows),
+        data=pd.DataFrame(data),
+        notes=(
+            "Voters: the fold models, each with its own threshold. κ (Fleiss, Psychol Bull 1971): 1 is perfect agreement, 0 is chance, a dash where all "
+            "decisions are the same. Pairwise: share of patients on whom two voters agree. Median SD: of the voters' scores of a patient. The voters share "
+            "most of their training patients, so that agreement is no proof of being right.",
+        ),
     )
 
 
