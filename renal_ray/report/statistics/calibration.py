@@ -20,7 +20,7 @@ from renal_ray.report.tables import Row, Table, group_row
 from renal_ray.report.text import DASH, dataset_name, head_name, two
 
 PARTS = ("validation", "test")
-PART_NAMES = {"validation": "Validation, out of fold", "test-raw": "Sealed test, before calibration", "test": "Sealed test"}
+PART_NAMES = {"validation": "Validation", "test-raw": "Test, before calibration", "test": "Test"}
 MOST_BINS, PATIENTS_PER_BIN = 10, 10
 THRESHOLDS = np.linspace(0, 0.99, 100)
 
@@ -50,17 +50,17 @@ def calibration_table(evidence: Evidence, models: Sequence[Scored]) -> Table:
     rows, data, problems = [], [], []
     chosen = [model for model in models if model.model.level == "patient"]
     for dataset in evidence.study.datasets:
-        rows.append(group_row(evidence, dataset, 9))
+        rows.append(group_row(evidence, dataset, 8))
         for one in (m for m in chosen if m.model.dataset is dataset):
             found = parts(evidence, one)
             for part, samples in found:
                 line = slope_and_intercept(samples.labels, samples.scores)
-                skill, ece = brier_skill(samples.labels, samples.scores), expected_calibration_error(samples.labels, samples.scores)
-                values = (two(brier(samples.labels, samples.scores), 3), two(skill), two(ece))
+                numbers = _numbers(one, part, samples, line)
+                values = (two(numbers["brier"], 3), two(numbers["ece"]))
                 name = one.model.name if part == found[0][0] else ""
                 rows.append(Row((name, PART_NAMES[part], str(len(samples)), *values, *(_words(c) for c in (line.slope, line.intercept, line.in_the_large)))))
                 problems += [line.problem] if line.problem else []
-                data.append(_numbers(one, part, samples, line) | {"brier": brier(samples.labels, samples.scores), "brier_skill": skill, "ece": ece})
+                data.append(numbers)
     undefined = (f"Dash: not defined ({'; '.join(dict.fromkeys(problems))}).",) if problems else ()
     return Table(
         name="calibration",
@@ -70,17 +70,16 @@ def calibration_table(evidence: Evidence, models: Sequence[Scored]) -> Table:
             "Scored on",
             "Patients",
             "Brier",
-            "Brier skill",
             "ECE",
-            "Slope (95 % CI)",
-            "Intercept (95 % CI)",
-            "Calibration in the large (95 % CI)",
+            "Slope (95 % CI)",
+            "Intercept (95 % CI)",
+            "In the large (95 % CI)",
         ),
         rows=tuple(rows),
         data=pd.DataFrame(data),
         left=2,
         notes=(
-            "Brier: mean squared distance of P(malignant) and pathology, 0 is best; skill: the share gained over giving everybody the mean risk. ECE: "
+            "Brier: mean squared distance of P(malignant) and pathology, 0 is best. ECE: "
             "expected calibration error, ten bins of equal width; few patients raise it by chance. Slope and intercept: logistic regression of pathology "
             "on the logit of the score (Cox 1958; Van Calster et al., J Clin Epidemiol 2016); 1 and 0 are best, a slope below 1 means scores too extreme. "
             "In the large: the intercept with the slope held at 1; above 0 the scores are too low on the whole.",
@@ -99,6 +98,8 @@ def _numbers(one: Scored, part: str, samples: Samples, line: CalibrationLine) ->
     for name in ("slope", "intercept", "in_the_large"):
         found: Coefficient | None = getattr(line, name)
         row |= {name: found.value if found else None, f"{name}_lower_95": found.lower if found else None, f"{name}_upper_95": found.upper if found else None}
+    truth, scores = samples.labels, samples.scores
+    row |= {"brier": brier(truth, scores), "brier_skill": brier_skill(truth, scores), "ece": expected_calibration_error(truth, scores)}
     return row | {"problem": line.problem}
 
 

@@ -1,6 +1,6 @@
 """The comparisons as tables and as a forest of differences."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
@@ -28,12 +28,12 @@ def auc_table(comparisons: Sequence[Comparison]) -> Table:
     return Table(
         name="auc-comparisons",
         title="Table S2. Differences in AUC, out of fold, per patient",
-        columns=("Comparison", "Patients", "AUC, first", "AUC, second", "Difference (95 % CI)", "P", "P, Holm"),
+        columns=("Comparison", "Patients", "AUC, first", "AUC, second", "Difference (95 % CI)", "P", "P, Holm"),
         rows=rows,
         data=pd.DataFrame(data),
         notes=(
-            "Paired test of DeLong, DeLong and Clarke-Pearson (Biometrics 1988) on the same patients, each scored by the fold model that did not train on "
-            "him; first minus second. P, Holm: adjusted for the number of tests under the same heading (Holm, Scand J Stat 1979). Read the difference and "
+            "Paired test of DeLong, DeLong and Clarke-Pearson (Biometrics 1988) on the same patients, each scored by the fold model that never saw "
+            "that patient; first minus second. P, Holm: adjusted for the number of tests under the same heading (Holm, Scand J Stat 1979). Read the difference and "
             "its interval first: with few patients a P value above 0.05 is no evidence of equality.",
             "Freeze points: the selected one, first, against each of the others, image-level. It was selected on these same folds, so its advantage is "
             "optimistic.",
@@ -42,12 +42,12 @@ def auc_table(comparisons: Sequence[Comparison]) -> Table:
 
 
 def vote_table(comparisons: Sequence[Comparison]) -> Table:
-    """Table S7: differences in accuracy of the vote on the sealed test."""
+    """Table S9: differences in accuracy of the vote on the sealed test."""
     rows, data = _rows(comparisons, lambda one: tuple(str(alone) for alone in one.alone or ()))
     return Table(
         name="vote-comparisons",
-        title="Table S7. Differences in accuracy of the vote on the sealed test, per patient",
-        columns=("Comparison", "Patients", "Right, first alone", "Right, second alone", "Difference in ACC (95 % CI)", "P", "P, Holm"),
+        title="Table S9. Differences in accuracy of the vote on the sealed test, per patient",
+        columns=("Comparison", "Patients", "Right, first alone", "Right, second alone", "Difference in ACC (95 % CI)", "P", "P, Holm"),
         rows=rows,
         data=pd.DataFrame(data),
         notes=(
@@ -90,7 +90,7 @@ def papers_table(evidence: Evidence) -> Table:
     return Table(
         name="auc-comparisons-over-folds",
         title="Table S3. The paper's comparison: AUC per slice, image-level models, over folds and over freeze points",
-        columns=("Datasets", "Over", "Mean AUC, first", "Mean AUC, second", "Difference (95 % CI)", "P, corrected", "P, paired t", "P, Welch", "P, paper"),
+        columns=("Datasets", "Over", "Mean AUC, first", "Mean AUC, second", "Difference (95 % CI)", "P, corrected", "P, paired t", "P, Welch", "P, paper"),
         rows=tuple(rows),
         data=pd.DataFrame(data),
         left=2,
@@ -166,7 +166,7 @@ def forest_of_differences(comparisons: Sequence[Comparison]) -> Drawing:
         )
 
 
-def _style(one: Comparison) -> Mapping[str, Any]:
+def _style(one: Comparison) -> dict[str, Any]:
     if one.family == "datasets":
         return {"color": HEAD_STYLE[one.first.head]["color"], "marker": HEAD_STYLE[one.first.head]["marker"]}
     return {"color": DATASET_STYLE[one.first.dataset]["color"], "marker": DATASET_STYLE[one.first.dataset]["marker"]}

@@ -119,8 +119,8 @@ def _mcnemar(family: str, first: Scored, second: Scored) -> Comparison:
     right_a, right_b = _right(a)[here], _right(b)[there]
     found = mcnemar(right_a, right_b)
     both, neither = int((right_a & right_b).sum()), int((~right_a & ~right_b).sum())
-    bounds = paired_difference(both, found.only_a, found.only_b, neither) or (None, None)
-    difference = Estimate(found.difference, *bounds, "Newcombe, paired")
+    lower, upper = paired_difference(both, found.only_a, found.only_b, neither) or (None, None)
+    difference = Estimate(found.difference, lower, upper, "Newcombe, paired")
     values = (float(right_a.mean()), float(right_b.mean()))
     return Comparison(family, first.model, second.model, len(here), values, difference, found.p, alone=(found.only_a, found.only_b))
 
@@ -130,7 +130,7 @@ def _right(samples: Samples) -> NDArray[np.bool_]:
 
 
 def _adjusted(found: Sequence[Comparison]) -> list[Comparison]:
-    adjusted = {}
+    adjusted: dict[int, float | None] = {}
     for family in FAMILIES:
         places = [place for place, one in enumerate(found) if one.family == family]
         adjusted |= dict(zip(places, holm([found[place].p for place in places]), strict=True))

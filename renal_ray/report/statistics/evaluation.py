@@ -12,7 +12,7 @@ from renal_ray.report.evidence import Evidence
 from renal_ray.report.statistics.estimates import Estimate, estimates
 from renal_ray.report.statistics.samples import Scored
 from renal_ray.report.tables import Row, Table, group_row
-from renal_ray.report.text import DASH, METRIC_NAMES, counted, plus_minus, two
+from renal_ray.report.text import METRIC_NAMES, counted, plus_minus, two
 from renal_ray.types import Head
 
 
@@ -66,24 +66,23 @@ def evaluated(evidence: Evidence, scored: Scored) -> Evaluated:
 def validation_intervals(evidence: Evidence, models: Sequence[Evaluated]) -> Table:
     """Table S1: pooled out-of-fold metrics with intervals, and the mean over folds with a corrected one."""
     rows, data = [], []
-    width = 4 + len(METRICS)
+    width = 3 + len(METRICS)
     for dataset in evidence.study.datasets:
         rows.append(group_row(evidence, dataset, width))
         for one in (m for m in models if m.scored.model.dataset is dataset):
             samples, mean, sd = one.scored.validation, *mean_sd(one.fold_aucs)
             values = [one.validation[name] for name in METRICS]
-            found = samples.counts(one.scored.model.level) if len(samples) else DASH
-            rows.append(Row((one.scored.model.name, str(len(one.fold_aucs)), found, plus_minus(mean, sd), *(two(value.value) for value in values))))
-            rows.append(Row(("95 % CI", "", "", one.fold_estimate.interval, *(value.interval for value in values)), "interval"))
+            rows.append(Row((one.scored.model.name, samples.counts, plus_minus(mean, sd), *(two(value.value) for value in values))))
+            rows.append(Row(("95 % CI", "", one.fold_estimate.interval, *(value.interval for value in values)), "interval"))
             data.append(_row(one, samples_of="validation") | {"fold_auc_mean": mean, "fold_auc_sd": sd} | _corrected(one))
     return Table(
         name="validation-intervals",
         title="Table S1. Validation with 95 % confidence intervals at the selected freeze point",
-        columns=("Model", "Folds", "n", "AUC, mean ± SD over folds", *(f"{METRIC_NAMES[name]}, pooled" for name in METRICS)),
+        columns=("Model", "n (patients)", "AUC, mean ± SD over folds", *(f"{METRIC_NAMES[name]}, pooled" for name in METRICS)),
         rows=tuple(rows),
         data=pd.DataFrame(data),
         notes=(
-            "Pooled: all folds together, each patient scored by the fold model that did not train on him and decided with that model's own threshold. The "
+            "Pooled: all folds together, each patient scored by the fold model that never saw that patient and decided with that model's own threshold. The "
             "scores of different fold models share no scale, so that a pooled AUC can lie below the mean over folds (Airola et al., Comput Stat Data Anal "
             "2011).",
             "CI under the mean over folds: t interval with the variance of Nadeau and Bengio (Mach Learn 2003), because folds share training patients; cut "
@@ -93,20 +92,20 @@ def validation_intervals(evidence: Evidence, models: Sequence[Evaluated]) -> Tab
 
 
 def test_intervals(evidence: Evidence, models: Sequence[Evaluated]) -> Table:
-    """Table S6: the vote on the sealed test with intervals."""
+    """Table S7: the vote on the sealed test with intervals."""
     rows, data = [], []
     for dataset in evidence.study.datasets:
         rows.append(group_row(evidence, dataset, 2 + len(METRICS)))
         for one in (m for m in models if m.scored.model.dataset is dataset):
             samples, values = one.scored.test, [one.test[name] for name in METRICS]
-            rows.append(Row((one.scored.model.name, samples.counts(one.scored.model.level) if len(samples) else DASH, *(two(value.value) for value in values))))
+            rows.append(Row((one.scored.model.name, samples.counts, *(two(value.value) for value in values))))
             if len(samples):
                 rows.append(Row(("95 % CI", "", *(value.interval for value in values)), "interval"))
             data.append(_row(one, samples_of="test"))
     return Table(
         name="test-intervals",
-        title="Table S6. Sealed test, vote of the fold models, with 95 % confidence intervals",
-        columns=("Model", "n", *(METRIC_NAMES[name] for name in METRICS)),
+        title="Table S7. Sealed test, vote of the fold models, with 95 % confidence intervals",
+        columns=("Model", "n (patients)", *(METRIC_NAMES[name] for name in METRICS)),
         rows=tuple(rows),
         data=pd.DataFrame(data),
         notes=(method_note(evidence, test=True),),

@@ -59,7 +59,7 @@ def forest_panel(axes: Axes, lines: Sequence[Line], *, limits: tuple[float, floa
         axes.axvline(reference, color=GREY, linewidth=0.8, zorder=0)
     for row, line in enumerate(lines):
         if line.value is not None:
-            _mark(axes, row, line, limits)
+            _mark(axes, row, line, line.value, limits)
         if line.note:
             axes.text(1.05, row, line.note, transform=axes.get_yaxis_transform(), ha="left", va="center", fontsize=6.8, color=GREY)
     axes.set_ylim(len(lines) - 0.4, -0.6)
@@ -88,7 +88,7 @@ def _align(axes: Axes, lines: Sequence[Line]) -> None:
     axes.tick_params(axis="y", pad=1.05 * widest + 8)
 
 
-def _mark(axes: Axes, row: int, line: Line, limits: tuple[float, float]) -> None:
+def _mark(axes: Axes, row: int, line: Line, value: float, limits: tuple[float, float]) -> None:
     """The estimate and its interval, cut at the ends of the axis with an arrow."""
     color = GREY if line.faint else line.style["color"]
     low, high = limits
@@ -98,4 +98,4 @@ def _mark(axes: Axes, row: int, line: Line, limits: tuple[float, float]) -> None
             if beyond:
                 axes.plot([end], [row], marker=marker, color=color, markersize=3.5, clip_on=False)
     face = "white" if line.faint else color
-    axes.plot([line.value], [row], marker=line.style["marker"], color=color, markerfacecolor=face, markersize=4.5, linestyle="", clip_on=False, zorder=3)
+    axes.plot([value], [row], marker=line.style["marker"], color=color, markerfacecolor=face, markersize=4.5, linestyle="", clip_on=False, zorder=3)

@@ -1,4 +1,4 @@
-"""Figure S2: AUC per patient of every dataset and head, validation beside test."""
+"""Figure S1: AUC per patient of every dataset and head, validation beside test."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from renal_ray.types import Dataset
 
 def forest_of_models(evidence: Evidence, models: Sequence[Evaluated]) -> Drawing:
     """AUC of every model with its interval; one panel for validation, one for the test."""
-    name = "figure-s2-forest"
+    name = "figure-s1-forest"
     chosen = [one for one in models if one.scored.model.level == "patient"]
     panels = [_lines(evidence, chosen, test=False), _lines(evidence, chosen, test=True)]
     ends = [end for lines in panels for line in lines for end in (line.lower, line.value) if end is not None]
@@ -28,9 +28,9 @@ def forest_of_models(evidence: Evidence, models: Sequence[Evaluated]) -> Drawing
         return finish(
             figure,
             name=name,
-            caption="Figure S2. AUC per patient of every dataset and model, with 95 % confidence intervals (DeLong, logit scale). A: validation, pooled "
+            caption="Figure S1. AUC per patient of every dataset and model, with 95 % confidence intervals (DeLong, logit scale). A: validation, pooled "
             f"out of fold, n at the right; B: the vote on the sealed test, n = {test}. Each dataset at its selected freeze point; grey line: chance. "
-            "Image-level: mean score over a patient's slices. Numbers: Tables S1 and S6.",
+            "Image-level: mean score over a patient's slices. Numbers: Tables S1 and S7.",
         )
 
 

@@ -35,7 +35,7 @@ def precision_recall(samples: Samples) -> tuple[NDArray[np.float64], NDArray[np.
 
 def validation_curves(evidence: Evidence, models: Sequence[Scored]) -> Drawing:
     """ROC and precision-recall of the pooled validation folds, per patient."""
-    name, per_patient = "figure-s1-roc-and-pr", patient_models(models)
+    name, per_patient = "figure-s2-roc-and-pr", patient_models(models)
     with settings(name):
         figure, grid = blank(5.6, 2, max(2, len(evidence.study.datasets)))
         for column, dataset in enumerate(evidence.study.datasets):
@@ -49,8 +49,8 @@ def validation_curves(evidence: Evidence, models: Sequence[Scored]) -> Drawing:
         return finish(
             figure,
             name=name,
-            caption="Figure S1. ROC and precision-recall curves of validation, out of fold, per patient. Every training patient once, scored by the fold "
-            f"model that did not train on him, at each dataset's selected freeze point; all folds pooled. {on_whom(per_patient)} Upper row: ROC, legend: "
+            caption="Figure S2. ROC and precision-recall curves of validation, out of fold, per patient. Every training patient once, scored by the fold "
+            f"model that never saw that patient, at each dataset's selected freeze point; all folds pooled. {on_whom(per_patient)} Upper row: ROC, legend: "
             "AUC; lower row: precision (PPV) by recall (sensitivity), legend: average precision. Grey: chance; in the lower row that is the share of "
             "malignant patients.",
         )

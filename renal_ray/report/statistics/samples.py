@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from renal_ray.config import Study
 from renal_ray.report.evidence import Evidence
 from renal_ray.report.tables import levels, model_name
-from renal_ray.report.text import counted, dataset_name
+from renal_ray.report.text import DASH, dataset_name
 from renal_ray.report.trials import Trial
 from renal_ray.trial.decide import at_level, decision
 from renal_ray.types import Dataset, FreezePoint, Head
@@ -77,10 +77,10 @@ class Samples:
         """Different patients."""
         return len(set(self.patients))
 
-    def counts(self, level: str) -> str:
-        """On whom, in words: slices of so many patients, or patients."""
-        patients = counted(self.n_patients, "patient")
-        return patients if level == "patient" else f"{counted(len(self), 'slice')} of {patients}"
+    @property
+    def counts(self) -> str:
+        """Samples and, in brackets, patients; a dash where there are none."""
+        return f"{len(self)} ({self.n_patients})" if len(self) else DASH
 
     def of(self, chosen: NDArray[np.bool_]) -> "Samples":
         """Some of the samples."""
@@ -94,7 +94,7 @@ class Scored:
     Args:
         model: which.
         folds: its finished trials, one a fold.
-        validation: each training patient by the model that did not train on him; empty without a finished fold.
+        validation: each training patient by the fold model that never saw that patient; empty without a finished fold.
         test: the sealed patients by the vote of the fold models; empty when they were not tested.
     """
 

@@ -105,11 +105,13 @@ class Statistics:
         if not self.is_tested:
             return []
         intervals = ("Who was sealed away, scored by the fold models that vote; nothing was chosen on these patients.",)
-        said = () if self.votes else ("A single model was tested: there is no other vote to compare it with.",)
+        said = "Accuracy of two votes on the same patients: the difference and its interval first, then the P value."
+        if not self.votes:
+            said = "A single model was tested: there is no other vote to compare it with."
         blocks = [
             Block("test-uncertainty", "How certain the test is", intervals, ("test-intervals", "figure-s7-test-pr", "figure-s8-test-confusion")),
             Block("test-voters", "The voters", self._voters(), ("voter-agreement", "figure-s9-test-scores")),
-            Block("test-comparisons", "Comparisons of the votes", said, ("vote-comparisons",)),
+            Block("test-comparisons", "Comparisons of the votes", (said,), ("vote-comparisons",)),
         ]
         if _groupings(self.evidence):
             blocks.append(
@@ -120,8 +122,8 @@ class Statistics:
     def _intervals(self) -> Block:
         patients = len({patient for one in self.scored for patient in one.validation.patients})
         said = [
-            f"{counted(patients, 'training patient')} once each, scored by the fold model that did not train on them. A patient is the unit of every "
-            "interval: his slices are never taken for independent."
+            f"{counted(patients, 'training patient')} once each, scored by the fold model that never saw that patient. The patient is the unit of every "
+            "interval: the slices of one patient are never taken for independent."
         ]
         lacking = [
             dataset_name(d)
@@ -133,7 +135,7 @@ class Statistics:
         absent = [dataset_name(dataset) for dataset in self.evidence.study.datasets if dataset not in self.evidence.selected]
         if absent:
             said.append(f"Nothing is trained yet of {listed(absent)}.")
-        return Block("intervals", "Intervals", tuple(said), ("figure-s2-forest", "validation-intervals", "figure-s1-roc-and-pr"))
+        return Block("intervals", "Intervals", tuple(said), ("figure-s1-forest", "validation-intervals", "figure-s2-roc-and-pr"))
 
     def _comparisons(self) -> Block:
         there = {one.family for one in self.aucs}
@@ -184,7 +186,9 @@ class Statistics:
 
     def _voters(self) -> tuple[str, ...]:
         numbers = {len(voters.said(self.evidence, one.model).folds) for one in self.scored if one.model.level == "patient" and len(one.test)}
-        return ("A single model voted: there is nobody to agree with.",) if numbers == {1} else ()
+        if numbers == {1}:
+            return ("A single model voted: there is nobody to agree with.",)
+        return ("Every fold model decides alone, with its own threshold; the majority is the vote.",)
 
 
 def _groupings(evidence: Evidence) -> list[Grouping]:

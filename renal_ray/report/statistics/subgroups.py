@@ -132,11 +132,11 @@ def _table(evidence: Evidence, models: Sequence[Scored], of: Sequence[Grouping],
             rows += _rows(grouping, found, largest)
             unknown += [f"{grouping.name.lower()} of {counted(largest.unknown, 'patient')}"] if largest.unknown and largest.levels else []
     data = [row for one in models if one.model.level == "patient" and len(samples[id(one)]) for g in of for row in _numbers(one, samples[id(one)], g, part)]
-    headings = [f"{dataset_name(dataset)}, {head_name(one.model.head)} (95 % CI)" for dataset, one in shown.items()]
+    headings = [f"{dataset_name(dataset)}, {head_name(one.model.head)} (95 % CI)" for dataset, one in shown.items()]
     validation = part == "validation"
     return Table(
         name="subgroups" if validation else "test-subgroups",
-        title="Table S8. Subgroups of validation, out of fold, per patient" if validation else "Table S9. Subgroups of the sealed test, per patient",
+        title="Table S6. Subgroups of validation, out of fold, per patient" if validation else "Table S10. Subgroups of the sealed test, per patient",
         columns=("Subgroup", "Patients", "Malignant", "Measure", *headings),
         rows=tuple(rows),
         data=pd.DataFrame(data),
@@ -203,7 +203,7 @@ def subgroup_forest(evidence: Evidence, models: Sequence[Scored]) -> Drawing:
             caption="Figure S6. Subgroups of validation, out of fold, per patient. Marks: AUC where a subgroup has both classes, else (named so) "
             "sensitivity or specificity at the model's own decisions; bars: 95 % confidence interval (DeLong, Wilson); right: malignant / benign patients; "
             f"grey line: all patients. Grey with an open mark: fewer than {FEWEST} patients of a class, too few to say. Of each dataset the model with the "
-            "highest pooled AUC. Numbers and tests of interaction: Table S8.",
+            "highest pooled AUC. Numbers and tests of interaction: Table S6.",
         )
 
 

@@ -17,7 +17,7 @@ from renal_ray.report.tables import Row, Table, group_row
 from renal_ray.report.text import DASH, METRIC_NAMES, plus_minus, probability, two
 from renal_ray.trial.decide import Decision, at_level, decision
 
-SHOWN = ("sen", "spec", "acc", "mcc")
+SHOWN = ("sen", "spec", "mcc")
 
 
 @dataclass(frozen=True)

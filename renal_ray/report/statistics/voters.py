@@ -54,7 +54,7 @@ def said(evidence: Evidence, model: Model) -> Said:
 
 
 def agreement_table(evidence: Evidence, models: Sequence[Scored]) -> Table:
-    """Table S10: Fleiss' kappa and pairwise agreement of the fold models, per patient."""
+    """Table S8: Fleiss' kappa and pairwise agreement of the fold models, per patient."""
     rows, data = [], []
     tested = [one for one in models if one.model.level == "patient" and len(one.test)]
     for dataset in evidence.study.datasets:
@@ -74,7 +74,7 @@ def agreement_table(evidence: Evidence, models: Sequence[Scored]) -> Table:
             data.append(one.model.keys() | numbers | {"pairwise_min": float(pairs.min()), "pairwise_max": float(pairs.max()), "median_sd_of_scores": sd})
     return Table(
         name="voter-agreement",
-        title="Table S10. Agreement of the voters on the sealed test, per patient",
+        title="Table S8. Agreement of the voters on the sealed test, per patient",
         columns=("Model", "Patients", "Voters", "Unanimous", "Fleiss' κ", "Pairwise agreement, mean", "Pairwise, lowest to highest", "Median SD of scores"),
         rows=tuple(rows),
         data=pd.DataFrame(data),
