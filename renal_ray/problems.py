@@ -18,6 +18,11 @@ class DamagedFileError(StudyError):
     """A file does not have the bytes that were written; the message says what makes it anew."""
 
 
+def reason(error: Exception) -> str:
+    """What an exception says, on one line and short; of a file system's error only the reason, since its text holds the whole path."""
+    return (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())[:300]
+
+
 class Severity(StrEnum):
     """What a finding does to the patient."""
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from renal_ray.problems import StudyError
+from renal_ray.problems import StudyError, reason
 
 if TYPE_CHECKING:
     from renal_ray.config import Study
@@ -26,7 +26,7 @@ def load(file: str, overrides: list[str] | None) -> "Study":
     except FileNotFoundError:
         raise StudyError(f"{work.shown('study.yaml')}: no such file; give a work directory that a study has written to, or the study file") from None
     except OSError as error:
-        raise StudyError(f"{work.shown('study.yaml')} cannot be read: {' '.join(str(error).split())[:300]}") from None
+        raise StudyError(f"{work.shown('study.yaml')} cannot be read: {reason(error)}") from None
 
 
 def open_study(file: str, overrides: list[str] | None, *, show: bool = True) -> "tuple[Study, Place]":

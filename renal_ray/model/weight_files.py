@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from renal_ray.model.backbone import variable_name
-from renal_ray.problems import DamagedFileError, StudyError
+from renal_ray.problems import DamagedFileError, StudyError, reason
 from renal_ray.store.place import digest
 
 FORMAT = "renal-ray weights"
@@ -54,7 +54,7 @@ def load_weights_h5(source: bytes | Path) -> dict[str, np.ndarray]:
                 raise ValueError("another checksum than it was written with")
             return weights
     except (OSError, KeyError, ValueError, RuntimeError) as error:
-        raise DamagedFileError(f"{name}: damaged or absent ({_short(error)}); delete it and run the same command again") from None
+        raise DamagedFileError(f"{name}: damaged or absent ({reason(error)}); delete it and run the same command again") from None
 
 
 def _datasets(group: h5py.Group, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
@@ -94,7 +94,7 @@ def read_inception(path: Path, backbone: keras.Model) -> dict[str, np.ndarray]:
             else:
                 found = _keras2(file.get("model_weights", file), layers)
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise StudyError(f"weights: {path} is damaged or not InceptionV3 weights ({_short(error)}); {REMEDY}") from None
+        raise StudyError(f"weights: {path} is damaged or not InceptionV3 weights ({reason(error)}); {REMEDY}") from None
     _check(path, found, layers)
     return found
 
@@ -152,7 +152,3 @@ def _check(path: Path, found: Mapping[str, np.ndarray], layers: list[keras.Layer
                 raise StudyError(f"weights: {path}: {name} has shape {found[name].shape}, InceptionV3 needs {tuple(variable.shape)}; {REMEDY}")
             if not np.isfinite(found[name]).all():
                 raise StudyError(f"weights: {path}: {name} holds values that are not finite numbers; fetch or save the file again")
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]

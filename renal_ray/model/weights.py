@@ -11,7 +11,7 @@ from renal_ray.model.backbone import scaled
 from renal_ray.model.initial import redraw, set_weights_by_name
 from renal_ray.model.statistics import reestimate_batch_norm
 from renal_ray.model.weight_files import read_inception
-from renal_ray.problems import StudyError
+from renal_ray.problems import StudyError, reason
 
 IMAGENET = "imagenet"
 RANDOM = "random"
@@ -50,7 +50,7 @@ def _imagenet(backbone: keras.Model) -> None:
     except Exception as error:  # noqa: BLE001 - Keras raises a bare Exception when the download fails
         raise StudyError(
             "weights: imagenet: Keras's InceptionV3 file cannot be had here "
-            f"({' '.join(str(error).split())[:200]}); on a connected machine run "
+            f"({reason(error)}); on a connected machine run "
             "python -c \"import keras; keras.applications.InceptionV3(weights='imagenet', include_top=False)\", copy the .h5 file that it leaves in "
             "~/.keras/models, and give its path as weights:"
         ) from None

@@ -21,7 +21,7 @@
   }
 
   // Rows that belong together move together: the paper's value under ours, the levels under their characteristic. Headings stay where they are.
-  const belongs = (row) => row.classList.contains("level") || (row.classList.contains("paper") && row.cells[0].textContent.trim() === "");
+  const belongs = (row) => ["level", "interval"].some((kind) => row.classList.contains(kind)) || (row.classList.contains("paper") && row.cells[0].textContent.trim() === "");
   function blocksOf(body) {
     const blocks = [{ heading: null, units: [] }];
     for (const row of [...body.rows]) {

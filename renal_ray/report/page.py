@@ -12,12 +12,15 @@ from renal_ray.report.evidence import Evidence, read_evidence
 from renal_ray.report.figures import draw_all
 from renal_ray.report.narrative import DatasetResult
 from renal_ray.report.patients import patient_table
-from renal_ray.report.protocol_facts import ABBREVIATIONS, protocol_facts, provenance_facts
+from renal_ray.report.protocol_facts import ABBREVIATIONS, protocol_facts, provenance_facts, rule_words
 from renal_ray.report.render import in_page, render
+from renal_ray.report.robustness import robustness_drawings, robustness_sentences, robustness_tables
 from renal_ray.report.speed import speed_table
+from renal_ray.report.statistics.sections import Statistics, statistics
 from renal_ray.report.text import counted, dataset_name, head_name, plus_minus, two, weights_name
 from renal_ray.report.trial_table import trial_table
 from renal_ray.store.place import Place
+from renal_ray.store.seal import FIRST_RULE
 from renal_ray.types import Head
 
 PAGE = "report/index.html"
@@ -27,8 +30,10 @@ CONTENTS = (
     ("protocol", "Split and protocol"),
     ("training", "Training"),
     ("validation", "Validation"),
+    ("statistics", "Statistics"),
     ("test", "Sealed test"),
     ("patients", "Patients"),
+    ("robustness", "Robustness"),
     ("control", "Negative control"),
     ("trials", "Trials"),
     ("provenance", "Versions and seeds"),
@@ -66,11 +71,12 @@ def write_report(study: Study) -> Headline:
     """
     evidence = read_evidence(study)
     work = Place(study.work)
-    made = {table.name: table for table in all_tables(evidence)}
-    drawings = {drawing.name: drawing for drawing in draw_all(evidence)}
+    measured = statistics(evidence)
+    made = {table.name: table for table in (*all_tables(evidence), *measured.tables())}
+    drawings = {drawing.name: drawing for drawing in (*draw_all(evidence), *measured.draw(), *robustness_drawings(evidence))}
     results = narrative.dataset_results(evidence)
     caveats = tuple(narrative.caveats(evidence))
-    html = _html(evidence, made, drawings, results, caveats)
+    html = _html(evidence, measured, made, drawings, results, caveats)
     for folder in ("report/tables", "report/figures"):
         work.remove(folder)  # what can no longer be made must not stay from an earlier run
     for table in made.values():
@@ -98,10 +104,18 @@ def all_tables(evidence: Evidence) -> list[tables.Table]:
         patient_table(evidence),
         cohort_tables.control_table(evidence),
         trial_table(evidence),
+        *robustness_tables(evidence),
     ]
 
 
-def _html(evidence: Evidence, made: dict[str, tables.Table], drawings: dict[str, Drawing], results: tuple[DatasetResult, ...], caveats: tuple[str, ...]) -> str:
+def _html(
+    evidence: Evidence,
+    measured: Statistics,
+    made: dict[str, tables.Table],
+    drawings: dict[str, Drawing],
+    results: tuple[DatasetResult, ...],
+    caveats: tuple[str, ...],
+) -> str:
     # Only our own style sheet, script and drawings are marked as safe; every value of the study is escaped.
     return render(
         "template.html",
@@ -115,8 +129,11 @@ def _html(evidence: Evidence, made: dict[str, tables.Table], drawings: dict[str,
         tables=made,
         drawings={name: in_page(drawing) for name, drawing in drawings.items()},
         protocol=protocol_facts(evidence),
-        openings=evidence.test.openings,
+        openings=[{**opening, "rule": rule_words(opening.get("rule", FIRST_RULE))} for opening in evidence.test.openings],
         tested=evidence.test.votes is not None and len(evidence.test.votes) > 0,
+        statistics=measured.validation_blocks(),
+        test_statistics=measured.test_blocks(),
+        robustness=robustness_sentences(evidence),
         control=narrative.control_sentence(evidence),
         trials_sentence=_trials_sentence(evidence),
         unfinished=evidence.trials.unfinished,
@@ -147,7 +164,8 @@ def _card(result: DatasetResult) -> dict[str, Any]:
 def _trials_sentence(evidence: Evidence) -> str:
     trials = evidence.trials
     return (
-        f"{counted(len(trials.true), 'finished trial')} on the patients' own labels, {len(trials.controls)} on permuted ones; "
+        f"{counted(len(trials.true), 'finished trial')} on the patients' own labels, {len(trials.controls)} on permuted ones, "
+        f"{len(trials.repeats)} of repeats, {len(trials.beside)} on other patients for robustness; "
         f"{len(trials.unfinished)} without a result; {trials.set_aside} of other settings, data, splits or selected freeze points set aside."
     )
 

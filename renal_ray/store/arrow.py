@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from isal import isal_zlib
 
-from renal_ray.problems import DamagedFileError
+from renal_ray.problems import DamagedFileError, reason
 from renal_ray.store.place import Place
 
 CHECKSUM = "crc32"  # key of each record batch's metadata
@@ -83,7 +83,7 @@ class BatchFile:
         except (pa.ArrowInvalid, OSError) as error:
             if isinstance(error, FileNotFoundError):
                 raise
-            raise DamagedFileError(f"{path.name}: {' '.join(str(error).split())[:120]}") from None
+            raise DamagedFileError(f"{path.name}: {reason(error)}") from None
         self._sound: set[int] = set()
 
     def batch(self, index: int) -> pa.RecordBatch:
@@ -97,7 +97,7 @@ class BatchFile:
             if index not in self._sound and (metadata is None or metadata[CHECKSUM].decode() != _checksum(batch)):
                 raise DamagedFileError(f"record batch {index} has another checksum than it was written with")
         except (pa.ArrowInvalid, OSError, KeyError, UnicodeDecodeError) as error:
-            raise DamagedFileError(f"record batch {index}: {' '.join(str(error).split())[:120]}") from None
+            raise DamagedFileError(f"record batch {index}: {reason(error)}") from None
         self._sound.add(index)
         return batch
 

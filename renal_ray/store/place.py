@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from renal_ray.problems import DamagedFileError, StudyError
+from renal_ray.problems import DamagedFileError, StudyError, reason
 
 CHECKSUM = "checksum"  # of the rest of a JSON file
 TEMPORARY = ".tmp-"  # what the names of unfinished writes begin with
@@ -102,12 +102,10 @@ class Place:
 
     def read_all(self, names: Iterable[str]) -> Iterator[bytes | None]:
         """The bytes of many files in their order, None for one that is not there; of object storage, where each takes its time, many at once."""
-        filesystem, root = self._open()
 
         def read(name: str) -> bytes | None:
             try:
-                with filesystem.open_input_stream(f"{root}/{name}", compression=None) as stream:
-                    return stream.read()
+                return self.read(name)
             except FileNotFoundError:
                 return None
 
@@ -223,7 +221,7 @@ class Place:
         try:
             return pq.read_table(io.BytesIO(data), columns=columns, page_checksum_verification=True).to_pandas()
         except (pa.ArrowInvalid, OSError) as error:
-            raise DamagedFileError(f"{self.shown(name)} is damaged ({' '.join(str(error).split())[:120]}): delete it and run the same command again") from None
+            raise DamagedFileError(f"{self.shown(name)} is damaged ({reason(error)}): delete it and run the same command again") from None
 
     def write_parquet(self, name: str, table: pd.DataFrame | pa.Table) -> None:
         """Writes a table as Parquet with a checksum for each page, whole or not at all."""

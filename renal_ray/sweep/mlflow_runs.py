@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from renal_ray.config import Study
-from renal_ray.problems import StudyError
+from renal_ray.problems import StudyError, reason
 from renal_ray.store.place import Place
 from renal_ray.sweep.mlflow_record import Record
 from renal_ray.trial.spec import TrialSpec
@@ -95,9 +95,9 @@ class MlflowRuns:
                 task()
             except Exception as error:  # noqa: BLE001 - a server can fail in any way, and no trial may be lost for it
                 broken = True
-                reason = " ".join(str(error).split())[:200].replace(self._uri, self._where)
+                said = reason(error).replace(self._uri, self._where)
                 self._say(
-                    f"MLflow at {self._where} does not take the runs ({type(error).__name__}: {reason}); "
+                    f"MLflow at {self._where} does not take the runs ({type(error).__name__}: {said}); "
                     "the sweep goes on without it, the next one hands in what is missing"
                 )
 

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import psutil
 
+from renal_ray.problems import reason
 from renal_ray.store.place import Place, node_copies
 from renal_ray.sweep.cards import Card, read_cards
 
@@ -121,13 +122,8 @@ def _write_error(work: Place) -> str:
         work.write(name, name.encode())
         work.remove(name)
     except OSError as error:
-        return told(error)
+        return reason(error)
     return ""
-
-
-def told(error: OSError) -> str:
-    """The reason in an error of a file system, short; that of object storage has no number."""
-    return error.strerror or " ".join(str(error).split())[:300]
 
 
 def _file_hash(path: Path) -> tuple[str, str]:
@@ -135,4 +131,4 @@ def _file_hash(path: Path) -> tuple[str, str]:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest(), ""
     except OSError as error:
-        return "", told(error)
+        return "", reason(error)

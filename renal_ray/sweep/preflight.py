@@ -5,13 +5,13 @@ from pathlib import Path
 from uuid import uuid4
 
 from renal_ray.config import NAMED_WEIGHTS, Study
-from renal_ray.problems import StudyError
+from renal_ray.problems import StudyError, reason
 from renal_ray.store.place import Place
 from renal_ray.sweep.cards import check_cards
 from renal_ray.sweep.cluster import study_errors
 from renal_ray.sweep.fits import check_fits, promised
 from renal_ray.sweep.mlflow_runs import require_mlflow
-from renal_ray.sweep.node_checks import Question, Report, asker, look, told
+from renal_ray.sweep.node_checks import Question, Report, asker, look
 from renal_ray.sweep.nodes import Node, alive_nodes, ask_all
 from renal_ray.trial.packing import share
 from renal_ray.trial.plan import weights_hash
@@ -91,7 +91,7 @@ def check_nodes(study: Study, *, weights: str | None = None, inputs: Sequence[Pa
     try:
         work.write(nonce, nonce.encode())
     except OSError as error:
-        raise StudyError(f"work: {work.shown()} cannot be written ({told(error)}); give a directory that can") from None
+        raise StudyError(f"work: {work.shown()} cannot be written ({reason(error)}); give a directory that can") from None
     try:
         question = Question(work, nonce, weights, tuple(str(path) for path in inputs))
         checked = list(ask_all([node for node in nodes if node.hosts_work], look, question))

@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 
+from renal_ray.problems import reason
 from renal_ray.store.place import Place
 from renal_ray.trial.plan import read_splits
 from renal_ray.trial.process import Setup
@@ -67,7 +68,7 @@ class Server:
 
                 answer = {"measured": measure(task["measure"], self.workshop)}
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told to the worker, and a trial's traceback is in its error.txt
-            yield {"failed": f"{type(error).__name__}: {' '.join(str(error).split())[:500]}", "lost": was_lost(error)}
+            yield {"failed": f"{type(error).__name__}: {reason(error)}", "lost": was_lost(error)}
             return
         yield answer | {"memory_mib": psutil.Process().memory_info().rss / 2**20}
 

@@ -119,7 +119,7 @@ class Sweep:
         study = small_study(
             scratch / "work",
             freeze_points=["mixed9", "mixed10"],
-            training={"epochs": {"image": 400, "fc": 300, "gru": 200}, "batch_size": 8, "embedding": 32, "gru_units": 8},
+            training={"epochs": {"image": 800, "fc": 600, "gru": 400}, "batch_size": 8, "embedding": 32, "gru_units": 8},
         )
         work, _ = write_small_work(study, draw_patients(24))
         write_probe(work, probe_for(study))  # the time that is left is told from the start
@@ -196,6 +196,18 @@ def found(prometheus: str, expr: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.cluster
+def test_the_dashboard_is_on_loopback_and_asks_for_the_token(sweep: Sweep) -> None:
+    address = sweep.dashboard()
+    assert address.startswith("http://127.0.0.1:")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"{address}/api/v0/actors", timeout=10)
+    assert refused.value.code in (401, 403)
+    asked = urllib.request.Request(f"{address}/api/v0/actors", headers={"Authorization": f"Bearer {sweep.environment['RAY_AUTH_TOKEN']}"})
+    with urllib.request.urlopen(asked, timeout=30) as answer:
+        assert answer.status == 200
+
+
+@pytest.mark.cluster
 def test_every_query_finds_something_while_a_sweep_runs(prometheus: str, sweep: Sweep) -> None:
     missing = {expr for expr in queries() if not any(name in expr for name in ON_GPUS)}
     assert len(missing) > 15
@@ -221,18 +233,6 @@ def test_the_dashboard_names_workers_and_what_they_do(sweep: Sweep) -> None:
     assert any(re.fullmatch(name + r" \((training|scoring) \d+/\d+\)", task) for task in tasks), tasks
     assert actors
     assert all(re.fullmatch(f"trials from {name} on", actor) for actor in actors), actors
-
-
-@pytest.mark.cluster
-def test_the_dashboard_is_on_loopback_and_asks_for_the_token(sweep: Sweep) -> None:
-    address = sweep.dashboard()
-    assert address.startswith("http://127.0.0.1:")
-    with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(f"{address}/api/v0/actors", timeout=10)
-    assert refused.value.code in (401, 403)
-    asked = urllib.request.Request(f"{address}/api/v0/actors", headers={"Authorization": f"Bearer {sweep.environment['RAY_AUTH_TOKEN']}"})
-    with urllib.request.urlopen(asked, timeout=30) as answer:
-        assert answer.status == 200
 
 
 @pytest.mark.cluster
