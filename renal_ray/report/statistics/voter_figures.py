@@ -16,6 +16,7 @@ from renal_ray.report.text import counted, dataset_name, head_name
 from renal_ray.types import Dataset, Head, Label
 
 LABEL_STYLE: dict[Label, dict[str, Any]] = {Label.BENIGN: {"color": BLUE, "marker": "o"}, Label.MALIGNANT: {"color": VERMILION, "marker": "^"}}
+RING: dict[str, Any] = {"color": BLACK, "marker": "o", "markersize": 7, "markerfacecolor": "none", "markeredgewidth": 0.8}
 NOT_TESTED = "not tested"
 
 
@@ -90,18 +91,17 @@ def scores_by_patient(evidence: Evidence, models: Sequence[Scored]) -> Drawing:
 
 def _scores(axes: Axes, voters: Said, model: Scored) -> None:
     order = np.argsort(voters.scores.mean(axis=0), kind="stable")
-    x = np.arange(len(order))
-    labels, scores = voters.labels[order], voters.scores[:, order]
-    for label, style in LABEL_STYLE.items():
-        chosen = labels == label
-        flat_x, flat_y = np.tile(x[chosen], len(scores)), scores[:, chosen].ravel()
-        axes.plot(flat_x, flat_y, linestyle="", markersize=2.6, markeredgewidth=0, alpha=0.75, clip_on=False, **style)
-    axes.plot(x, scores.mean(axis=0), linestyle="", marker="_", markersize=5, color=BLACK, clip_on=False, zorder=3)
+    x, labels, scores = np.arange(len(order)), voters.labels[order], voters.scores[:, order]
+    mean = scores.mean(axis=0)
     decided = dict(zip(model.test.patients, model.test.decisions, strict=True))
-    wrong = np.array([decided[patient] for patient in np.array(voters.patients, object)[order]]) != labels
-    axes.plot(
-        x[wrong], scores.mean(axis=0)[wrong], linestyle="", marker="o", markersize=7, markerfacecolor="none", color=BLACK, markeredgewidth=0.8, clip_on=False
-    )
+    wrong = np.array([decided[voters.patients[place]] for place in order]) != labels
+    for label, style in LABEL_STYLE.items():
+        if (chosen := labels == label).any():
+            flat = np.tile(x[chosen], len(scores)), scores[:, chosen].ravel()
+            axes.plot(*flat, linestyle="", markersize=2.6, markeredgewidth=0, alpha=0.75, clip_on=False, **style)
+    axes.plot(x, mean, linestyle="", marker="_", markersize=5, color=BLACK, clip_on=False, zorder=3)
+    if wrong.any():  # an empty line that is not clipped has no extent, and the layout none either
+        axes.plot(x[wrong], mean[wrong], linestyle="", clip_on=False, **RING)
     axes.axhline(0.5, color=GREY, linewidth=0.6, zorder=0)
     axes.set(xlim=(-0.8, len(x) - 0.2), ylim=(-0.02, 1.02), xticks=[], yticks=(0, 0.5, 1))
 
@@ -109,7 +109,7 @@ def _scores(axes: Axes, voters: Said, model: Scored) -> None:
 def _legend() -> list[Line2D]:
     marks = [Line2D([], [], linestyle="", markersize=4, label=label.name.lower(), **style) for label, style in LABEL_STYLE.items()]
     mean = Line2D([], [], linestyle="", marker="_", markersize=7, color=BLACK, label="mean of the voters")
-    ring = Line2D([], [], linestyle="", marker="o", markersize=7, markerfacecolor="none", color=BLACK, label="vote was wrong")
+    ring = Line2D([], [], linestyle="", label="vote was wrong", **RING)
     return [*marks, mean, ring]
 
 
