@@ -157,10 +157,11 @@ def forest_of_differences(comparisons: Sequence[Comparison]) -> Drawing:
     limits = (max(-1.0, min([-0.1, *ends]) - 0.03), min(1.0, max([0.1, *ends]) + 0.03))
     with settings(name):
         figure, grid = blank(0.6 + LINE_IN * len(lines), 1, 1)
-        forest_panel(grid[0][0], lines, limits=limits, reference=0.0, xlabel="Difference in AUC per patient, first − second")
+        tips = forest_panel(grid[0][0], lines, limits=limits, reference=0.0, xlabel="Difference in AUC per patient, first − second", panel="difference")
         return finish(
             figure,
             name=name,
+            tips=tips,
             caption="Figure S3. Differences in AUC, out of fold, per patient. Marks: first minus second; bars: 95 % confidence interval (paired DeLong); "
             "right: the P value adjusted by Holm within the heading. Right of the grey line the first is better. Numbers and n: Table S2.",
         )
