@@ -8,6 +8,8 @@ import yaml
 from renal_ray.config import Study
 from renal_ray.report import cohort_tables, narrative, paper, tables
 from renal_ray.report.canvas import Drawing
+from renal_ray.report.checklist import Answer, Guideline, answer_table, answers, checklist_page, guidelines
+from renal_ray.report.checklist_state import Facts
 from renal_ray.report.evidence import Evidence, read_evidence
 from renal_ray.report.figures import draw_all
 from renal_ray.report.narrative import DatasetResult
@@ -36,8 +38,10 @@ CONTENTS = (
     ("robustness", "Robustness"),
     ("control", "Negative control"),
     ("trials", "Trials"),
+    ("checklist", "Checklist"),
     ("provenance", "Versions and seeds"),
 )
+Answered = list[tuple[Guideline, list[Answer]]]
 
 
 @dataclass(frozen=True)
@@ -72,11 +76,13 @@ def write_report(study: Study) -> Headline:
     evidence = read_evidence(study)
     work = Place(study.work)
     measured = statistics(evidence)
-    made = {table.name: table for table in (*all_tables(evidence), *measured.tables())}
+    answered = checklist_answers(evidence, measured, work)
+    lists = [answer_table(guideline, answers) for guideline, answers in answered]
+    made = {table.name: table for table in (*all_tables(evidence), *measured.tables(), *lists)}
     drawings = {drawing.name: drawing for drawing in (*draw_all(evidence), *measured.draw(), *robustness_drawings(evidence))}
     results = narrative.dataset_results(evidence)
     caveats = tuple(narrative.caveats(evidence))
-    html = _html(evidence, measured, made, drawings, results, caveats)
+    html = _html(evidence, measured, made, drawings, results, caveats, answered)
     for folder in ("report/tables", "report/figures"):
         work.remove(folder)  # what can no longer be made must not stay from an earlier run
     for table in made.values():
@@ -103,9 +109,21 @@ def all_tables(evidence: Evidence) -> list[tables.Table]:
         cohort_tables.size_table(evidence),
         patient_table(evidence),
         cohort_tables.control_table(evidence),
-        *robustness_tables(evidence),
         trial_table(evidence),
+        *robustness_tables(evidence),
     ]
+
+
+def checklist_answers(evidence: Evidence, measured: Statistics, work: Place) -> Answered:
+    """Every reporting guideline with where this study stands."""
+    facts = Facts(evidence, frozenset(work.entries()))
+    anchors = {block.anchor for block in (*measured.validation_blocks(), *measured.test_blocks())}
+    return [(guideline, answers(guideline, facts, dict(CONTENTS), anchors)) for guideline in guidelines()]
+
+
+def checklist_document() -> str:
+    """docs/reporting-checklist.md."""
+    return checklist_page(dict(CONTENTS))
 
 
 def _html(
@@ -115,6 +133,7 @@ def _html(
     drawings: dict[str, Drawing],
     results: tuple[DatasetResult, ...],
     caveats: tuple[str, ...],
+    answered: Answered,
 ) -> str:
     # Only our own style sheet, script and drawings are marked as safe; every value of the study is escaped.
     return render(
@@ -137,6 +156,7 @@ def _html(
         control=narrative.control_sentence(evidence),
         trials_sentence=_trials_sentence(evidence),
         unfinished=evidence.trials.unfinished,
+        checklists=answered,
         provenance=provenance_facts(evidence),
         study_yaml=_study_without_paths(evidence.study),
         citation=paper.facts()["source"],

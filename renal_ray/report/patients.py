@@ -2,17 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby
 
-import numpy as np
 import pandas as pd
 
-from renal_ray.protocol.vote import majority
 from renal_ray.report.evidence import Evidence
+from renal_ray.report.statistics.samples import fold_samples
 from renal_ray.report.tables import Row, Table
 from renal_ray.report.text import DASH, counted, dataset_name, head_name, probability
-from renal_ray.report.trials import Trial
-from renal_ray.trial.run import patient_scores
 from renal_ray.types import Dataset, FreezePoint, Head, Label
 
 COLUMNS = ("patient_id", "label", "part", "dataset", "freeze_point", "head", "score", "votes", "n_models", "decision", "right")
@@ -38,29 +34,20 @@ def models(evidence: Evidence) -> Iterator[Model]:
 
 
 def out_of_fold(evidence: Evidence, model: Model) -> pd.DataFrame:
-    """What the models that had not trained on a patient said of that patient.
+    """What the model that had not trained on a patient said of that patient.
 
     Args:
         evidence: the evidence.
         model: dataset, freeze point and head. The image head scores a patient by the mean over the slices.
 
     Returns:
-        patient_id, label, part (fold 0, ...), score, votes, n_models, decision; a row a training patient with a finished trial, by patient_id. One model
-        has scored each unless folds were repeated; then as in the vote.
+        patient_id, label, part (fold 0, ...), score, votes, n_models, decision; a row a training patient with a finished trial, by patient_id.
     """
-    trials = sorted(evidence.cell(model.dataset, model.freeze_point, model.head), key=lambda trial: trial.spec.fold)
-    found = [_fold(fold, list(those)) for fold, those in groupby(trials, key=lambda trial: trial.spec.fold)]
-    return pd.concat(found, ignore_index=True).sort_values("patient_id", ignore_index=True)
-
-
-def _fold(fold: int, trials: list[Trial]) -> pd.DataFrame:
-    scored = [patient_scores(trial.validation) for trial in trials]
-    thresholds = [float(trial.result["levels"]["patient"]["threshold"]) for trial in trials]
-    decisions = np.array([one["score"].to_numpy() >= threshold for one, threshold in zip(scored, thresholds, strict=True)], dtype=int)
-    result = majority(decisions, np.array([one["score"].to_numpy(float) for one in scored]))
-    return scored[0][["patient_id", "label"]].assign(
-        part=f"fold {fold}", score=result.score, votes=result.votes, n_models=len(trials), decision=result.decision
-    )
+    folds = []
+    for trial in evidence.cell(model.dataset, model.freeze_point, model.head):
+        said = fold_samples(trial, "patient", evidence.study)[["patient_id", "label", "score", "decision"]]
+        folds.append(said.assign(part=f"fold {trial.spec.fold}", votes=said["decision"], n_models=1))
+    return pd.concat(folds, ignore_index=True).sort_values("patient_id", ignore_index=True)
 
 
 def by_patient(evidence: Evidence) -> pd.DataFrame:
