@@ -11,7 +11,7 @@ from sklearn.metrics import brier_score_loss, matthews_corrcoef, precision_recal
 from test_report_trials import BEST, Synthetic, study_at
 
 from renal_ray.protocol.bootstrap import bootstrap_interval, rank_auc
-from renal_ray.protocol.comparisons import holm
+from renal_ray.protocol.comparisons import blocked_lsd, holm
 from renal_ray.protocol.cross_validation import corrected_mean
 from renal_ray.protocol.delong import auc_interval, compare_aucs
 from renal_ray.protocol.thresholds import RULES, choose_threshold
@@ -163,6 +163,8 @@ def test_the_papers_comparison_is_the_plain_t_test_beside_its_p_values(made, tab
         assert row["p_paired_t"] == pytest.approx(ttest_rel(a, b).pvalue)
         assert row["p_welch"] == pytest.approx(ttest_ind(a, b, equal_var=False).pvalue)
         assert row["p_corrected"] > row["p_paired_t"]
+        values = {str(d): [roc_auc_score(f["label"], f["score"]) for f in folds(made, d, BEST, "image", "slice")] for d in ("roi", "rbr", "slice")}
+        assert row["p_lsd"] == pytest.approx(blocked_lsd(values)[first, second].p)
         assert row["zhou2019_p"] == theirs
         assert (row["n"], found.loc[(first, second, "freeze points"), "n"]) == (5, 2)
 
