@@ -34,6 +34,7 @@ def _coarse_png() -> Iterator[None]:
 def _no_figures(monkeypatch) -> None:
     """Drawing is most of the time of a report: left out where a test asks for words and numbers only."""
     monkeypatch.setattr(page, "draw_all", lambda evidence: iter(()))
+    monkeypatch.setattr(page.Statistics, "draw", lambda statistics: iter(()))
 
 
 @pytest.fixture(scope="module")

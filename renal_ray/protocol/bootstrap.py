@@ -87,8 +87,8 @@ def bootstrap_interval(
     if math.isnan(value):
         return BootstrapInterval(None, None, None, 0, n, method)
     drawn = np.array([of(rows) for rows in _resamples(clusters, n, np.random.default_rng(seed))])
-    left_out = [of(np.flatnonzero(clusters.of != patient)) for patient in range(len(clusters.labels))] if method == "bca" else []
-    return bounds(value, drawn, np.array(left_out), clusters.labels, method=method, level=level)
+    left_out = _left_out(of, clusters) if method == "bca" else np.empty(0)
+    return bounds(value, drawn, left_out, clusters.labels, method=method, level=level)
 
 
 def bounds(
@@ -138,6 +138,12 @@ def _resamples(clusters: Clusters, n: int, rng: np.random.Generator) -> Iterator
     for _ in range(n):
         chosen = np.concatenate([patients[rng.integers(len(patients), size=len(patients))] for patients in members])
         yield np.concatenate([rows_of[patient] for patient in chosen])
+
+
+def _left_out(of: Callable[[NDArray[np.intp]], float], clusters: Clusters) -> NDArray[np.float64]:
+    """The value without each patient; without the only one of a class it is not asked for."""
+    only = [label for label, n in ((True, clusters.malignant), (False, clusters.benign)) if n == 1]
+    return np.array([math.nan if label in only else of(np.flatnonzero(clusters.of != patient)) for patient, label in enumerate(clusters.labels.tolist())])
 
 
 def _acceleration(left_out: NDArray[np.float64], malignant: NDArray[np.bool_]) -> float:

@@ -20,8 +20,9 @@
     return String(a).localeCompare(String(b), "en", { numeric: true });
   }
 
-  // Rows that belong together move together: the paper's value under ours, the levels under their characteristic. Headings stay where they are.
-  const belongs = (row) => ["level", "interval"].some((kind) => row.classList.contains(kind)) || (row.classList.contains("paper") && row.cells[0].textContent.trim() === "");
+  // Rows that belong together move together: the paper's value and the interval under ours, the levels under their characteristic, rows that leave their name
+  // to the one above. Headings stay where they are.
+  const belongs = (row) => row.classList.contains("level") || row.classList.contains("interval") || row.cells[0].textContent.trim() === "";
   function blocksOf(body) {
     const blocks = [{ heading: null, units: [] }];
     for (const row of [...body.rows]) {

@@ -17,7 +17,7 @@ from renal_ray.report.canvas import BLACK, GREY, HEAD_STYLE, Drawing, blank, fin
 from renal_ray.report.evidence import Evidence
 from renal_ray.report.statistics.samples import Samples, Scored
 from renal_ray.report.tables import Row, Table, group_row
-from renal_ray.report.text import DASH, dataset_name, head_name, two
+from renal_ray.report.text import dataset_name, head_name, two
 
 PARTS = ("validation", "test")
 PART_NAMES = {"validation": "Validation", "test-raw": "Test, before calibration", "test": "Test"}
@@ -58,7 +58,9 @@ def calibration_table(evidence: Evidence, models: Sequence[Scored]) -> Table:
                 numbers = _numbers(one, part, samples, line)
                 values = (two(numbers["brier"], 3), two(numbers["ece"]))
                 name = one.model.name if part == found[0][0] else ""
-                rows.append(Row((name, PART_NAMES[part], str(len(samples)), *values, *(_words(c) for c in (line.slope, line.intercept, line.in_the_large)))))
+                coefficients = (line.slope, line.intercept, line.in_the_large)
+                rows.append(Row((name, PART_NAMES[part], str(len(samples)), *values, *(two(c.value if c else None) for c in coefficients))))
+                rows.append(Row(("", "95 % CI", "", "", "", *(_interval(c) for c in coefficients)), "interval"))
                 problems += [line.problem] if line.problem else []
                 data.append(numbers)
     undefined = (f"Dash: not defined ({'; '.join(dict.fromkeys(problems))}).",) if problems else ()
@@ -71,9 +73,9 @@ def calibration_table(evidence: Evidence, models: Sequence[Scored]) -> Table:
             "Patients",
             "Brier",
             "ECE",
-            "Slope (95 % CI)",
-            "Intercept (95 % CI)",
-            "In the large (95 % CI)",
+            "Slope",
+            "Intercept",
+            "In the large",
         ),
         rows=tuple(rows),
         data=pd.DataFrame(data),
@@ -89,8 +91,8 @@ def calibration_table(evidence: Evidence, models: Sequence[Scored]) -> Table:
     )
 
 
-def _words(found: Coefficient | None) -> str:
-    return DASH if found is None else f"{two(found.value)} ({two(found.lower)} to {two(found.upper)})"
+def _interval(found: Coefficient | None) -> str:
+    return "" if found is None else f"{two(found.lower)} to {two(found.upper)}"
 
 
 def _numbers(one: Scored, part: str, samples: Samples, line: CalibrationLine) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from renal_ray.protocol.comparisons import holm, mcnemar
 from renal_ray.protocol.delong import compare_aucs
-from renal_ray.protocol.paired_shares import paired_difference
 from renal_ray.report.evidence import Evidence
 from renal_ray.report.statistics.estimates import Estimate
 from renal_ray.report.statistics.samples import Model, Samples, Scored, paired, scored
@@ -118,9 +117,7 @@ def _mcnemar(family: str, first: Scored, second: Scored) -> Comparison:
     here, there = paired(a, b)
     right_a, right_b = _right(a)[here], _right(b)[there]
     found = mcnemar(right_a, right_b)
-    both, neither = int((right_a & right_b).sum()), int((~right_a & ~right_b).sum())
-    lower, upper = paired_difference(both, found.only_a, found.only_b, neither) or (None, None)
-    difference = Estimate(found.difference, lower, upper, "Newcombe, paired")
+    difference = Estimate(found.difference, found.lower, found.upper, "Newcombe, paired")
     values = (float(right_a.mean()), float(right_b.mean()))
     return Comparison(family, first.model, second.model, len(here), values, difference, found.p, alone=(found.only_a, found.only_b))
 

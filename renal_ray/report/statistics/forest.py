@@ -7,6 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from renal_ray.report.canvas import BLACK, GREY, nothing
+from renal_ray.report.statistics.estimates import Estimate
 
 INDENT = "\u00a0\u00a0"
 LINE_IN = 0.165  # height of a line of a forest plot
@@ -40,7 +41,9 @@ class Line:
         return self.value is None and not self.note
 
 
-def forest_panel(axes: Axes, lines: Sequence[Line], *, limits: tuple[float, float], reference: float | None, xlabel: str, labelled: bool = True) -> None:
+def forest_panel(
+    axes: Axes, lines: Sequence[Line], *, limits: tuple[float, float], reference: float | None, xlabel: str, labelled: bool = True, panel: str = "panel"
+) -> dict[str, list[str]]:
     """Draws lines from top to bottom.
 
     Args:
@@ -50,16 +53,22 @@ def forest_panel(axes: Axes, lines: Sequence[Line], *, limits: tuple[float, floa
         reference: where a grey line stands: 0 for differences, 0.5 for AUC.
         xlabel: what is estimated.
         labelled: whether the labels are written on the left.
+        panel: begins the names of the marks, so that two panels of a figure share none.
+
+    Returns:
+        What each mark says when it is pointed at, by its name.
     """
     if not lines:
         axes.set_yticks([])
         nothing(axes, "nothing to show")
-        return
+        return {}
+    tips: dict[str, list[str]] = {}
     if reference is not None:
         axes.axvline(reference, color=GREY, linewidth=0.8, zorder=0)
     for row, line in enumerate(lines):
         if line.value is not None:
-            _mark(axes, row, line, line.value, limits)
+            _mark(axes, row, line, line.value, limits, gid=f"{panel}-{row}")
+            tips[f"{panel}-{row}"] = [f"{line.label}: {Estimate(line.value, line.lower, line.upper).words}"]
         if line.note:
             axes.text(1.05, row, line.note, transform=axes.get_yaxis_transform(), ha="left", va="center", fontsize=6.8, color=GREY)
     axes.set_ylim(len(lines) - 0.4, -0.6)
@@ -73,6 +82,7 @@ def forest_panel(axes: Axes, lines: Sequence[Line], *, limits: tuple[float, floa
         if line.is_heading and row:
             axes.axhline(row - 0.5, color="#DDDDDD", linewidth=0.5, zorder=0)
     axes.set_xlabel(xlabel)
+    return tips
 
 
 def _align(axes: Axes, lines: Sequence[Line]) -> None:
@@ -88,7 +98,7 @@ def _align(axes: Axes, lines: Sequence[Line]) -> None:
     axes.tick_params(axis="y", pad=1.05 * widest + 8)
 
 
-def _mark(axes: Axes, row: int, line: Line, value: float, limits: tuple[float, float]) -> None:
+def _mark(axes: Axes, row: int, line: Line, value: float, limits: tuple[float, float], *, gid: str) -> None:
     """The estimate and its interval, cut at the ends of the axis with an arrow."""
     color = GREY if line.faint else line.style["color"]
     low, high = limits
@@ -98,4 +108,5 @@ def _mark(axes: Axes, row: int, line: Line, value: float, limits: tuple[float, f
             if beyond:
                 axes.plot([end], [row], marker=marker, color=color, markersize=3.5, clip_on=False)
     face = "white" if line.faint else color
-    axes.plot([value], [row], marker=line.style["marker"], color=color, markerfacecolor=face, markersize=4.5, linestyle="", clip_on=False, zorder=3)
+    (mark,) = axes.plot([value], [row], marker=line.style["marker"], color=color, markerfacecolor=face, markersize=4.5, linestyle="", clip_on=False, zorder=3)
+    mark.set_gid(gid)

@@ -18,16 +18,18 @@ def forest_of_models(evidence: Evidence, models: Sequence[Evaluated]) -> Drawing
     ends = [end for lines in panels for line in lines for end in (line.lower, line.value) if end is not None]
     limits = (max(0.0, min([0.45, *ends]) - 0.03), 1.0)
     with settings(name):
+        tips: dict[str, list[str]] = {}
         figure, grid = blank(0.75 + LINE_IN * max(len(lines) for lines in panels), 1, 2)
         for place, (axes, lines, title) in enumerate(zip(grid[0], panels, ("Validation, out of fold", "Sealed test, vote"), strict=True)):
             letter(axes, "AB"[place])
             axes.set_title(title)
-            forest_panel(axes, lines, limits=limits, reference=0.5, xlabel="AUC per patient", labelled=place == 0)
+            tips |= forest_panel(axes, lines, limits=limits, reference=0.5, xlabel="AUC per patient", labelled=place == 0, panel=f"forest-{'AB'[place]}")
         tested = next((one.scored.test for one in chosen if len(one.scored.test)), None)
         test = f"{counted(len(tested), 'patient')}, {int(tested.labels.sum())} malignant" if tested else "not tested"
         return finish(
             figure,
             name=name,
+            tips=tips,
             caption="Figure S1. AUC per patient of every dataset and model, with 95 % confidence intervals (DeLong, logit scale). A: validation, pooled "
             f"out of fold, n at the right; B: the vote on the sealed test, n = {test}. Each dataset at its selected freeze point; grey line: chance. "
             "Image-level: mean score over a patient's slices. Numbers: Tables S1 and S7.",

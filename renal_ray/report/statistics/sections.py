@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from renal_ray.report.canvas import Drawing
 from renal_ray.report.evidence import Evidence
-from renal_ray.report.statistics import calibration, comparison_tables, evaluation, ranking, subgroups, thresholds, voter_figures, voters
+from renal_ray.report.statistics import calibration, comparison_tables, evaluation, paper_comparison, ranking, subgroups, thresholds, voter_figures, voters
 from renal_ray.report.statistics.comparisons import FAMILIES, Comparison, auc_comparisons, vote_comparisons
 from renal_ray.report.statistics.evaluation import Evaluated, evaluated
 from renal_ray.report.statistics.forest_figure import forest_of_models
@@ -71,7 +71,7 @@ class Statistics:
             made += [thresholds.rules_table(evidence, scored), *subgroups.subgroup_tables(evidence, scored).values()]
             made += [ranking.curve_points(scored), calibration.reliability_points(evidence, scored), calibration.decision_points(evidence, scored)]
             made += [comparison_tables.auc_table(self.aucs)] if self.aucs else []
-            made += [comparison_tables.papers_table(evidence)] if len(evidence.selected) > 1 else []
+            made += [paper_comparison.papers_table(evidence)] if len(evidence.selected) > 1 else []
         if self.is_tested:
             made += [evaluation.test_intervals(evidence, self.models), voters.agreement_table(evidence, scored), voters.scores_table(evidence, scored)]
             made += [comparison_tables.vote_table(self.votes)] if self.votes else []

@@ -190,16 +190,25 @@ def subgroup_forest(evidence: Evidence, models: Sequence[Scored]) -> Drawing:
     """Figure S6: every subgroup of validation with its interval, a panel per dataset."""
     name, shown = "figure-s6-subgroups", shown_models(models)
     cohort = evidence.cohort[evidence.cohort["patient_id"].isin(evidence.splits.training)]
-    panels = _panels(shown, groupings(cohort))
+    panels, tips = _panels(shown, groupings(cohort)), dict[str, list[str]]()
     with settings(name):
         figure, grid = blank(0.7 + LINE_IN * len(panels[0]), 1, len(panels))
         for place, (axes, lines, one) in enumerate(zip(grid[0], panels, shown.values(), strict=True)):
             axes.set_title(f"{dataset_name(one.model.dataset)}, {head_name(one.model.head)}")
             drawn = lines if place == len(panels) - 1 else [replace(line, note="") if line.value is not None else line for line in lines]
-            forest_panel(axes, drawn, limits=(0.0, 1.0), reference=lines[0].value, xlabel="AUC, or share right", labelled=place == 0)
+            tips |= forest_panel(
+                axes,
+                drawn,
+                limits=(0.0, 1.0),
+                reference=lines[0].value,
+                xlabel="AUC, or share right",
+                labelled=place == 0,
+                panel=f"subgroup-{one.model.dataset}",
+            )
         return finish(
             figure,
             name=name,
+            tips=tips,
             caption="Figure S6. Subgroups of validation, out of fold, per patient. Marks: AUC where a subgroup has both classes, else (named so) "
             "sensitivity or specificity at the model's own decisions; bars: 95 % confidence interval (DeLong, Wilson); right: malignant / benign patients; "
             f"grey line: all patients. Grey with an open mark: fewer than {FEWEST} patients of a class, too few to say. Of each dataset the model with the "

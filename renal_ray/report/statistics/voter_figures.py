@@ -12,10 +12,11 @@ from renal_ray.report.canvas import BLACK, BLUE, GREY, VERMILION, Drawing, blank
 from renal_ray.report.evidence import Evidence
 from renal_ray.report.statistics.samples import Scored
 from renal_ray.report.statistics.voters import Said, said
-from renal_ray.report.text import counted, dataset_name, head_name
+from renal_ray.report.text import counted, dataset_name, head_name, probability
 from renal_ray.types import Dataset, Head, Label
 
 LABEL_STYLE: dict[Label, dict[str, Any]] = {Label.BENIGN: {"color": BLUE, "marker": "o"}, Label.MALIGNANT: {"color": VERMILION, "marker": "^"}}
+RING: dict[str, Any] = {"color": BLACK, "marker": "o", "markersize": 7, "markerfacecolor": "none", "markeredgewidth": 0.8}
 NOT_TESTED = "not tested"
 
 
@@ -62,7 +63,7 @@ def _matrix(axes: Axes, counts: Confusion) -> None:
 
 def scores_by_patient(evidence: Evidence, models: Sequence[Scored]) -> Drawing:
     """Each voter's score of each test patient, ordered by the mean."""
-    name, cells = "figure-s9-test-scores", _by_cell(models)
+    name, cells, tips = "figure-s9-test-scores", _by_cell(models), dict[str, list[str]]()
     with settings(name):
         heads, datasets = evidence.study.heads.use, evidence.study.datasets
         figure, grid = blank(0.5 + 1.75 * len(heads), len(heads), max(2, len(datasets)))
@@ -73,7 +74,7 @@ def scores_by_patient(evidence: Evidence, models: Sequence[Scored]) -> Drawing:
                 if (model := cells.get((dataset, head))) is None:
                     _off(axes, NOT_TESTED)
                     continue
-                _scores(axes, said(evidence, model.model), model)
+                tips |= _scores(axes, said(evidence, model.model), model)
                 axes.set_xlabel("Patients, by mean score" if row == len(heads) - 1 else "")
                 axes.set_ylabel("P(malignant)" if column == 0 else "")
             for spare in grid[row][len(datasets) :]:
@@ -82,34 +83,45 @@ def scores_by_patient(evidence: Evidence, models: Sequence[Scored]) -> Drawing:
         return finish(
             figure,
             name=name,
+            tips=tips,
             caption="Figure S9. Scores of the sealed test patients by every fold model. Small marks: P(malignant) of each voter; black bar: their mean; "
             f"colour and mark: pathology; ring: the vote was wrong. Patients from left to right by mean score. {_n(cells)} A model votes with its own "
             "threshold, so that a mean above 0.5 is not yet a vote for malignant. Numbers with patient_id: test-scores-by-patient.csv.",
         )
 
 
-def _scores(axes: Axes, voters: Said, model: Scored) -> None:
+def _scores(axes: Axes, voters: Said, model: Scored) -> dict[str, list[str]]:
+    """Draws the scores of one cell; returns what the mark of each patient says when it is pointed at."""
     order = np.argsort(voters.scores.mean(axis=0), kind="stable")
-    x = np.arange(len(order))
-    labels, scores = voters.labels[order], voters.scores[:, order]
-    for label, style in LABEL_STYLE.items():
-        chosen = labels == label
-        flat_x, flat_y = np.tile(x[chosen], len(scores)), scores[:, chosen].ravel()
-        axes.plot(flat_x, flat_y, linestyle="", markersize=2.6, markeredgewidth=0, alpha=0.75, clip_on=False, **style)
-    axes.plot(x, scores.mean(axis=0), linestyle="", marker="_", markersize=5, color=BLACK, clip_on=False, zorder=3)
+    x, labels, scores = np.arange(len(order)), voters.labels[order], voters.scores[:, order]
+    mean = scores.mean(axis=0)
     decided = dict(zip(model.test.patients, model.test.decisions, strict=True))
-    wrong = np.array([decided[patient] for patient in np.array(voters.patients, object)[order]]) != labels
-    axes.plot(
-        x[wrong], scores.mean(axis=0)[wrong], linestyle="", marker="o", markersize=7, markerfacecolor="none", color=BLACK, markeredgewidth=0.8, clip_on=False
-    )
+    wrong = np.array([decided[voters.patients[place]] for place in order]) != labels
+    for label, style in LABEL_STYLE.items():
+        if (chosen := labels == label).any():
+            flat = np.tile(x[chosen], len(scores)), scores[:, chosen].ravel()
+            axes.plot(*flat, linestyle="", markersize=2.6, markeredgewidth=0, alpha=0.75, clip_on=False, **style)
+    (means,) = axes.plot(x, mean, linestyle="", marker="_", markersize=5, color=BLACK, clip_on=False, zorder=3)
+    gid = f"voters-{model.model.dataset}-{model.model.head}"
+    means.set_gid(gid)
+    if wrong.any():  # an empty line that is not clipped has no extent, and the layout none either
+        axes.plot(x[wrong], mean[wrong], linestyle="", clip_on=False, **RING)
     axes.axhline(0.5, color=GREY, linewidth=0.6, zorder=0)
     axes.set(xlim=(-0.8, len(x) - 0.2), ylim=(-0.02, 1.02), xticks=[], yticks=(0, 0.5, 1))
+    return {gid: [_tip(voters, place, wrong=bool(is_wrong)) for place, is_wrong in zip(order, wrong, strict=True)]}
+
+
+def _tip(voters: Said, place: int, *, wrong: bool) -> str:
+    scores = voters.scores[:, place]
+    label = Label(int(voters.labels[place])).name.lower()
+    span = f"{probability(float(scores.min()))} to {probability(float(scores.max()))}"
+    return f"{voters.patients[place]}, {label}: mean {probability(float(scores.mean()))}, voters {span}; the vote was {'wrong' if wrong else 'right'}"
 
 
 def _legend() -> list[Line2D]:
     marks = [Line2D([], [], linestyle="", markersize=4, label=label.name.lower(), **style) for label, style in LABEL_STYLE.items()]
     mean = Line2D([], [], linestyle="", marker="_", markersize=7, color=BLACK, label="mean of the voters")
-    ring = Line2D([], [], linestyle="", marker="o", markersize=7, markerfacecolor="none", color=BLACK, label="vote was wrong")
+    ring = Line2D([], [], linestyle="", label="vote was wrong", **RING)
     return [*marks, mean, ring]
 
 
