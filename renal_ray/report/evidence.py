@@ -32,12 +32,14 @@ class SealedTest:
 
     Args:
         votes: test/votes.parquet, rows whose models are the study's own; None when the test has not been run.
+        voters: test/predictions.parquet, what each of these models said; None when the test has not been run.
         stale: dataset, freeze point and head of votes left out because their models are no longer the study's.
         openings: every line of test/seal.jsonl.
         other_rule: whether votes are left out because they were counted under another rule than the study's.
     """
 
     votes: pd.DataFrame | None
+    voters: pd.DataFrame | None
     stale: tuple[tuple[str, str, str], ...]
     openings: tuple[dict[str, Any], ...]
     other_rule: bool = False
@@ -98,6 +100,14 @@ class Evidence:
             return pd.DataFrame(columns=["patient_id", "label", "votes", "n_models", "decision", "score"])
         chosen = (votes["dataset"] == dataset) & (votes["freeze_point"] == self.selected[dataset]) & (votes["head"] == head) & (votes["level"] == level)
         return votes[chosen].reset_index(drop=True)
+
+    def voters(self, dataset: Dataset, head: Head, level: str) -> pd.DataFrame:
+        """What each fold model said of the test samples at the dataset's selected freeze point; empty when there are none."""
+        voters = self.test.voters
+        if voters is None or dataset not in self.selected:
+            return pd.DataFrame(columns=["fold", "patient_id", "label", "score", "threshold", "decision"])
+        chosen = (voters["dataset"] == dataset) & (voters["freeze_point"] == self.selected[dataset]) & (voters["head"] == head) & (voters["level"] == level)
+        return voters[chosen].reset_index(drop=True)
 
     def missing_folds(self) -> Iterator[tuple[Dataset, FreezePoint, Head, list[int]]]:
         """Cells that lack folds: the image head everywhere, the others where they are wanted."""
@@ -174,16 +184,20 @@ def _test(study: Study, work: Place, splits: SplitSet, trials: Trials) -> Sealed
     lines = work.read(SEAL_LOG).decode().splitlines() if work.exists(SEAL_LOG) else []
     openings = tuple(json.loads(line) for line in lines if line.strip())
     if not (work.exists("test/votes.parquet") and work.exists("test/predictions.parquet")):
-        return SealedTest(votes=None, stale=(), openings=openings)
+        return SealedTest(votes=None, voters=None, stale=(), openings=openings)
     if last_rule(work) != rule_of(study):
-        return SealedTest(votes=None, stale=(), openings=openings, other_rule=True)
+        return SealedTest(votes=None, voters=None, stale=(), openings=openings, other_rule=True)
     votes = work.read_parquet("test/votes.parquet")
-    models = work.read_parquet("test/predictions.parquet", ["dataset", "freeze_point", "head", "trial_id"]).drop_duplicates()
+    voters = work.read_parquet("test/predictions.parquet")
+    models = voters[["dataset", "freeze_point", "head", "trial_id"]].drop_duplicates()
     current = {trial.spec.trial_id for trial in trials.true}
     cell = ["dataset", "freeze_point", "head"]
     foreign = models[~models["trial_id"].isin(current)][cell].drop_duplicates()
     unknown = votes[~votes["patient_id"].isin(splits.test)][cell].drop_duplicates()
     stale = sorted({(str(d), str(f), str(h)) for d, f, h in pd.concat([foreign, unknown]).itertuples(index=False)})
-    keys = list(zip(votes["dataset"], votes["freeze_point"], votes["head"], strict=True))
-    kept = votes[[key not in stale for key in keys]].reset_index(drop=True)
-    return SealedTest(votes=kept, stale=tuple(stale), openings=openings)
+    return SealedTest(votes=_without(votes, stale), voters=_without(voters, stale), stale=tuple(stale), openings=openings)
+
+
+def _without(table: pd.DataFrame, stale: list[tuple[str, str, str]]) -> pd.DataFrame:
+    keys = list(zip(table["dataset"], table["freeze_point"], table["head"], strict=True))
+    return table[[key not in stale for key in keys]].reset_index(drop=True)

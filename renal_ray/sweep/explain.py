@@ -110,7 +110,7 @@ def _lesions(study: Study, work: Place, plan: Plan, asked: Sequence[Subject], se
     import ray
 
     try:
-        table = load_cohort(study.cohort)[0].reindex(columns=["patient_id", "image", "mask", "series", "lesion"]).fillna("")
+        table = load_cohort(study.cohort)[0].reindex(columns=["patient_id", "image", "mask", "series", "lesion"]).astype("object").fillna("")
     except StudyError:
         return {subject.patient_id: Lesion({}, NO_COHORT) for subject in asked}
     rows: dict[str, Row] = {row["patient_id"]: row for row in table.to_dict("records")}
