@@ -4,6 +4,7 @@
 # make lint    style and types
 # make fuzz    20,000 spoilt inputs: each is read or refused with a code (about 2 minutes)
 # make codes   writes docs/codes.md anew
+# make checklist  writes docs/reporting-checklist.md anew
 # make lock    writes requirements.lock anew (needs uv)
 
 PYTHON ?= python3
@@ -12,12 +13,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 # The tests that another backend could fail; the rest compute nothing with Keras.
-ON_JAX := $(patsubst %,tests/test_%.py,model_backbone model_heads model_statistics model_compiled model_steps trial_feed trial_train trial_run trial_score)
+ON_JAX := $(patsubst %,tests/test_%.py,model_backbone model_heads model_statistics model_compiled model_steps model_gradcam trial_feed trial_train trial_run trial_score trial_explain)
 
 # Byte-compiled on purpose: without it TensorFlow's import takes 22 s instead of 8 s.
 COMPILED := env -u PYTHONDONTWRITEBYTECODE
 
-.PHONY: smoke test cluster fuzz lint codes lock clean
+.PHONY: smoke test cluster fuzz lint codes checklist lock clean
 
 smoke: $(READY)
 	$(BIN)/renal-ray phantom runs/phantom --patients 56 --seed 17
@@ -47,6 +48,9 @@ $(READY): requirements.lock pyproject.toml
 
 codes: $(READY)
 	$(BIN)/python -c 'from renal_ray.problems import codes_page; print(codes_page(), end="")' > docs/codes.md
+
+checklist: $(READY)
+	$(BIN)/python -c 'from renal_ray.report.page import checklist_document; print(checklist_document(), end="")' > docs/reporting-checklist.md
 
 lock:
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --upgrade -o requirements.lock

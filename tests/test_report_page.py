@@ -13,10 +13,12 @@ from test_report_trials import HOSTILE, N_PATIENTS, Synthetic, study_at
 
 from renal_ray.config import Folds, Heads, Training
 from renal_ray.model.flops import suffix_gflops
-from renal_ray.report import canvas, page
+from renal_ray.report import canvas, page, patients
 from renal_ray.report.page import write_report
+from renal_ray.report.render import commands, policy
 from renal_ray.types import Dataset, FreezePoint, Head
 
+PACKAGE = Path(page.__file__).resolve().parents[1]
 DONE = (Dataset.ROI, Dataset.SLICE)
 
 
@@ -32,6 +34,7 @@ def _coarse_png() -> Iterator[None]:
 def _no_figures(monkeypatch) -> None:
     """Drawing is most of the time of a report: left out where a test asks for words and numbers only."""
     monkeypatch.setattr(page, "draw_all", lambda evidence: iter(()))
+    monkeypatch.setattr(page.Statistics, "draw", lambda statistics: iter(()))
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +192,8 @@ def test_permuted_trials_never_mix(whole):
 
 def test_every_value_is_escaped_and_readable(whole):
     _, _, html, _ = whole
-    assert "<script" not in html
+    assert html.count("<script") == 1
+    assert re.search(r"<script>(.*?)</script>", html, re.DOTALL)[1] == (PACKAGE / "report/page.js").read_text(encoding="utf-8")
     text = visible(html)
     for place in (f"tilted {HOSTILE}", f"MemoryError: x.arrow {HOSTILE}", f"numpy {HOSTILE}", f"{HOSTILE}.dcm"):
         assert place in text
@@ -214,19 +218,22 @@ def test_page_stands_alone(whole):
 
         def handle_starttag(self, tag, attributes):
             named = dict(attributes)
-            assert tag not in ("script", "link", "iframe", "object", "img")
+            assert tag not in ("link", "iframe", "object", "img")
+            assert tag != "script" or not attributes
             self.found += [value for name in ("src", "href", "xlink:href", "data", "srcset") if (value := named.get(name))]
 
     reader = Loads()
     reader.feed(html)
     assert reader.found
-    assert all(value.startswith("#") for value in reader.found)
+    assert all(value.startswith(("#", "data:image/png;base64,")) for value in reader.found)
     assert not re.search(r"url\(['\"]?(?!#)|@import", html)
     ids = re.findall(r'\sid="([^"]+)"', html)
     for anchor in re.findall(r'<a href="#([^"]+)"', html):
         assert ids.count(anchor) == 1
-    assert html.count("<svg") == html.count("</svg>") == 4
+    assert html.count("<svg") == html.count("</svg>") >= 5
     assert "<style type" not in html
+    assert f'content="{policy((PACKAGE / "report/page.js").read_text(encoding="utf-8"))}"'.replace("'", "&#39;") in html
+    assert len(html) < 15e6
 
 
 def test_caveats_and_footer(whole):
@@ -248,8 +255,9 @@ def test_caveats_and_footer(whole):
 def test_files_beside_the_page(whole):
     _, work, _, _ = whole
     figures = {path.name for path in (work / "report/figures").iterdir()}
-    names = ("figure3-traces", "figure4-roc", "figure5-metrics", "figure6-test-roc")
-    assert figures == {f"{name}.{kind}" for name in names for kind in ("svg", "png")}
+    names = ("figure3-traces", "figure4-roc", "figure5-metrics", "figure6-test-roc", "figure7-scores")
+    assert figures >= {f"{name}.{kind}" for name in names for kind in ("svg", "png")}
+    assert {name.removesuffix(".svg") for name in figures if name.endswith(".svg")} == {name.removesuffix(".png") for name in figures if name.endswith(".png")}
     assert all((work / "report/figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG" for name in names)
     assert b">AUC<" in (work / "report/figures/figure4-roc.svg").read_bytes()  # text stays text
 
@@ -321,4 +329,58 @@ def test_fewer_folds_and_moving_statistics_are_said(tmp_path):
 
 
 def test_commands_in_sentences_are_set_as_code_after_escaping():
-    assert page._commands("run `renal-ray test` on <b>`<i>`</b>") == "run <code>renal-ray test</code> on &lt;b&gt;<code>&lt;i&gt;</code>&lt;/b&gt;"
+    assert commands("run `renal-ray test` on <b>`<i>`</b>") == "run <code>renal-ray test</code> on &lt;b&gt;<code>&lt;i&gt;</code>&lt;/b&gt;"
+
+
+def test_patients_are_scored_out_of_fold_and_by_vote(whole):
+    made, work, html, _ = whole
+    table = csv(work, "by-patient")
+    roi = table.query("dataset == 'roi' and head == 'gru'").set_index("patient_id")
+    assert sorted(roi.index) == sorted(made.cohort["patient_id"])
+    for person in made.splits.patients:
+        assert roi.loc[person.patient_id, "part"] == ("test" if person.role == "test" else f"fold {person.fold}")
+    votes = made.votes.query("dataset == 'roi' and head == 'gru'").set_index("patient_id")
+    for name in ("label", "votes", "n_models", "decision"):
+        assert (roi.loc[votes.index, name] == votes[name]).all()
+    assert roi.loc[votes.index, "score"].to_numpy() == pytest.approx(votes["score"].to_numpy(), abs=1e-5)
+    assert (table["right"] == (table["label"] == table["decision"])).all()
+    for (dataset, head), one in table[table["part"] != "test"].groupby(["dataset", "head"]):
+        accuracy = one.groupby("part")["right"].mean().mean()
+        expected = csv(work, "table2-validation").set_index(["dataset", "head", "level"]).loc[(dataset, head, "patient"), "acc_mean"]
+        assert accuracy == pytest.approx(expected, abs=1e-5)
+    assert set(table[table["dataset"] == "rbr"]["part"]) == {f"fold {k}" for k in range(5)}  # not tested
+    person = roi.loc[min(made.splits.test)]
+    assert f"{person['score']:.3f} {person['votes']}/5 {'✓' if person['right'] else '✗'}" in visible(html)
+
+
+@pytest.mark.usefixtures("_no_figures")
+def test_sealed_patients_are_in_no_table_before_the_test(tmp_path):
+    made = Synthetic(study_at(tmp_path))
+    made.train(heads=[Head.IMAGE])
+    write_report(made.study)
+    assert set(csv(tmp_path, "by-patient")["patient_id"]) == set(made.splits.training)
+    html = (tmp_path / "report/index.html").read_text(encoding="utf-8")
+    assert not any(patient in html for patient in made.splits.test)
+    assert "The 12 sealed test patients are not in this table" in visible(html)
+
+
+@pytest.mark.usefixtures("_no_figures")
+def test_a_page_of_too_many_patients_keeps_those_misjudged_most(tmp_path, monkeypatch):
+    made = Synthetic(study_at(tmp_path))
+    made.train()
+    monkeypatch.setattr(patients, "MOST_ROWS", 7)
+    write_report(made.study)
+    table = csv(tmp_path, "by-patient")
+    wrong = (~table["right"]).groupby(table["patient_id"]).sum().sort_values(ascending=False)
+    shown = re.search(r'id="by-patient".*?</figure>', (tmp_path / "report/index.html").read_text(encoding="utf-8"), re.DOTALL)[0]
+    missed = [int(n) for n in re.findall(r"<td>(\d+) of 6</td>", shown)]
+    assert sorted(missed, reverse=True) == wrong.iloc[:7].tolist()
+    assert "Of 48 patients the 7 that most models got wrong are shown" in shown
+
+
+def test_trials_are_listed_once_each(whole):
+    _, work, html, _ = whole
+    table = csv(work, "all-trials")
+    assert len(table) == table["trial_id"].nunique() == 2 * (2 + 1 + 1) * 5 + 9 + 2 * 2 * 5
+    assert table["apart"].fillna("").value_counts().to_dict() == {"": 49, "permuted-0": 10, "permuted-1": 10}
+    assert table["trial_id"].iloc[0] in html

@@ -1,10 +1,12 @@
 """The study file: one validated object that every command works from."""
 
 from renal_ray.config.cohort import PHASE_RULES, Cohort, Images, Phase, PhaseRule, Selection, Split
+from renal_ray.config.explain import Explain
 from renal_ray.config.running import Resources, Tracking
 from renal_ray.config.section import Section
+from renal_ray.config.statistics import Statistics
 from renal_ray.config.study import NAMED_WEIGHTS, PROVENANCE, Study
-from renal_ray.config.training import Controls, Epochs, Folds, Heads, Training
+from renal_ray.config.training import Controls, Epochs, Folds, Heads, Robustness, Threshold, Training
 
 __all__ = [
     "NAMED_WEIGHTS",
@@ -13,16 +15,20 @@ __all__ = [
     "Cohort",
     "Controls",
     "Epochs",
+    "Explain",
     "Folds",
     "Heads",
     "Images",
     "Phase",
     "PhaseRule",
     "Resources",
+    "Robustness",
     "Section",
     "Selection",
     "Split",
+    "Statistics",
     "Study",
+    "Threshold",
     "Tracking",
     "Training",
 ]

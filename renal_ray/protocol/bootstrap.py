@@ -76,7 +76,7 @@ def bootstrap_interval(
         raise ValueError(f"{len(truth)} labels and arrays of shapes {[column.shape for column in columns]}; one row a label is needed")
     if len(truth) == 0 or n < 1 or method not in ("bca", "percentile"):
         raise ValueError(f"{len(truth)} labels, {n} resamples, method {method!r}: expected at least one of both, and bca or percentile")
-    half_alpha = (1 - as_level(level)) / 2
+    as_level(level)
     clusters = as_clusters(truth, patients)
 
     def of(rows: NDArray[np.intp]) -> float:
@@ -86,15 +86,31 @@ def bootstrap_interval(
     value = of(np.arange(len(truth)))
     if math.isnan(value):
         return BootstrapInterval(None, None, None, 0, n, method)
-    rows_of = clusters.rows()
-    rng = np.random.default_rng(seed)
-    drawn = np.array([of(rows) for rows in _resamples(clusters, rows_of, n, rng)])
-    valid = np.sort(drawn[~np.isnan(drawn)])
+    drawn = np.array([of(rows) for rows in _resamples(clusters, n, np.random.default_rng(seed))])
+    left_out = _left_out(of, clusters) if method == "bca" else np.empty(0)
+    return bounds(value, drawn, left_out, clusters.labels, method=method, level=level)
+
+
+def bounds(
+    value: float, resamples: NDArray[np.float64], left_out: NDArray[np.float64], malignant: NDArray[np.bool_], *, method: Method, level: float = 0.95
+) -> BootstrapInterval:
+    """The interval from what a statistic was on the resamples.
+
+    Args:
+        value: on the patients as they are.
+        resamples: (n,) NaN where undefined.
+        left_out: (patients,) without each patient, for BCa; percentile needs none.
+        malignant: (patients,) class of each patient.
+        method: "bca" or "percentile".
+        level: confidence, in 0..1.
+    """
+    half_alpha = (1 - as_level(level)) / 2
+    valid = np.sort(resamples[~np.isnan(resamples)])
     if len(valid) < 2 or valid[0] == valid[-1]:
-        return BootstrapInterval(value, None, None, len(valid), n, method)
-    at = _bca_shares(valid, value, _jackknife(of, clusters, rows_of), half_alpha) if method == "bca" else None
+        return BootstrapInterval(value, None, None, len(valid), len(resamples), method)
+    at = _bca_shares(valid, value, _acceleration(left_out, malignant), half_alpha) if method == "bca" else None
     lower, upper = (float(bound) for bound in np.quantile(valid, at or (half_alpha, 1 - half_alpha)))
-    return BootstrapInterval(value, lower, upper, len(valid), n, "bca" if at else "percentile")
+    return BootstrapInterval(value, lower, upper, len(valid), len(resamples), "bca" if at else "percentile")
 
 
 def rank_auc(labels: ArrayLike, scores: ArrayLike) -> float | None:
@@ -116,22 +132,28 @@ def rank_auc(labels: ArrayLike, scores: ArrayLike) -> float | None:
     return float(below + not_above) / (2 * len(benign) * len(malignant))
 
 
-def _resamples(clusters: Clusters, rows_of: list[NDArray[np.intp]], n: int, rng: np.random.Generator) -> Iterator[NDArray[np.intp]]:
+def _resamples(clusters: Clusters, n: int, rng: np.random.Generator) -> Iterator[NDArray[np.intp]]:
+    rows_of = clusters.rows()
     members = [patients for of_class in (clusters.labels, ~clusters.labels) if len(patients := np.flatnonzero(of_class))]
     for _ in range(n):
         chosen = np.concatenate([patients[rng.integers(len(patients), size=len(patients))] for patients in members])
         yield np.concatenate([rows_of[patient] for patient in chosen])
 
 
-def _jackknife(of: Callable[[NDArray[np.intp]], float], clusters: Clusters, rows_of: list[NDArray[np.intp]]) -> float:
+def _left_out(of: Callable[[NDArray[np.intp]], float], clusters: Clusters) -> NDArray[np.float64]:
+    """The value without each patient; without the only one of a class it is not asked for."""
+    only = [label for label, n in ((True, clusters.malignant), (False, clusters.benign)) if n == 1]
+    return np.array([math.nan if label in only else of(np.flatnonzero(clusters.of != patient)) for patient, label in enumerate(clusters.labels.tolist())])
+
+
+def _acceleration(left_out: NDArray[np.float64], malignant: NDArray[np.bool_]) -> float:
     """Acceleration from leaving out one patient after the other; NaN where a value is undefined."""
     cubes = squares = 0.0
-    for of_class in (clusters.labels, ~clusters.labels):
-        members = np.flatnonzero(of_class)
-        if len(members) < 2:
+    for of_class in (malignant, ~malignant):
+        values = left_out[of_class]
+        if len(values) < 2:
             continue  # a class of one patient is drawn alike in every resample: it adds no spread
-        values = np.array([of(np.flatnonzero(clusters.of != patient)) for patient in members])
-        influence = (len(members) - 1) * (values.mean() - values) / len(members)
+        influence = (len(values) - 1) * (values.mean() - values) / len(values)
         cubes, squares = cubes + float((influence**3).sum()), squares + float((influence**2).sum())
     return cubes / (6 * squares**1.5) if squares > 0 or math.isnan(squares) else math.nan
 

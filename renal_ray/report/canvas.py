@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from renal_ray.report.hover import Tips, with_tips
 from renal_ray.types import Dataset, FreezePoint, Head
 
 # Okabe and Ito, Color Universal Design (2008): told apart by all common kinds of colour vision; markers and dashes tell them apart in grey.
@@ -90,14 +91,22 @@ def blank(height_in: float, rows: int, columns: int) -> tuple[Figure, list[list[
     return figure, [list(line) for line in figure.subplots(rows, columns, squeeze=False)]
 
 
-def finish(figure: Figure, *, name: str, caption: str) -> Drawing:
-    """Renders a figure; the same data gives the same bytes."""
+def finish(figure: Figure, *, name: str, caption: str, tips: Tips | None = None) -> Drawing:
+    """Renders a figure; the same data gives the same bytes.
+
+    Args:
+        figure: the drawn figure.
+        name: name of its files.
+        caption: what is drawn, on whom, with units and n.
+        tips: what the marks of an artist say when pointed at, by the artist's gid.
+    """
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # laid out once: both files then look alike
     svg, png = io.BytesIO(), io.BytesIO()
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
     figure.savefig(png, format="png", dpi=PNG_DPI, metadata={"Software": None})
     drawn = svg.getvalue().decode().replace(f"font-family: {FONT}", f"font-family: {FONT}, {FONTS_LIKE_IT}")
+    drawn = with_tips(drawn, tips or {})
     return Drawing(name=name, caption=caption, svg=drawn.encode(), png=png.getvalue(), inline=_inline(drawn, caption))
 
 

@@ -11,12 +11,17 @@ import yaml
 
 from renal_ray.config import PROVENANCE, Study
 from renal_ray.problems import PROBLEM_COLUMNS
+from renal_ray.protocol.scanners import Scanner
 from renal_ray.protocol.selection import select_freeze_point
 from renal_ray.protocol.splits import SplitSet
 from renal_ray.report.trials import Trial, Trials, read_trials
 from renal_ray.store.place import Place
 from renal_ray.store.seal import LOG as SEAL_LOG
-from renal_ray.trial.plan import Plan, Results, finished_results, make_plan
+from renal_ray.store.seal import last_rule
+from renal_ray.trial.decide import rule_of
+from renal_ray.trial.masks import COLUMNS as MASK_COLUMNS
+from renal_ray.trial.masks import mask_parts
+from renal_ray.trial.plan import Plan, Results, family, finished_results, make_plan
 from renal_ray.trial.spec import main_level
 from renal_ray.types import FREEZE_POINTS, Dataset, FreezePoint, Head
 
@@ -27,13 +32,17 @@ class SealedTest:
 
     Args:
         votes: test/votes.parquet, rows whose models are the study's own; None when the test has not been run.
+        voters: test/predictions.parquet, what each of these models said; None when the test has not been run.
         stale: dataset, freeze point and head of votes left out because their models are no longer the study's.
         openings: every line of test/seal.jsonl.
+        other_rule: whether votes are left out because they were counted under another rule than the study's.
     """
 
     votes: pd.DataFrame | None
+    voters: pd.DataFrame | None
     stale: tuple[tuple[str, str, str], ...]
     openings: tuple[dict[str, Any], ...]
+    other_rule: bool = False
 
     @property
     def opened(self) -> bool:
@@ -54,6 +63,9 @@ class Evidence:
         trials: what was trained.
         test: the sealed test.
         selected: freeze point of each dataset with a finished image trial; provisional while others are missing.
+        beside: numbers of the trials beside the study's own folds, by family.
+        scanners: of the training patients, where one is to be left out in turn.
+        masks: scores under perturbed masks, see `renal_ray.trial.masks.COLUMNS`; empty where none were measured.
     """
 
     study: Study
@@ -64,6 +76,9 @@ class Evidence:
     trials: Trials
     test: SealedTest
     selected: dict[Dataset, FreezePoint]
+    beside: dict[str, int]
+    scanners: list[Scanner]
+    masks: pd.DataFrame
 
     @property
     def freeze_points(self) -> list[FreezePoint]:
@@ -74,6 +89,10 @@ class Evidence:
         """The finished trials of one cell, fold by fold."""
         return [t for t in self.trials.true if (t.spec.dataset, t.spec.freeze_point, t.spec.head) == (dataset, freeze_point, head)]
 
+    def trials_of(self, name: str) -> list[Trial]:
+        """The finished trials of one family beside the study's own folds."""
+        return [trial for trial in (*self.trials.repeats, *self.trials.beside) if family(trial.spec) == name]
+
     def votes(self, dataset: Dataset, head: Head, level: str) -> pd.DataFrame:
         """The votes at the dataset's selected freeze point; empty when there are none."""
         votes = self.test.votes
@@ -81,6 +100,14 @@ class Evidence:
             return pd.DataFrame(columns=["patient_id", "label", "votes", "n_models", "decision", "score"])
         chosen = (votes["dataset"] == dataset) & (votes["freeze_point"] == self.selected[dataset]) & (votes["head"] == head) & (votes["level"] == level)
         return votes[chosen].reset_index(drop=True)
+
+    def voters(self, dataset: Dataset, head: Head, level: str) -> pd.DataFrame:
+        """What each fold model said of the test samples at the dataset's selected freeze point; empty when there are none."""
+        voters = self.test.voters
+        if voters is None or dataset not in self.selected:
+            return pd.DataFrame(columns=["fold", "patient_id", "label", "score", "threshold", "decision"])
+        chosen = (voters["dataset"] == dataset) & (voters["freeze_point"] == self.selected[dataset]) & (voters["head"] == head) & (voters["level"] == level)
+        return voters[chosen].reset_index(drop=True)
 
     def missing_folds(self) -> Iterator[tuple[Dataset, FreezePoint, Head, list[int]]]:
         """Cells that lack folds: the image head everywhere, the others where they are wanted."""
@@ -113,9 +140,17 @@ def read_evidence(study: Study) -> Evidence:
         quarantine=_quarantine(work),
         splits=plan.splits,
         trials=trials,
-        test=_test(work, plan.splits, trials),
+        test=_test(study, work, plan.splits, trials),
         selected=_selected(plan, results, trials),
+        beside=plan.beside(),
+        scanners=plan.scanner_levels,
+        masks=_masks(plan, results, work),
     )
+
+
+def _masks(plan: Plan, results: Results, work: Place) -> pd.DataFrame:
+    tables = [work.read_parquet(part.file) for part in mask_parts(plan, results) if work.exists(part.file)]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(MASK_COLUMNS))
 
 
 def _selected(plan: Plan, results: Results, trials: Trials) -> dict[Dataset, FreezePoint]:
@@ -126,7 +161,7 @@ def _selected(plan: Plan, results: Results, trials: Trials) -> dict[Dataset, Fre
 def _provisional(dataset: Dataset, trials: Trials) -> FreezePoint | None:
     """What the image trials finished so far would select; None without an AUC among them."""
     aucs: dict[FreezePoint, list[float | None]] = {}
-    for trial in trials.true:
+    for trial in (*trials.true, *trials.repeats):
         if trial.spec.dataset is dataset and trial.spec.head is Head.IMAGE:
             aucs.setdefault(trial.spec.freeze_point, []).append(trial.metrics(main_level(Head.IMAGE))["auc"])
     return select_freeze_point(aucs) if any(auc is not None for values in aucs.values() for auc in values) else None
@@ -145,18 +180,24 @@ def _quarantine(work: Place) -> pd.DataFrame:
     return pd.read_csv(io.BytesIO(work.read("quarantine.csv")), dtype=str, keep_default_na=False)[list(PROBLEM_COLUMNS)]
 
 
-def _test(work: Place, splits: SplitSet, trials: Trials) -> SealedTest:
+def _test(study: Study, work: Place, splits: SplitSet, trials: Trials) -> SealedTest:
     lines = work.read(SEAL_LOG).decode().splitlines() if work.exists(SEAL_LOG) else []
     openings = tuple(json.loads(line) for line in lines if line.strip())
     if not (work.exists("test/votes.parquet") and work.exists("test/predictions.parquet")):
-        return SealedTest(votes=None, stale=(), openings=openings)
+        return SealedTest(votes=None, voters=None, stale=(), openings=openings)
+    if last_rule(work) != rule_of(study):
+        return SealedTest(votes=None, voters=None, stale=(), openings=openings, other_rule=True)
     votes = work.read_parquet("test/votes.parquet")
-    models = work.read_parquet("test/predictions.parquet", ["dataset", "freeze_point", "head", "trial_id"]).drop_duplicates()
+    voters = work.read_parquet("test/predictions.parquet")
+    models = voters[["dataset", "freeze_point", "head", "trial_id"]].drop_duplicates()
     current = {trial.spec.trial_id for trial in trials.true}
     cell = ["dataset", "freeze_point", "head"]
     foreign = models[~models["trial_id"].isin(current)][cell].drop_duplicates()
     unknown = votes[~votes["patient_id"].isin(splits.test)][cell].drop_duplicates()
     stale = sorted({(str(d), str(f), str(h)) for d, f, h in pd.concat([foreign, unknown]).itertuples(index=False)})
-    keys = list(zip(votes["dataset"], votes["freeze_point"], votes["head"], strict=True))
-    kept = votes[[key not in stale for key in keys]].reset_index(drop=True)
-    return SealedTest(votes=kept, stale=tuple(stale), openings=openings)
+    return SealedTest(votes=_without(votes, stale), voters=_without(voters, stale), stale=tuple(stale), openings=openings)
+
+
+def _without(table: pd.DataFrame, stale: list[tuple[str, str, str]]) -> pd.DataFrame:
+    keys = list(zip(table["dataset"], table["freeze_point"], table["head"], strict=True))
+    return table[[key not in stale for key in keys]].reset_index(drop=True)

@@ -1,25 +1,29 @@
 """The report: one self-contained page, its tables as CSV and its figures as SVG and PNG."""
 
-import re
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
-import jinja2
 import yaml
-from markupsafe import Markup, escape
 
-from renal_ray import __version__
 from renal_ray.config import Study
 from renal_ray.report import cohort_tables, narrative, paper, tables
+from renal_ray.report.attention import Attention, read_attention
 from renal_ray.report.canvas import Drawing
+from renal_ray.report.checklist import Answer, Guideline, answer_table, answers, checklist_page, guidelines
+from renal_ray.report.checklist_state import Facts
 from renal_ray.report.evidence import Evidence, read_evidence
 from renal_ray.report.figures import draw_all
 from renal_ray.report.narrative import DatasetResult
-from renal_ray.report.protocol_facts import ABBREVIATIONS, protocol_facts, provenance_facts
+from renal_ray.report.patients import patient_table
+from renal_ray.report.protocol_facts import ABBREVIATIONS, protocol_facts, provenance_facts, rule_words
+from renal_ray.report.render import in_page, render
+from renal_ray.report.robustness import robustness_drawings, robustness_sentences, robustness_tables
 from renal_ray.report.speed import speed_table
-from renal_ray.report.text import counted, dataset_name, head_name, moment, plus_minus, two, unbroken, weights_name
+from renal_ray.report.statistics.sections import Statistics, statistics
+from renal_ray.report.text import counted, dataset_name, head_name, plus_minus, two, weights_name
+from renal_ray.report.trial_table import trial_table
 from renal_ray.store.place import Place
+from renal_ray.store.seal import FIRST_RULE
 from renal_ray.types import Head
 
 PAGE = "report/index.html"
@@ -29,11 +33,17 @@ CONTENTS = (
     ("protocol", "Split and protocol"),
     ("training", "Training"),
     ("validation", "Validation"),
+    ("statistics", "Statistics"),
     ("test", "Sealed test"),
+    ("patients", "Patients"),
+    ("attention", "Attention"),
+    ("robustness", "Robustness"),
     ("control", "Negative control"),
     ("trials", "Trials"),
+    ("checklist", "Checklist"),
     ("provenance", "Versions and seeds"),
 )
+Answered = list[tuple[Guideline, list[Answer]]]
 
 
 @dataclass(frozen=True)
@@ -67,11 +77,15 @@ def write_report(study: Study) -> Headline:
     """
     evidence = read_evidence(study)
     work = Place(study.work)
-    made = {table.name: table for table in all_tables(evidence)}
-    drawings = {drawing.name: drawing for drawing in draw_all(evidence)}
+    measured = statistics(evidence)
+    seen = read_attention(evidence)
+    answered = checklist_answers(evidence, measured, work)
+    lists = [answer_table(guideline, answers) for guideline, answers in answered]
+    made = {table.name: table for table in (*all_tables(evidence), *measured.tables(), *seen.tables, *lists)}
+    drawings = {drawing.name: drawing for drawing in (*draw_all(evidence), *measured.draw(), *robustness_drawings(evidence))}
     results = narrative.dataset_results(evidence)
     caveats = tuple(narrative.caveats(evidence))
-    html = _html(evidence, made, drawings, results, caveats)
+    html = _html(evidence, measured, made, drawings, results, caveats, answered, seen)
     for folder in ("report/tables", "report/figures"):
         work.remove(folder)  # what can no longer be made must not stay from an earlier run
     for table in made.values():
@@ -96,18 +110,39 @@ def all_tables(evidence: Evidence) -> list[tables.Table]:
         tables.validation_table(evidence),
         tables.test_table(evidence),
         cohort_tables.size_table(evidence),
+        patient_table(evidence),
         cohort_tables.control_table(evidence),
+        trial_table(evidence),
+        *robustness_tables(evidence),
     ]
 
 
-def _html(evidence: Evidence, made: dict[str, tables.Table], drawings: dict[str, Drawing], results: tuple[DatasetResult, ...], caveats: tuple[str, ...]) -> str:
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, loader=jinja2.FunctionLoader(_file), keep_trailing_newline=True)
-    environment.filters |= {"commands": _commands, "moment": moment, "unbroken": unbroken}
-    # Only our own style sheet and our own drawings are marked as safe; every value of the study is escaped.
-    return environment.get_template("template.html").render(
+def checklist_answers(evidence: Evidence, measured: Statistics, work: Place) -> Answered:
+    """Every reporting guideline with where this study stands."""
+    facts = Facts(evidence, frozenset(work.entries()))
+    anchors = {block.anchor for block in (*measured.validation_blocks(), *measured.test_blocks())}
+    return [(guideline, answers(guideline, facts, dict(CONTENTS), anchors)) for guideline in guidelines()]
+
+
+def checklist_document() -> str:
+    """docs/reporting-checklist.md."""
+    return checklist_page(dict(CONTENTS))
+
+
+def _html(
+    evidence: Evidence,
+    measured: Statistics,
+    made: dict[str, tables.Table],
+    drawings: dict[str, Drawing],
+    results: tuple[DatasetResult, ...],
+    caveats: tuple[str, ...],
+    answered: Answered,
+    seen: Attention,
+) -> str:
+    # Only our own style sheet, script and drawings are marked as safe; every value of the study is escaped.
+    return render(
+        "template.html",
         study=evidence.study,
-        program=f"renal-ray {__version__}",
-        css=Markup(_file("style.css")),
         contents=CONTENTS,
         population=narrative.population(evidence),
         cards=[_card(result) for result in results],
@@ -115,35 +150,22 @@ def _html(evidence: Evidence, made: dict[str, tables.Table], drawings: dict[str,
         caveats=caveats,
         abbreviations=ABBREVIATIONS,
         tables=made,
-        drawings={name: _inline(drawing) for name, drawing in drawings.items()},
+        drawings={name: in_page(drawing) for name, drawing in drawings.items()},
         protocol=protocol_facts(evidence),
-        openings=evidence.test.openings,
+        openings=[{**opening, "rule": rule_words(opening.get("rule", FIRST_RULE))} for opening in evidence.test.openings],
         tested=evidence.test.votes is not None and len(evidence.test.votes) > 0,
+        statistics=measured.validation_blocks(),
+        test_statistics=measured.test_blocks(),
+        attention=seen,
+        robustness=robustness_sentences(evidence),
         control=narrative.control_sentence(evidence),
         trials_sentence=_trials_sentence(evidence),
         unfinished=evidence.trials.unfinished,
+        checklists=answered,
         provenance=provenance_facts(evidence),
         study_yaml=_study_without_paths(evidence.study),
         citation=paper.facts()["source"],
     )
-
-
-@dataclass(frozen=True)
-class _Inline:
-    inline: Markup
-    title: str
-    rest: str
-
-
-def _inline(drawing: Drawing) -> _Inline:
-    """A drawing and its caption: number and first sentence, then the rest."""
-    number, title, rest = drawing.caption.split(". ", 2)
-    return _Inline(inline=Markup(drawing.inline), title=f"{number}. {title}", rest=rest)
-
-
-def _commands(sentence: str) -> Markup:
-    """A sentence, escaped, with what stands in back quotes set as code."""
-    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(sentence))))
 
 
 def _card(result: DatasetResult) -> dict[str, Any]:
@@ -167,7 +189,8 @@ def _card(result: DatasetResult) -> dict[str, Any]:
 def _trials_sentence(evidence: Evidence) -> str:
     trials = evidence.trials
     return (
-        f"{counted(len(trials.true), 'finished trial')} on the patients' own labels, {len(trials.controls)} on permuted ones; "
+        f"{counted(len(trials.true), 'finished trial')} on the patients' own labels, {len(trials.controls)} on permuted ones, "
+        f"{len(trials.repeats)} of repeats, {len(trials.beside)} on other patients for robustness; "
         f"{len(trials.unfinished)} without a result; {trials.set_aside} of other settings, data, splits or selected freeze points set aside."
     )
 
@@ -176,7 +199,3 @@ def _study_without_paths(study: Study) -> str:
     value = study.model_dump(mode="json", exclude={"work": True, "cohort": {"manifest", "dicom", "labels", "kits"}})
     value["weights"] = weights_name(study.weights)
     return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120)
-
-
-def _file(name: str) -> str:
-    return files("renal_ray.report").joinpath(name).read_text(encoding="utf-8")

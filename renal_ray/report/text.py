@@ -88,3 +88,8 @@ def without_folders(sentence: str) -> str:
 def weights_name(weights: str) -> str:
     """The backbone's weights: imagenet, random or the name of the weights file."""
     return PurePath(weights).name
+
+
+def p_value(p: float | None) -> str:
+    """A P value with three decimals; a dash where there is none."""
+    return "< 0.001" if p is not None and p < 0.001 else two(p, 3)
