@@ -1,0 +1,1 @@
+"""Studies side by side. Reads work directories, trains nothing."""
