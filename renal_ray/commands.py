@@ -98,13 +98,16 @@ def explain_study(study: "Study", *, address: str | None = None) -> int:
     return DONE
 
 
-def report_study(study: "Study") -> int:
+def report_study(study: "Study", *, paper: bool = False) -> int:
     """Writes the report, and says the headline."""
     from renal_ray.report.page import write_report
 
-    headline = write_report(study)
+    headline = write_report(study, paper=paper)
     print("\n".join((*headline.lines, *(f"note: {caveat}" for caveat in headline.caveats))))
     print(f"report: {headline.page}")
+    if headline.paper:
+        made = headline.paper
+        print(f"for an article: {made.tables} tables and {made.figures} figures, {made.narrow} of them one column wide too, in {made.folder}")
     return DONE
 
 

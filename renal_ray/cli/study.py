@@ -73,10 +73,16 @@ def explain(study: StudyFile, set: Set = None, address: Address = None) -> int:
 
 
 @command
-def report(study: StudyFile, set: Set = None) -> int:
+def report(
+    study: StudyFile,
+    set: Set = None,
+    paper: Annotated[
+        bool, typer.Option("--paper", help="Also for an article: tables as LaTeX and Word, figures of one and two columns as PNG, PDF, SVG.")
+    ] = False,
+) -> int:
     """Write the report: one HTML page, tables as CSV, figures as SVG and PNG."""
     loaded, _ = open_study(study, set, show=False)
-    return commands.report_study(loaded)
+    return commands.report_study(loaded, paper=paper)
 
 
 @command

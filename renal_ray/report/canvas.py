@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +36,8 @@ HEAD_STYLE: dict[Head, dict[str, Any]] = {
     Head.GRU: {"color": GREEN, "linestyle": "-.", "marker": "^"},
 }
 NOT_TRAINED = "no finished trial"
-WIDTH_IN = 7.2  # two columns of a journal
+WIDTH_IN, COLUMN_IN = 7.2, 3.5  # two columns of a journal, and one: 183 and 89 mm
+HIGHEST_IN = 9.2  # what a page of a journal holds beside the caption
 PNG_DPI = 300
 FONT, FONTS_LIKE_IT = "'DejaVu Sans'", "Verdana, sans-serif"  # for readers of the SVG who lack the font it was laid out with
 SETTINGS = {
@@ -52,9 +54,38 @@ SETTINGS = {
     "axes.linewidth": 0.7,
     "lines.linewidth": 1.3,
     "lines.markersize": 4,
+    "pdf.fonttype": 42,  # TrueType: journals refuse Type 3
     "svg.fonttype": "none",  # text stays text: searchable, editable, readable aloud
     "text.usetex": False,
 }
+NARROW = {"font.size": 6.5, "axes.titlesize": 7, "axes.labelsize": 6.5, "xtick.labelsize": 6, "ytick.labelsize": 6, "legend.fontsize": 6}
+
+
+@dataclass(frozen=True)
+class Journal:
+    """For what a figure is drawn.
+
+    Args:
+        one_column: as wide as one column, where its panels can stand alone; else as two.
+        vector: as PDF too.
+    """
+
+    one_column: bool = False
+    vector: bool = False
+
+
+_ON_SCREEN = Journal()
+_JOURNAL: ContextVar[Journal] = ContextVar("_JOURNAL", default=_ON_SCREEN)
+
+
+@contextmanager
+def drawn_for(journal: Journal) -> Iterator[None]:
+    """Figures drawn within are drawn for this."""
+    token = _JOURNAL.set(journal)
+    try:
+        yield
+    finally:
+        _JOURNAL.reset(token)
 
 
 @dataclass(frozen=True)
@@ -67,6 +98,8 @@ class Drawing:
         svg: whole SVG file.
         png: PNG at 300 dots per inch.
         inline: the SVG element alone, to stand in HTML.
+        width_in: its width in inches.
+        pdf: whole PDF file; empty unless it was drawn for print.
     """
 
     name: str
@@ -74,21 +107,59 @@ class Drawing:
     svg: bytes
     png: bytes
     inline: str
+    width_in: float = WIDTH_IN
+    pdf: bytes = b""
 
 
 @contextmanager
 def settings(name: str) -> Iterator[None]:
     """Matplotlib settings of one figure; its name salts the ids, so that two figures on one page share none."""
-    salted: Any = {**SETTINGS, "svg.hashsalt": name}
+    narrow = NARROW if _JOURNAL.get().one_column else {}
+    salted: Any = {**SETTINGS, **narrow, "svg.hashsalt": name}
     with mpl.rc_context(salted):
         yield
 
 
-def blank(height_in: float, rows: int, columns: int) -> tuple[Figure, list[list[Axes]]]:
-    """A figure of journal width with a grid of panels."""
+def blank(height_in: float, rows: int, columns: int, *, alone: bool = False) -> tuple[Figure, list[list[Axes]]]:
+    """A figure of journal width with a grid of panels.
+
+    Args:
+        height_in: height at the width of two columns.
+        rows: of panels.
+        columns: of panels.
+        alone: whether each panel has labels of its own and can stand anywhere: only then is the figure drawn for one column.
+    """
+    if _JOURNAL.get().one_column and alone:
+        return _one_column(height_in, rows, columns)
     figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, [list(line) for line in figure.subplots(rows, columns, squeeze=False)]
+
+
+def _one_column(height_in: float, rows: int, columns: int) -> tuple[Figure, list[list[Axes]]]:
+    """The panels one below the other, or two abreast where they are many; each as high for its width as in two columns."""
+    n = rows * columns
+    for across in (1, 2) if n > 1 else (1,):
+        down = -(-n // across)
+        high = down * height_in / rows * (COLUMN_IN / across) / (WIDTH_IN / columns)
+        if high <= HIGHEST_IN:
+            break
+    figure = Figure(figsize=(COLUMN_IN, min(high, HIGHEST_IN)), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = list(figure.subplots(down, across, squeeze=False).flat)
+    for spare in panels[n:]:
+        spare.set_axis_off()
+    return figure, [panels[row * columns : (row + 1) * columns] for row in range(rows)]
+
+
+def _fit_legends(figure: Figure) -> None:
+    """Breaks legends that are wider than a narrow figure into more lines."""
+    for legend in (*figure.legends, *(one for axes in figure.axes if (one := axes.get_legend()) is not None)):
+        for across in (3, 2, 1):
+            if legend.get_window_extent().width <= figure.bbox.width:
+                break
+            legend.set_ncols(across)
+            figure.draw_without_rendering()
 
 
 def finish(figure: Figure, *, name: str, caption: str, tips: Tips | None = None) -> Drawing:
@@ -101,13 +172,29 @@ def finish(figure: Figure, *, name: str, caption: str, tips: Tips | None = None)
         tips: what the marks of an artist say when pointed at, by the artist's gid.
     """
     figure.draw_without_rendering()
+    if figure.get_figwidth() < WIDTH_IN:
+        _fit_legends(figure)
     figure.set_layout_engine("none")  # laid out once: both files then look alike
     svg, png = io.BytesIO(), io.BytesIO()
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
     figure.savefig(png, format="png", dpi=PNG_DPI, metadata={"Software": None})
     drawn = svg.getvalue().decode().replace(f"font-family: {FONT}", f"font-family: {FONT}, {FONTS_LIKE_IT}")
     drawn = with_tips(drawn, tips or {})
-    return Drawing(name=name, caption=caption, svg=drawn.encode(), png=png.getvalue(), inline=_inline(drawn, caption))
+    return Drawing(
+        name=name,
+        caption=caption,
+        svg=drawn.encode(),
+        png=png.getvalue(),
+        inline=_inline(drawn, caption),
+        width_in=figure.get_figwidth(),
+        pdf=_pdf(figure) if _JOURNAL.get().vector else b"",
+    )
+
+
+def _pdf(figure: Figure) -> bytes:
+    pdf = io.BytesIO()
+    figure.savefig(pdf, format="pdf", metadata={"Creator": None, "Producer": None, "CreationDate": None})
+    return pdf.getvalue()
 
 
 def letter(axes: Axes, text: str) -> None:

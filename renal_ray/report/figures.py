@@ -49,7 +49,7 @@ def roc_by_freeze_point(evidence: Evidence) -> Drawing:
     tips: dict[str, list[str]] = {}
     with settings(name):
         rows = (len(datasets) + 2) // 2
-        figure, grid = blank((3.4 + 0.16 * math.ceil(len(evidence.freeze_points) / 2)) * rows, rows, 2)
+        figure, grid = blank((3.4 + 0.16 * math.ceil(len(evidence.freeze_points) / 2)) * rows, rows, 2, alone=True)
         panels = [axes for line in grid for axes in line]
         for index, dataset in enumerate(datasets):
             letter(panels[index], "ABCD"[index])
@@ -104,7 +104,7 @@ def metrics_by_freeze_point(evidence: Evidence) -> Drawing:
     name = "figure5-metrics"
     tips: dict[str, list[str]] = {}
     with settings(name):
-        figure, grid = blank(4.6, 2, 3)
+        figure, grid = blank(4.6, 2, 3, alone=True)
         for index, metric in enumerate(SIX):
             axes = grid[index // 3][index % 3]
             letter(axes, "ABCDEF"[index])
@@ -169,7 +169,7 @@ def test_roc(evidence: Evidence) -> Drawing:
     name, datasets = "figure6-test-roc", evidence.study.datasets
     tips: dict[str, list[str]] = {}
     with settings(name):
-        figure, grid = blank(3.4, 1, 3)
+        figure, grid = blank(3.4, 1, 3, alone=True)
         for index, axes in enumerate(grid[0]):
             if index >= len(datasets):
                 axes.set_axis_off()

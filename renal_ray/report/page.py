@@ -1,7 +1,8 @@
 """The report: one self-contained page, its tables as CSV and its figures as SVG and PNG."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -25,6 +26,9 @@ from renal_ray.report.trial_table import trial_table
 from renal_ray.store.place import Place
 from renal_ray.store.seal import FIRST_RULE
 from renal_ray.types import Head
+
+if TYPE_CHECKING:
+    from renal_ray.report.manuscript.write import Written
 
 PAGE = "report/index.html"
 CONTENTS = (
@@ -55,19 +59,22 @@ class Headline:
         datasets: headline numbers of every dataset.
         lines: the same, one line a dataset.
         caveats: what must be known before using them.
+        paper: what was written for an article; None where it was not asked for.
     """
 
     page: str
     datasets: tuple[DatasetResult, ...]
     lines: tuple[str, ...]
     caveats: tuple[str, ...]
+    paper: "Written | None" = None
 
 
-def write_report(study: Study) -> Headline:
+def write_report(study: Study, *, paper: bool = False) -> Headline:
     """Writes report/ from the files of the work directory; the same files give the same bytes.
 
     Args:
         study: the study as it stands; `work` says where its files are.
+        paper: also report/paper/: tables as LaTeX and Word, figures of journal width.
 
     Returns:
         The headline numbers.
@@ -82,7 +89,7 @@ def write_report(study: Study) -> Headline:
     answered = checklist_answers(evidence, measured, work)
     lists = [answer_table(guideline, answers) for guideline, answers in answered]
     made = {table.name: table for table in (*all_tables(evidence), *measured.tables(), *seen.tables, *lists)}
-    drawings = {drawing.name: drawing for drawing in (*draw_all(evidence), *measured.draw(), *robustness_drawings(evidence))}
+    drawings = {drawing.name: drawing for drawing in every_drawing(evidence, measured)}
     results = narrative.dataset_results(evidence)
     caveats = tuple(narrative.caveats(evidence))
     html = _html(evidence, measured, made, drawings, results, caveats, answered, seen)
@@ -94,7 +101,21 @@ def write_report(study: Study) -> Headline:
         work.write(f"report/figures/{drawing.name}.svg", drawing.svg)
         work.write(f"report/figures/{drawing.name}.png", drawing.png)
     work.write(PAGE, html.encode())
-    return Headline(page=work.shown(PAGE), datasets=results, lines=narrative.terminal_lines(results), caveats=caveats)
+    written = _paper(work, evidence, measured, made) if paper else None
+    return Headline(page=work.shown(PAGE), datasets=results, lines=narrative.terminal_lines(results), caveats=caveats, paper=written)
+
+
+def _paper(work: Place, evidence: Evidence, measured: Statistics, made: dict[str, tables.Table]) -> "Written":
+    from renal_ray.report.manuscript.write import write_paper  # python-docx is read only where it is needed
+
+    return write_paper(work, evidence.study.name, list(made.values()), lambda: every_drawing(evidence, measured))
+
+
+def every_drawing(evidence: Evidence, measured: Statistics) -> Iterator[Drawing]:
+    """Every figure of the page for which there is something to draw."""
+    yield from draw_all(evidence)
+    yield from measured.draw()
+    yield from robustness_drawings(evidence)
 
 
 def all_tables(evidence: Evidence) -> list[tables.Table]:

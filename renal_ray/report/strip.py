@@ -27,7 +27,7 @@ def score_strips(evidence: Evidence) -> Drawing | None:
     tips: dict[str, list[str]] = {}
     datasets = [dataset for dataset in evidence.study.datasets if str(dataset) in set(data["dataset"])]
     with settings(NAME):
-        figure, grid = blank(0.4 + 2 * len(datasets), len(datasets), 1)
+        figure, grid = blank(0.4 + 2 * len(datasets), len(datasets), 1, alone=True)
         for index, (axes,) in enumerate(grid):
             letter(axes, "ABC"[index])
             _panel(axes, data[data["dataset"] == str(datasets[index])], datasets[index], tips, told=len(data) <= MOST_TIPS)

@@ -8,7 +8,6 @@ import pandas as pd
 
 from renal_ray.protocol.comparisons import holm, mcnemar
 from renal_ray.protocol.delong import compare_aucs
-from renal_ray.protocol.paired_shares import paired_difference
 from renal_ray.report.compare.patients import Overlap
 from renal_ray.report.evidence import Evidence
 from renal_ray.report.statistics.estimates import UNKNOWN, Estimate
@@ -86,9 +85,7 @@ def _common(left: Samples, right: Samples) -> tuple[Samples, Samples]:
 def _votes(overlap: Overlap, a: Scored, b: Scored, here: Samples, there: Samples) -> Tested:
     right_a, right_b = here.decisions == here.labels, there.decisions == there.labels
     found = mcnemar(right_a, right_b)
-    both, neither = int((right_a & right_b).sum()), int((~right_a & ~right_b).sum())
-    lower, upper = paired_difference(both, found.only_a, found.only_b, neither) or (None, None)
-    difference = Estimate(found.difference, lower, upper, "Newcombe, paired")
+    difference = Estimate(found.difference, found.lower, found.upper, "Newcombe, paired")
     return Tested("votes", overlap, a, b, len(here), (float(np.mean(right_a)), float(np.mean(right_b))), difference, found.p)
 
 
