@@ -48,6 +48,16 @@ def test_interval_of_the_difference_is_newcombes(counts, interval):
     assert found.lower is None or (turned.lower, turned.upper) == pytest.approx((-found.upper, -found.lower))
 
 
+def test_interval_of_the_difference_where_the_models_agree():
+    """Method 10 written out for 20 both right, 5 and 2 one of them, 8 neither: ad - bc = 150, less n/2 = 17.5."""
+    found = mcnemar([1] * 25 + [0] * 10, [1] * 20 + [0] * 5 + [1] * 2 + [0] * 8)
+    phi = (150 - 17.5) / math.sqrt(25 * 10 * 22 * 13)
+    first, second = (binomtest(right, 35).proportion_ci(0.95, method="wilson") for right in (25, 22))
+    down, up = (25 / 35 - first.low, second.high - 22 / 35), (first.high - 25 / 35, 22 / 35 - second.low)
+    widths = [math.sqrt(mine**2 - 2 * phi * mine * other + other**2) for mine, other in (down, up)]
+    assert (found.lower, found.upper) == pytest.approx((3 / 35 - widths[0], 3 / 35 + widths[1]))
+
+
 def test_interval_of_the_difference_covers():
     rng, covered = np.random.default_rng(17), []
     for _ in range(400):

@@ -99,7 +99,7 @@ def blocked_lsd(values: Mapping[str, Sequence[float | None]], level: float = 0.9
     8. A one-way analysis (12) would have printed < .001, and rank tests of five against five do not get down to .001. A paired t test each is possible
     too. All take AUCs of one cohort for independent; they stand here for comparison with print.
 
-    R. A. Fisher, The Design of Experiments, 1935, section 24.
+    R. A. Fisher, The Design of Experiments, 1935.
 
     Args:
         values: of each group, one a block, the blocks in the same order; a block with an undefined value (None) is left out.

@@ -115,8 +115,8 @@ def test_intervals(evidence: Evidence, models: Sequence[Evaluated]) -> Table:
 def method_note(evidence: Evidence, *, test: bool) -> str:
     """How the intervals of a table were made, with sources."""
     settings = evidence.study.statistics
-    kind = "BCa (Efron 1987)" if settings.interval == "bca" else "percentile"
-    drawn = f"{settings.bootstrap} resamples of patients within each class, {kind}, seed {evidence.study.seed}"
+    kind = "BCa (Efron 1987; percentile where that does not exist)" if settings.interval == "bca" else "percentile"
+    drawn = f"{settings.bootstrap} resamples of patients within each class, {kind}, seed {evidence.study.seed}; none where all resamples agree"
     slices = " Per slice: every metric by bootstrap, the slices of a patient drawn together." if Head.IMAGE in evidence.study.heads.use else ""
     if test:
         return f"Per patient: AUC by DeLong (1988) on the logit scale, proportions by Wilson's score interval, MCC by bootstrap ({drawn}).{slices}"

@@ -62,7 +62,8 @@ def under_rules(evidence: Evidence, one: Scored) -> Iterator[Ruled]:
         validation = {}
         for trial in one.folds:
             table = at_level(trial.spec, trial.validation, one.model.level)
-            validation[trial.spec.fold] = folds[trial.spec.fold].evaluate(table["label"].to_numpy(), table["score"].to_numpy())
+            called = folds[trial.spec.fold].malignant(table["score"].to_numpy())
+            validation[trial.spec.fold] = confusion(table["label"].to_numpy(), called).metrics()
         yield Ruled(rule, folds, validation, _vote(voters, folds) if len(one.test) and set(voters["fold"]) <= set(folds) else None)
 
 
