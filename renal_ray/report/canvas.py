@@ -37,6 +37,7 @@ HEAD_STYLE: dict[Head, dict[str, Any]] = {
 }
 NOT_TRAINED = "no finished trial"
 WIDTH_IN, COLUMN_IN = 7.2, 3.5  # two columns of a journal, and one: 183 and 89 mm
+ROOM = 1.3  # height of a narrow panel over that of a wide one of its shape
 HIGHEST_IN = 9.2  # what a page of a journal holds beside the caption
 PNG_DPI = 300
 FONT, FONTS_LIKE_IT = "'DejaVu Sans'", "Verdana, sans-serif"  # for readers of the SVG who lack the font it was laid out with
@@ -137,13 +138,10 @@ def blank(height_in: float, rows: int, columns: int, *, alone: bool = False) -> 
 
 
 def _one_column(height_in: float, rows: int, columns: int) -> tuple[Figure, list[list[Axes]]]:
-    """The panels one below the other, or two abreast where they are many; each as high for its width as in two columns."""
-    n = rows * columns
-    for across in (1, 2) if n > 1 else (1,):
-        down = -(-n // across)
-        high = down * height_in / rows * (COLUMN_IN / across) / (WIDTH_IN / columns)
-        if high <= HIGHEST_IN:
-            break
+    """The panels two abreast, or as they are where they stand one below the other, with room for what is under them: type shrinks less than panels."""
+    n, across = rows * columns, min(columns, 2)
+    down = -(-n // across)
+    high = down * height_in / rows * (ROOM * COLUMN_IN / across / (WIDTH_IN / columns) if columns > 1 else 1)
     figure = Figure(figsize=(COLUMN_IN, min(high, HIGHEST_IN)), layout="constrained")
     FigureCanvasAgg(figure)
     panels = list(figure.subplots(down, across, squeeze=False).flat)
@@ -152,14 +150,9 @@ def _one_column(height_in: float, rows: int, columns: int) -> tuple[Figure, list
     return figure, [panels[row * columns : (row + 1) * columns] for row in range(rows)]
 
 
-def _fit_legends(figure: Figure) -> None:
-    """Breaks legends that are wider than a narrow figure into more lines."""
-    for legend in (*figure.legends, *(one for axes in figure.axes if (one := axes.get_legend()) is not None)):
-        for across in (3, 2, 1):
-            if legend.get_window_extent().width <= figure.bbox.width:
-                break
-            legend.set_ncols(across)
-            figure.draw_without_rendering()
+def in_one_column(wide: Any, narrow: Any) -> Any:
+    """One of two values: for a figure of two columns' width, or of one column's."""
+    return narrow if _JOURNAL.get().one_column else wide
 
 
 def finish(figure: Figure, *, name: str, caption: str, tips: Tips | None = None) -> Drawing:
@@ -172,8 +165,6 @@ def finish(figure: Figure, *, name: str, caption: str, tips: Tips | None = None)
         tips: what the marks of an artist say when pointed at, by the artist's gid.
     """
     figure.draw_without_rendering()
-    if figure.get_figwidth() < WIDTH_IN:
-        _fit_legends(figure)
     figure.set_layout_engine("none")  # laid out once: both files then look alike
     svg, png = io.BytesIO(), io.BytesIO()
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
@@ -199,7 +190,7 @@ def _pdf(figure: Figure) -> bytes:
 
 def letter(axes: Axes, text: str) -> None:
     """The bold letter of a panel."""
-    axes.text(-0.02, 1.04, text, transform=axes.transAxes, ha="right", va="bottom", fontsize=10, fontweight="bold")
+    axes.text(-0.02, 1.04, text, transform=axes.transAxes, ha="right", va="bottom", fontsize=in_one_column(10, 8), fontweight="bold")
 
 
 def nothing(axes: Axes, text: str) -> None:

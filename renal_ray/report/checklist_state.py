@@ -74,8 +74,9 @@ def _missing(facts: Facts) -> State:
     absent = [name for name in OPTIONAL if name not in there]
     gaps = {name: int(cohort[name].isna().sum()) for name in there}
     partly = [f"{name} of {counted(n, 'patient')}" for name, n in gaps.items() if n]
-    said = f"Not known: {listed(partly)}. " if partly else ""
-    return State(not absent, f"{said}{'The cohort does not give ' + listed(absent) + '.' if absent else 'Every optional column is given.'}")
+    said = [f"Not known: {listed(partly)}."] if partly else []
+    said += [f"The cohort does not give {listed(absent)}."] if absent else []
+    return State(not absent, " ".join(said) or "Every optional column is given for everybody.")
 
 
 def _scanners(facts: Facts) -> State:

@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from renal_ray.report.canvas import DATASET_STYLE, GREY, HEAD_STYLE, NOT_TRAINED, POINT_STYLE, Drawing, blank, finish, letter, nothing, settings
+from renal_ray.report.canvas import DATASET_STYLE, GREY, HEAD_STYLE, NOT_TRAINED, POINT_STYLE, Drawing, blank, finish, in_one_column, letter, nothing, settings
 from renal_ray.report.curves import cut_bars, mean_roc, roc
 from renal_ray.report.evidence import Evidence
 from renal_ray.report.narrative import averaged_over
@@ -58,9 +58,9 @@ def roc_by_freeze_point(evidence: Evidence) -> Drawing:
         letter(panels[len(datasets)], last)
         _by_point(panels[len(datasets)], evidence, "auc", tips)
         handles, labels = panels[len(datasets)].get_legend_handles_labels()
-        panels[len(datasets)].set_title("AUC by freeze point", pad=20 if handles else None)
+        panels[len(datasets)].set_title("AUC by freeze point", pad=in_one_column(20, 38) if handles else None)
         if handles:
-            panels[len(datasets)].legend(handles, labels, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+            panels[len(datasets)].legend(handles, labels, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=in_one_column(3, 1))
         for spare in panels[len(datasets) + 1 :]:
             spare.set_axis_off()
         return finish(
@@ -161,7 +161,8 @@ def _unit_square(axes: Axes, dataset: Dataset) -> None:
 
 def _legend_below(axes: Axes, handles: Sequence[Any], labels: Sequence[str], *, title: str, columns: int) -> None:
     """A legend under the axis label: inside it would lie on curves near or below chance."""
-    axes.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=columns, title=title, title_fontsize=7.5, columnspacing=1.2)
+    place, across, size = (0.5, in_one_column(-0.17, -0.36)), in_one_column(columns, 1), in_one_column(7.5, 6)
+    axes.legend(handles, labels, loc="upper center", bbox_to_anchor=place, ncols=across, title=title, title_fontsize=size, columnspacing=1.2)
 
 
 def test_roc(evidence: Evidence) -> Drawing:

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from renal_ray.report.canvas import BLUE, GREY, VERMILION, Drawing, blank, finish, letter, settings
+from renal_ray.report.canvas import BLUE, GREY, VERMILION, Drawing, blank, finish, in_one_column, letter, settings
 from renal_ray.report.evidence import Evidence
 from renal_ray.report.patients import by_patient
 from renal_ray.report.text import counted, dataset_name, head_name, listed, probability
@@ -32,7 +32,7 @@ def score_strips(evidence: Evidence) -> Drawing | None:
             letter(axes, "ABC"[index])
             _panel(axes, data[data["dataset"] == str(datasets[index])], datasets[index], tips, told=len(data) <= MOST_TIPS)
             axes.set_ylabel("P(malignant)")
-        figure.legend(handles=_keys(), loc="outside upper center", ncols=4)
+        figure.legend(handles=_keys(), loc="outside upper center", ncols=in_one_column(4, 2))
         return finish(figure, name=NAME, caption=_caption(data), tips=tips)
 
 
@@ -50,7 +50,7 @@ def _panel(axes: Axes, data: pd.DataFrame, dataset: Dataset, tips: dict[str, lis
                 tips[gid] = [_tip(row) for row in group.to_dict("records")]
             else:
                 marks.set_rasterized(True)
-    axes.set_xticks(range(len(strips)), [f"{head_name(head)}\n{part}" for head, part, _ in strips])
+    axes.set_xticks(range(len(strips)), [f"{head_name(head)}\n{part}" for head, part, _ in strips], rotation=in_one_column(0, 90))
     axes.set_xlim(-0.6, len(strips) - 0.4)
 
 

@@ -68,6 +68,7 @@ PREAMBLE = r"""% Written by renal-ray. Every table is a file of its own: \input 
 \documentclass[10pt,a4paper]{article}
 \usepackage[T1]{fontenc}
 \usepackage[utf8]{inputenc}
+\IfFileExists{lmodern.sty}{\usepackage{lmodern}}{}
 \usepackage[margin=20mm]{geometry}
 \usepackage{array,booktabs,longtable,adjustbox,caption,graphicx,pdflscape,pifont,textcomp}
 \captionsetup{justification=raggedright,singlelinecheck=false}
@@ -170,7 +171,7 @@ def _widths(table: Table) -> list[float]:
         cells = [row.cells[place] for row in table.rows if row.kind != "group"]
         longest = max((len(word) for text in (name, *cells) for word in text.split()), default=1)
         usual = sum(min(len(text), 80) for text in cells) / max(1, len(cells))
-        wanted.append(max(4.0, longest, usual))
+        wanted.append(max(5.0, 1.15 * longest + 1.5, usual))  # headings are bold, and columns stand apart
     return [width / sum(wanted) for width in wanted]
 
 

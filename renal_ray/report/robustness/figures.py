@@ -17,7 +17,7 @@ def draw_curve(evidence: Evidence) -> Drawing:
     """Validation AUC by number of training patients, per slice and per patient, with bands of one SD over folds."""
     name = "figure-learning-curve"
     with settings(name):
-        figure, [panels] = blank(3.2, 1, 2, alone=True)
+        figure, [panels] = blank(3.2, 1, 2)
         for place, (axes, level) in enumerate(zip(panels, ("slice", "patient"), strict=True)):
             letter(axes, "AB"[place])
             lowest = [LOWEST_AUC]

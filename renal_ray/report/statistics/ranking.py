@@ -37,7 +37,7 @@ def validation_curves(evidence: Evidence, models: Sequence[Scored]) -> Drawing:
     """ROC and precision-recall of the pooled validation folds, per patient."""
     name, per_patient = "figure-s2-roc-and-pr", patient_models(models)
     with settings(name):
-        figure, grid = blank(5.6, 2, max(2, len(evidence.study.datasets)), alone=True)
+        figure, grid = blank(5.6, 2, max(2, len(evidence.study.datasets)))
         for column, dataset in enumerate(evidence.study.datasets):
             chosen = [(m, m.validation) for m in per_patient if m.model.dataset is dataset]
             letter(grid[0][column], f"{'ABC'[column]}-1")
@@ -60,7 +60,7 @@ def test_precision_recall(evidence: Evidence, models: Sequence[Scored]) -> Drawi
     """Precision-recall of the vote on the sealed test, per patient; its ROC curves are Figure 6."""
     name, per_patient = "figure-s7-test-pr", [m for m in patient_models(models) if len(m.test)]
     with settings(name):
-        figure, grid = blank(2.9, 1, max(2, len(evidence.study.datasets)), alone=True)
+        figure, grid = blank(2.9, 1, max(2, len(evidence.study.datasets)))
         for column, dataset in enumerate(evidence.study.datasets):
             letter(grid[0][column], "ABC"[column])
             grid[0][column].set_title(f"{dataset_name(dataset)} dataset")
