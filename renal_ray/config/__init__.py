@@ -4,12 +4,13 @@ from renal_ray.config.cohort import PHASE_RULES, Cohort, Images, Phase, PhaseRul
 from renal_ray.config.running import Resources, Tracking
 from renal_ray.config.section import Section
 from renal_ray.config.study import NAMED_WEIGHTS, PROVENANCE, Study
-from renal_ray.config.training import Controls, Epochs, Folds, Heads, Training
+from renal_ray.config.training import Augmentation, Controls, Epochs, Folds, Heads, Training
 
 __all__ = [
     "NAMED_WEIGHTS",
     "PHASE_RULES",
     "PROVENANCE",
+    "Augmentation",
     "Cohort",
     "Controls",
     "Epochs",

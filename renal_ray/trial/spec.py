@@ -26,6 +26,11 @@ def main_level(head: Head) -> str:
     return "slice" if head is Head.IMAGE else "patient"
 
 
+# Fields that came later: at their defaults they name nothing.
+LATER = {"outer"}
+LATER_TRAINING = {"optimizer", "weight_decay", "dropout", "label_smoothing", "gru_layers", "augmentation"}
+
+
 class Inputs(Section):
     """Hashes of what a trial reads."""
 
@@ -51,6 +56,7 @@ class TrialSpec(Section):
     backend: str = Field(description="Keras backend")
     precision: str = Field("float32", description="numbers that the layers compute with; the patient-level heads, which cost nothing, stay at float32")
     activation_dtype: str = Field(description="number format of the cached activations")
+    outer: int | None = Field(None, description="fold that is left out altogether: the outer one of a nested cross-validation")
     image_trial: str | None = Field(None, description="trial whose embeddings an fc or gru head reads")
     inputs: Inputs = Field(description="hashes of what the trial reads")
 
@@ -58,7 +64,14 @@ class TrialSpec(Section):
     def trial_id(self) -> str:
         """Readable name and a hash of everything above, e.g. roi-mixed6-gru-fold2-1a2b3c4d."""
         control = "" if self.labels == TRUE_LABELS else f"-{self.labels.replace('-', '')}"
-        return f"{self.dataset}-{self.freeze_point}-{self.head}{control}-fold{self.fold}-{digest([self.model_dump_json()])[:8]}"
+        outer = "" if self.outer is None else f"-outer{self.outer}"
+        return f"{self.dataset}-{self.freeze_point}-{self.head}{control}{outer}-fold{self.fold}-{digest([self._named_by()])[:8]}"
+
+    def _named_by(self) -> str:
+        """JSON of what the name follows from: settings that came later are left out at their defaults, so that older trials keep their names."""
+        unset = {name for name in LATER_TRAINING if getattr(self.training, name) == Training.model_fields[name].default}
+        own = {name for name in LATER if getattr(self, name) == type(self).model_fields[name].default}
+        return self.model_dump_json(exclude={"training": unset, **dict.fromkeys(own, True)})
 
     def __copy__(self) -> Self:
         """A copy without the name: `model_copy` may change what the name follows from."""
@@ -96,6 +109,7 @@ def make_spec(
     fold: int,
     inputs: Inputs,
     labels: str = TRUE_LABELS,
+    outer: int | None = None,
     image_trial: str | None = None,
 ) -> TrialSpec:
     """The specification of one trial of a study.
@@ -108,6 +122,7 @@ def make_spec(
         fold: validation fold.
         inputs: hashes of what the dataset's trials read.
         labels: true, or permuted-<n>.
+        outer: fold that is left out altogether.
         image_trial: for fc and gru, the image trial of the same dataset, freeze point and fold.
     """
     seed = int(digest([str(study.seed), dataset, freeze_point, head, str(fold), labels])[:8], 16) % 2**31
@@ -125,6 +140,7 @@ def make_spec(
         backend=study.backend,
         precision=study.precision if head is Head.IMAGE else "float32",
         activation_dtype=study.activation_dtype,
+        outer=outer,
         image_trial=image_trial,
         inputs=inputs,
     )
@@ -141,8 +157,8 @@ def kinds(study: Study) -> Iterator[TrialSpec]:
 
 def _relevant(training: Training, head: Head) -> Training:
     """The settings that this head reads, all others at their defaults: a changed GRU width must not name new image trials."""
-    read = {"batch_size", "learning_rate", "momentum", "keep", "embedding"}
-    read |= {Head.IMAGE: {"bn_statistics"}, Head.FC: set(), Head.GRU: {"gru_units", "gru_l2"}}[head]
+    read = {"batch_size", "learning_rate", "momentum", "keep", "embedding", "optimizer", "weight_decay", "dropout", "label_smoothing"}
+    read |= {Head.IMAGE: {"bn_statistics", "augmentation"}, Head.FC: set(), Head.GRU: {"gru_units", "gru_layers", "gru_l2"}}[head]
     return Training(**{name: getattr(training, name) for name in read})
 
 

@@ -12,6 +12,7 @@ from renal_ray.protocol.splits import SplitSet
 from renal_ray.store.activations import Activations
 from renal_ray.store.place import Place
 from renal_ray.store.slices import Slices
+from renal_ray.trial.augment import ComputedRows, CopiedRows, FrozenLayers, copies_seed
 from renal_ray.trial.feed import ImageRows
 from renal_ray.trial.prefix import ComputedActivations, Prefix
 from renal_ray.trial.spec import TrialSpec
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from renal_ray.model.compiled import CompiledModel
 
 
+MODELS = 12  # kept compiled at most: a search over widths would otherwise fill the memory
 RESIDENT_MIB = 1024  # of samples held on a device that has told nothing of its memory
 
 
@@ -102,17 +104,23 @@ class Workshop:
 
         training = spec.training
         shape = (spec.size, spec.freeze_point) if spec.head is Head.IMAGE else ()
-        key = (spec.head, *shape, training.embedding, training.gru_units, training.gru_l2, training.momentum, spec.precision)
-        if key not in self._models:
+        drops, decays = training.dropout > 0, training.weight_decay > 0
+        widths = (training.embedding, training.gru_units, training.gru_layers, training.gru_l2)
+        key = (spec.head, *shape, *widths, training.optimizer, drops, decays, spec.precision)  # what `reset` cannot change
+        model = self._models.pop(key, None)
+        if model is None:
+            while len(self._models) >= MODELS:
+                del self._models[next(iter(self._models))]  # the one not used for longest
             with computing_in(spec.precision):
                 if spec.head is Head.IMAGE:
-                    network = image_model(build_suffix(spec.size, spec.freeze_point), embedding=training.embedding)
+                    network = image_model(build_suffix(spec.size, spec.freeze_point), embedding=training.embedding, dropout=drops)
                 elif spec.head is Head.FC:
-                    network = fc_model(training.embedding, width=training.embedding)
+                    network = fc_model(training.embedding, width=training.embedding, dropout=drops)
                 else:
-                    network = gru_model(training.embedding, units=training.gru_units, l2=training.gru_l2)
-            self._models[key] = CompiledModel(network, momentum=training.momentum, precision=spec.precision)
-        return self._models[key]
+                    network = gru_model(training.embedding, units=training.gru_units, l2=training.gru_l2, layers=training.gru_layers, dropout=drops)
+            model = CompiledModel(network, optimizer=training.optimizer, decays=decays, precision=spec.precision)
+        self._models[key] = model
+        return model
 
     def rows(self, spec: TrialSpec, splits: SplitSet) -> "ImageRows":
         """The activations of all training patients that an image trial reads; the same object for every fold.
@@ -121,16 +129,25 @@ class Workshop:
             spec: an image trial.
             splits: who trains; sealed patients are not read.
         """
-        key = (spec.activations, spec.inputs)
+        augmentation = spec.training.augmentation
+        key = (spec.activations, spec.inputs, *((augmentation, spec.training.batch_size) if augmentation.is_on else ()))
         if self._rows is None or self._rows[0] != key:
+            self._rows = None  # before the new ones: both at once might not fit
             patients = sorted(splits.training)
+            slices = Slices(self.work, spec.dataset, sealed=splits.test)
             if spec.freeze_point in self._computed:
-                slices = Slices(self.work, spec.dataset, sealed=splits.test)
                 rows: ImageRows = ComputedActivations(slices, self.prefix(spec), spec.freeze_point, patients, spec.activation_dtype)
             else:
                 rows = Activations(self.work, spec.activations, patients)
-            self._rows = key, rows
+            self._rows = key, self._varied(spec, rows, slices) if augmentation.is_on else rows
         return self._rows[1]
+
+    def _varied(self, spec: TrialSpec, rows: "ImageRows", slices: Slices) -> "ImageRows":
+        """The rows with what varies their images: beside them the frozen layers, or after them varied copies."""
+        frozen = FrozenLayers(slices, self.prefix(spec), spec, rows.patients)
+        if spec.training.augmentation.bypasses:
+            return ComputedRows(rows, frozen)
+        return CopiedRows(rows, frozen, spec.training.augmentation, seed=copies_seed(spec), batch=spec.training.batch_size)
 
     def prefix(self, spec: TrialSpec) -> "Prefix":
         """The frozen layers up to a trial's freeze point, with its weights; the last one asked for is kept."""
