@@ -23,7 +23,7 @@ ALL = {"flip": True, "rotate_deg": 15.0, "hu_jitter": 20.0}
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> SmallWork:
-    return activated(small_study(tmp_path_factory.mktemp("small"), heads={"use": ["image"]}), draw_patients(12, overlap=0.4))
+    return activated(small_study(tmp_path_factory.mktemp("small"), heads={"use": ["image"]}), draw_patients(20, overlap=0.4))
 
 
 def with_augmentation(small: SmallWork, **augmentation: Any) -> TrialSpec:

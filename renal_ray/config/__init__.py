@@ -2,6 +2,7 @@
 
 from renal_ray.config.cohort import PHASE_RULES, Cohort, Images, Phase, PhaseRule, Selection, Split
 from renal_ray.config.running import Resources, Tracking
+from renal_ray.config.search import Screening, Search, Space, Span, Stopping, WholeSpan
 from renal_ray.config.section import Section
 from renal_ray.config.study import NAMED_WEIGHTS, PROVENANCE, Study
 from renal_ray.config.training import Augmentation, Controls, Epochs, Folds, Heads, Training
@@ -20,10 +21,16 @@ __all__ = [
     "Phase",
     "PhaseRule",
     "Resources",
+    "Screening",
+    "Search",
     "Section",
     "Selection",
+    "Space",
+    "Span",
     "Split",
+    "Stopping",
     "Study",
     "Tracking",
     "Training",
+    "WholeSpan",
 ]

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from renal_ray.config.cohort import Cohort, Images, Selection, Split
 from renal_ray.config.running import Resources, Tracking
+from renal_ray.config.search import Search
 from renal_ray.config.section import Section
 from renal_ray.config.training import Controls, Folds, Heads, Training
 from renal_ray.types import DATASETS, FREEZE_POINTS, Dataset, FreezePoint
@@ -38,6 +39,7 @@ class Study(Section):
     )
     backend: Literal["tensorflow", "jax"] = Field("tensorflow", description="what Keras computes with")
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field("float32", description="numbers that the image head's layers compute with")
+    search: Search | None = Field(None, description="search over training settings, for `renal-ray search`; null: none")
     controls: Controls = Field(Controls(), description="negative controls")
     resources: Resources = Field(Resources(), description="what the machine lends")
     tracking: Tracking = Field(Tracking(), description="where progress is written too")
@@ -50,6 +52,21 @@ class Study(Section):
                 raise ValueError(f"{name}: a value is listed twice in {[str(v) for v in values]}")
         if self.folds.run is not None and not set(self.folds.run) <= set(range(self.folds.n)):
             raise ValueError(f"folds.run: {self.folds.run} names folds outside 0..{self.folds.n - 1}")
+        return self
+
+    @model_validator(mode="after")
+    def _searchable(self) -> Self:
+        search = self.search
+        if search is None:
+            return self
+        if search.dataset is not None and search.dataset not in self.datasets:
+            raise ValueError(f"search.dataset: {search.dataset} is none of the study's datasets {[str(one) for one in self.datasets]}")
+        if search.head not in self.heads.use:
+            raise ValueError(f"search.head: {search.head} is none of the study's heads {[str(one) for one in self.heads.use]}")
+        if search.screen is not None and search.screen.fold is not None and search.screen.fold not in self.fold_numbers:
+            raise ValueError(f"search.screen.fold: {search.screen.fold} is none of the folds that are run, {self.fold_numbers}")
+        if search.nested and (self.folds.n < 3 or len(self.fold_numbers) < 3):
+            raise ValueError("search.nested: at least 3 folds are needed, one outside and two within; raise folds.n, or leave folds.run out")
         return self
 
     @property

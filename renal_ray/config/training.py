@@ -28,8 +28,8 @@ class Augmentation(Section):
     """How training images are varied; images of validation and test never are."""
 
     flip: bool = Field(False, description="mirror an image left to right, every other time")
-    rotate_deg: float = Field(0, ge=0, le=45, description="turn an image about its centre by up to so many degrees either way, black where nothing is known")
-    hu_jitter: float = Field(0, ge=0, le=100, description="shift an image's attenuation by up to so many HU either way")
+    rotate_deg: float = Field(0.0, ge=0, le=45, description="turn an image about its centre by up to so many degrees either way, black where nothing is known")
+    hu_jitter: float = Field(0.0, ge=0, le=100, description="shift an image's attenuation by up to so many HU either way")
     copies: int = Field(
         0,
         ge=0,
@@ -65,9 +65,9 @@ class Training(Section):
     optimizer: Literal["sgd", "adam", "adamw"] = Field(
         "sgd", description="stochastic gradient descent with momentum, Adam, or Adam with decoupled weight decay"
     )
-    weight_decay: float = Field(0, ge=0, description="penalty on kernels: added to the gradient for sgd and adam, decoupled from it for adamw")
-    dropout: float = Field(0, ge=0, lt=1, description="share of the softmax layer's inputs that is dropped in training")
-    label_smoothing: float = Field(0, ge=0, lt=1, description="share of the label's weight that is spread over both classes in the loss")
+    weight_decay: float = Field(0.0, ge=0, description="penalty on kernels: added to the gradient for sgd and adam, decoupled from it for adamw")
+    dropout: float = Field(0.0, ge=0, lt=1, description="share of the softmax layer's inputs that is dropped in training")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the label's weight that is spread over both classes in the loss")
     gru_layers: int = Field(2, ge=1, le=4, description="number of GRU layers")
     augmentation: Augmentation = Field(Augmentation(), description="how training images are varied")
 

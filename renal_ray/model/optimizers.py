@@ -51,7 +51,7 @@ class _Sgd(keras.optimizers.SGD):
     """Keras's stochastic gradient descent, to the last digit, with momentum as a variable; decay is added to the gradient."""
 
     def __init__(self, rates: Rates, *, decays: bool) -> None:
-        super().__init__(learning_rate=rates.learning_rate, momentum=0.9)  # any that is not 0: Keras then keeps the moving mean
+        super().__init__(learning_rate=rates.learning_rate, momentum=0.9, name="sgd")  # any that is not 0: Keras then keeps the moving mean
         self._rates, self._decays = rates, decays
 
     def build(self, variables: list[keras.Variable]) -> None:
@@ -74,7 +74,7 @@ class _Adam(keras.optimizers.Adam):
     """Keras's Adam (Kingma and Ba 2015) with beta 1 as a variable; decay is added to the gradient, or decoupled from it (Loshchilov and Hutter 2019)."""
 
     def __init__(self, rates: Rates, *, decays: bool, decoupled: bool) -> None:
-        super().__init__(learning_rate=rates.learning_rate)
+        super().__init__(learning_rate=rates.learning_rate, name="adam")
         self._rates, self._decays, self._decoupled = rates, decays, decoupled
 
     def build(self, variables: list[keras.Variable]) -> None:
