@@ -17,6 +17,7 @@ from renal_ray.report.trials import Trial, Trials, read_trials
 from renal_ray.store.place import Place
 from renal_ray.store.seal import LOG as SEAL_LOG
 from renal_ray.trial.plan import Plan, Results, finished_results, make_plan
+from renal_ray.trial.search.outcome import read_outcome
 from renal_ray.trial.spec import main_level
 from renal_ray.types import FREEZE_POINTS, Dataset, FreezePoint, Head
 
@@ -54,6 +55,7 @@ class Evidence:
         trials: what was trained.
         test: the sealed test.
         selected: freeze point of each dataset with a finished image trial; provisional while others are missing.
+        search: WORK/search/search.json of a search on this split; None without one.
     """
 
     study: Study
@@ -64,6 +66,7 @@ class Evidence:
     trials: Trials
     test: SealedTest
     selected: dict[Dataset, FreezePoint]
+    search: dict[str, Any] | None = None
 
     @property
     def freeze_points(self) -> list[FreezePoint]:
@@ -115,7 +118,14 @@ def read_evidence(study: Study) -> Evidence:
         trials=trials,
         test=_test(work, plan.splits, trials),
         selected=_selected(plan, results, trials),
+        search=_search(plan, work),
     )
+
+
+def _search(plan: Plan, work: Place) -> dict[str, Any] | None:
+    found = read_outcome(work)
+    split = {inputs.splits for inputs in plan.inputs.values()}
+    return found if found is not None and found["splits"] in split else None
 
 
 def _selected(plan: Plan, results: Results, trials: Trials) -> dict[Dataset, FreezePoint]:

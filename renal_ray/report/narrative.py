@@ -8,6 +8,7 @@ from renal_ray.protocol.metrics import mean_sd
 from renal_ray.report import paper
 from renal_ray.report.cohort_tables import CONTROL_RANGE
 from renal_ray.report.evidence import Evidence
+from renal_ray.report.search import search_caveats
 from renal_ray.report.tables import validation_summary, vote_metrics
 from renal_ray.report.text import counted, dataset_name, head_name, listed, plus_minus, two
 from renal_ray.trial.spec import main_level
@@ -132,6 +133,7 @@ def caveats(evidence: Evidence) -> Iterator[str]:
         yield "The epoch kept is the one with the best validation AUC (training.keep: best_val_auc): validation numbers are optimistic."
     if study.training.bn_statistics == "moving":
         yield "Batch-normalisation statistics are Keras's moving averages: after few epochs the models look worse than they are."
+    yield from search_caveats(evidence.search, study.training.model_dump(mode="json"))
     yield from _gaps(evidence)
     failed = [trial for trial in trials.unfinished if trial.reason]
     if failed:

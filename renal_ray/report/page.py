@@ -17,6 +17,7 @@ from renal_ray.report.evidence import Evidence, read_evidence
 from renal_ray.report.figures import draw_all
 from renal_ray.report.narrative import DatasetResult
 from renal_ray.report.protocol_facts import ABBREVIATIONS, protocol_facts, provenance_facts
+from renal_ray.report.search import search_sentences, search_tables
 from renal_ray.report.speed import speed_table
 from renal_ray.report.text import counted, dataset_name, head_name, moment, plus_minus, two, unbroken, weights_name
 from renal_ray.store.place import Place
@@ -31,6 +32,7 @@ CONTENTS = (
     ("validation", "Validation"),
     ("test", "Sealed test"),
     ("control", "Negative control"),
+    ("search", "Search"),
     ("trials", "Trials"),
     ("provenance", "Versions and seeds"),
 )
@@ -97,6 +99,7 @@ def all_tables(evidence: Evidence) -> list[tables.Table]:
         tables.test_table(evidence),
         cohort_tables.size_table(evidence),
         cohort_tables.control_table(evidence),
+        *search_tables(evidence.search),
     ]
 
 
@@ -120,6 +123,7 @@ def _html(evidence: Evidence, made: dict[str, tables.Table], drawings: dict[str,
         openings=evidence.test.openings,
         tested=evidence.test.votes is not None and len(evidence.test.votes) > 0,
         control=narrative.control_sentence(evidence),
+        search=None if evidence.search is None else list(search_sentences(evidence.search)),
         trials_sentence=_trials_sentence(evidence),
         unfinished=evidence.trials.unfinished,
         provenance=provenance_facts(evidence),

@@ -11,6 +11,7 @@ from renal_ray.trial.forecast import Forecast, floor_of
 from renal_ray.trial.packing import room, share
 from renal_ray.trial.plan import Plan, Results, finished_results, make_plan
 from renal_ray.trial.probe import Probe, read_probe
+from renal_ray.trial.search.outcome import augmentation_line, describe_search
 from renal_ray.trial.spec import Inputs, TrialSpec, make_spec
 from renal_ray.types import FREEZE_POINTS, Head, Label
 
@@ -36,6 +37,10 @@ def describe_plan(study: Study, work: Place) -> Iterator[str]:
     yield f"{plan.total()} trials ({kinds}), {done} of them finished"
     for dataset in study.datasets:
         yield f"{dataset}: freeze point {plan.selected(dataset, results) or 'selected once its image trials are finished'}"
+    if line := augmentation_line(study):
+        yield line
+    if study.search is not None:
+        yield from describe_search(study)
     yield from _costs(plan, results, read_probe(work, study))
 
 
