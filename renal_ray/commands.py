@@ -86,9 +86,8 @@ def search_study(study: "Study", *, address: str | None = None, dashboard: bool 
     if searched.best is not None:
         print(f"wrote {searched.best}")
     if searched.failed:
-        print(
-            f"{len(searched.failed)} trials failed, see error.txt in {', '.join(f'trials/{one}' for one in searched.failed[:3])}; the next search tries them again"
-        )
+        where = ", ".join(f"trials/{one}" for one in searched.failed[:3])
+        print(f"{len(searched.failed)} trials failed, see error.txt in {where}; the next search tries them again")
     return DONE if found["is_over"] and not searched.failed else PARTLY
 
 

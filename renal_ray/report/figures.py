@@ -11,7 +11,7 @@ from renal_ray.report.canvas import DATASET_STYLE, GREY, HEAD_STYLE, NOT_TRAINED
 from renal_ray.report.curves import cut_bars, mean_roc, roc
 from renal_ray.report.evidence import Evidence
 from renal_ray.report.narrative import averaged_over
-from renal_ray.report.search import search_drawings
+from renal_ray.report.search.figure import search_drawings
 from renal_ray.report.tables import model_name, validation_summary, vote_metrics
 from renal_ray.report.text import METRIC_NAMES, counted, dataset_name, two
 from renal_ray.report.traces import traces

@@ -8,7 +8,7 @@ from renal_ray.protocol.metrics import mean_sd
 from renal_ray.report import paper
 from renal_ray.report.cohort_tables import CONTROL_RANGE
 from renal_ray.report.evidence import Evidence
-from renal_ray.report.search import search_caveats
+from renal_ray.report.search.sentences import search_caveats
 from renal_ray.report.tables import validation_summary, vote_metrics
 from renal_ray.report.text import counted, dataset_name, head_name, listed, plus_minus, two
 from renal_ray.trial.spec import main_level

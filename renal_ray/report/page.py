@@ -17,7 +17,8 @@ from renal_ray.report.evidence import Evidence, read_evidence
 from renal_ray.report.figures import draw_all
 from renal_ray.report.narrative import DatasetResult
 from renal_ray.report.protocol_facts import ABBREVIATIONS, protocol_facts, provenance_facts
-from renal_ray.report.search import search_sentences, search_tables
+from renal_ray.report.search.sentences import search_sentences
+from renal_ray.report.search.tables import search_tables
 from renal_ray.report.speed import speed_table
 from renal_ray.report.text import counted, dataset_name, head_name, moment, plus_minus, two, unbroken, weights_name
 from renal_ray.store.place import Place
