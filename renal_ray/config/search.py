@@ -50,7 +50,7 @@ class Space(Section):
 
     learning_rate: Span | list[float] | None = Field(None, description="learning rate of the optimizer")
     momentum: Span | list[float] | None = Field(None, description="momentum of sgd, beta 1 of adam and adamw")
-    optimizer: list[Literal["sgd", "adam", "adamw"]] | None = Field(None, min_length=1, description="optimizers")
+    optimizer: list[Literal["sgd", "adam", "adamw"]] | None = Field(None, min_length=1, description="kinds of optimizer")
     batch_size: WholeSpan | list[int] | None = Field(None, description="samples in a step")
     weight_decay: Span | list[float] | None = Field(None, description="penalty on kernels")
     dropout: Span | list[float] | None = Field(None, description="share of the softmax layer's inputs that is dropped")

@@ -29,7 +29,7 @@ def search_sentences(found: Found) -> Iterator[str]:
             f"against {plus_minus(own['mean'], own['sd'])} of the study file's own settings. {_paired(found, best, own)}"
         )
     else:
-        yield f"Configuration {best['number']} is the best: mean validation AUC {plus_minus(best['mean'], best['sd'])}; the study file's own settings are not complete."
+        yield f"Configuration {best['number']} is the best: mean validation AUC {plus_minus(best['mean'], best['sd'])}; the study file's own is not complete."
     yield from _optimism(found, best, n)
 
 
@@ -43,7 +43,8 @@ def _optimism(found: Found, best: Mapping[str, Any], n: int) -> Iterator[str]:
         yield (
             f"Nested cross-validation: mean AUC {two(summary['auc'], 3)}{bounds} of what the search chooses, on folds that it did not see. "
             f"This is the number to report. The best configuration's {two(best['mean'], 3)} was searched for: {_apart(best['mean'] - summary['auc'])}. "
-            f"On the same folds the study file's own settings have {two(summary['own'], 3)}: what the search chooses is {_against(summary['auc'] - summary['own'])}."
+            f"On the same folds the study file's own settings have {two(summary['own'], 3)}: "
+            f"what the search chooses is {_against(summary['auc'] - summary['own'])}."
         )
         return
     missing = "The nested cross-validation is not finished." if found["nested"] else "Set search.nested: true to get a number that was not searched for."

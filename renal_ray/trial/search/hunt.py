@@ -137,7 +137,7 @@ class Hunt:
     def most(self) -> int:
         """Trials if nothing is given up and nothing is shared."""
         per = len(self.bench.chain(self.main.entries[0].values, self.main.folds[0]))
-        return per * sum(race.most() for race in self.races)
+        return per * (sum(race.most() for race in self.races) + len(self.outer))
 
 
 def read_record(work: Place, name: str) -> dict[str, Any] | None:
