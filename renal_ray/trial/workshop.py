@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 MODELS = 12  # kept compiled at most: a search over widths would otherwise fill the memory
+COPIED_BATCH = 32  # not the trial's batch size: copies must not change with it
 RESIDENT_MIB = 1024  # of samples held on a device that has told nothing of its memory
 
 
@@ -69,6 +70,7 @@ class Workshop:
         self._resident_bytes = resident_mib * 2**20
         self._prefix: tuple[tuple, Prefix] | None = None
         self._rows: tuple[tuple, ImageRows] | None = None
+        self._copied: dict[tuple, CopiedRows] = {}
         self._held: tuple[Rows, Any] | None = None
         self._rates: dict[str, float] = {}
         self._models: dict[tuple, CompiledModel] = {}
@@ -129,32 +131,49 @@ class Workshop:
             spec: an image trial.
             splits: who trains; sealed patients are not read.
         """
-        augmentation = spec.training.augmentation
-        key = (spec.activations, spec.inputs, *((augmentation, spec.training.batch_size) if augmentation.is_on else ()))
+        key = (spec.activations, spec.inputs)
         if self._rows is None or self._rows[0] != key:
-            self._rows = None  # before the new ones: both at once might not fit
             patients = sorted(splits.training)
-            slices = Slices(self.work, spec.dataset, sealed=splits.test)
             if spec.freeze_point in self._computed:
+                slices = Slices(self.work, spec.dataset, sealed=splits.test)
                 rows: ImageRows = ComputedActivations(slices, self.prefix(spec), spec.freeze_point, patients, spec.activation_dtype)
             else:
                 rows = Activations(self.work, spec.activations, patients)
-            self._rows = key, self._varied(spec, rows, slices) if augmentation.is_on else rows
-        return self._rows[1]
+            self._rows = key, rows
+        return self._varied(spec, self._rows[1], splits) if spec.training.augmentation.is_on else self._rows[1]
 
-    def _varied(self, spec: TrialSpec, rows: "ImageRows", slices: Slices) -> "ImageRows":
-        """The rows with what varies their images: beside them the frozen layers, or after them varied copies."""
-        frozen = FrozenLayers(slices, self.prefix(spec), spec, rows.patients)
-        if spec.training.augmentation.bypasses:
-            return ComputedRows(rows, frozen)
-        return CopiedRows(rows, frozen, spec.training.augmentation, seed=copies_seed(spec), batch=spec.training.batch_size)
+    def _varied(self, spec: TrialSpec, plain: "ImageRows", splits: SplitSet) -> "ImageRows":
+        """The rows with what varies their images: beside them the frozen layers, or after them varied copies, those used last kept in memory."""
 
-    def prefix(self, spec: TrialSpec) -> "Prefix":
-        """The frozen layers up to a trial's freeze point, with its weights; the last one asked for is kept."""
-        key = (spec.inputs.weights, spec.size, spec.freeze_point, spec.training.batch_size)
+        augmentation = spec.training.augmentation
+
+        def frozen() -> FrozenLayers:
+            prefix = self.prefix(spec, None if augmentation.bypasses else COPIED_BATCH)
+            return FrozenLayers(Slices(self.work, spec.dataset, sealed=splits.test), prefix, spec, plain.patients)
+
+        if augmentation.bypasses:
+            return ComputedRows(plain, frozen())
+        key = (spec.activations, spec.inputs, augmentation)
+        copied = self._copied.pop(key, None)
+        while sum(one.nbytes for one in self._copied.values()) > self._resident_bytes:
+            del self._copied[next(iter(self._copied))]  # the one not used for longest
+        if copied is None:
+            copied = CopiedRows(plain, frozen(), augmentation, seed=copies_seed(spec), batch=COPIED_BATCH)
+        self._copied[key] = copied
+        return copied
+
+    def prefix(self, spec: TrialSpec, batch: int | None = None) -> "Prefix":
+        """The frozen layers up to a trial's freeze point, with its weights; the last one asked for is kept.
+
+        Args:
+            spec: the trial.
+            batch: images a step; the trial's batch size when omitted.
+        """
+        batch = batch or spec.training.batch_size
+        key = (spec.inputs.weights, spec.size, spec.freeze_point, batch)
         if self._prefix is None or self._prefix[0] != key:
             weights = self.backbone(spec.inputs.weights)
-            self._prefix = key, Prefix(weights, size=spec.size, freeze_points=[spec.freeze_point], batch_size=spec.training.batch_size)
+            self._prefix = key, Prefix(weights, size=spec.size, freeze_points=[spec.freeze_point], batch_size=batch)
         return self._prefix[1]
 
     def resident(self, spec: TrialSpec, source: Rows) -> Any:
