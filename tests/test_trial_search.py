@@ -349,7 +349,7 @@ def test_status_and_plan_say_where_the_search_stands(tmp_path: Path) -> None:
     assert search_status(study, work) == []
     assert any("at most 48 trials of its own" in line for line in describe_search(study))  # 5 x 3, within 3 x 5 x 2, and 3 winners
     play(hunt_of(study), best_at(0.2), results, most=2)
-    assert search_status(study, work)[0].startswith("search: 1 configurations, 1 running")
+    assert search_status(study, work)[0].startswith("search: 1 configuration, 1 running")
 
 
 def test_a_study_without_a_search_or_unprepared_is_refused(tmp_path: Path) -> None:

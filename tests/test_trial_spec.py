@@ -121,7 +121,7 @@ def test_json_round_trip(head: Head) -> None:
     assert TrialSpec.from_json(data) == one
     assert TrialSpec.from_json(data).trial_id == one.trial_id
     wanted = {"trial_id", "dataset", "freeze_point", "head", "fold", "labels", "seed", "size", "epochs", "training", "weights", "backend", "precision",
-              "activation_dtype", "outer", "image_trial", "inputs"}  # fmt: skip
+              "activation_dtype", "image_trial", "inputs"}  # fmt: skip
     assert data.keys() == wanted
     assert data["inputs"].keys() == {"slices", "splits", "weights", "code"}
 

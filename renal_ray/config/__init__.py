@@ -5,7 +5,7 @@ from renal_ray.config.running import Resources, Tracking
 from renal_ray.config.search import Screening, Search, Space, Span, Stopping, WholeSpan
 from renal_ray.config.section import Section
 from renal_ray.config.study import NAMED_WEIGHTS, PROVENANCE, Study
-from renal_ray.config.training import Augmentation, Controls, Epochs, Folds, Heads, Training
+from renal_ray.config.training import Augmentation, Controls, Epochs, Folds, Heads, Robustness, Threshold, Training
 
 __all__ = [
     "NAMED_WEIGHTS",
@@ -21,6 +21,7 @@ __all__ = [
     "Phase",
     "PhaseRule",
     "Resources",
+    "Robustness",
     "Screening",
     "Search",
     "Section",
@@ -30,6 +31,7 @@ __all__ = [
     "Split",
     "Stopping",
     "Study",
+    "Threshold",
     "Tracking",
     "Training",
     "WholeSpan",

@@ -157,7 +157,7 @@ def search_status(study: Study, work: Place) -> list[str]:
         name = "search" if race.outer is None else f"search without fold {race.outer}"
         said = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
         leader = "" if best is None or mean is None else f"; the best is {best.number} with a mean AUC of {mean:.3f}"
-        lines.append(f"{name}: {len(race.entries)} configurations, {said}{leader}")
+        lines.append(f"{name}: {len(race.entries)} configuration{'s' if len(race.entries) > 1 else ''}, {said}{leader}")
     places = hunt.places()
     lines.append(f"search: {sum(one in survey.results for one in places)} of the {len(places)} trials named so far are finished")
     return lines

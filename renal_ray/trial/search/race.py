@@ -92,6 +92,7 @@ class Race:
         self._grid = list(grid(self._search, own)) if self._search.sampler == "grid" else None
         self.limit = 1 + len(self._grid) if self._grid is not None else self._search.configurations
         self._exhausted = False
+        self._kept = bool(entries)
         self.entries = list(entries) or [Entry(0, own, len(self.rungs))]
 
     def chain(self, entry: Entry, fold: int) -> list[TrialSpec]:
@@ -137,7 +138,8 @@ class Race:
                     found = verdict(self.scores(entry, results), theirs, min_folds=stop.folds, alpha=stop.alpha)
                     if found is not None:
                         self.entries[place] = replace(entry, end=_end(found, best))
-        if self.entries != before:
+        if self.entries != before or not self._kept:
+            self._kept = True
             self._keep(self.entries)
         known = {entry.number for entry in before if entry.end is not None}
         return [entry for entry in self.entries if entry.end is not None and entry.number not in known]
