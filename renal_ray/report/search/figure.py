@@ -65,7 +65,7 @@ def _panel(axes: Axes, found: Found, name: str) -> None:
     elif tried["log"]:
         axes.set_xscale("log")
         if found["configurations"][0]["values"][name] <= 0:
-            axes.set_xlabel(f"{AXIS_NAMES[name]} (0: at the left edge)")
+            axes.set_xlabel(f"{AXIS_NAMES[name]}\n(0: at the left edge)")
 
 
 def _mark(number: int, *, best: bool, complete: bool) -> tuple[str, str, float]:

@@ -30,7 +30,7 @@ def configurations_table(found: Found) -> Table:
         mark = " (best)" if one["number"] == best else ""
         name = "Study file" if one["number"] == 0 else str(one["number"])
         settings_ = tuple(written(one["values"][key]) for key in names)
-        rows.append(Row((f"{name}{mark}", *settings_, plus_minus(one["mean"], one["sd"]), str(len(one["aucs"])), _standing(one))))
+        rows.append(Row((f"{name}{mark}", _standing(one), plus_minus(one["mean"], one["sd"]), str(len(one["aucs"])), *settings_)))
     data = [
         {"number": one["number"], **{name: one["values"][name] for name in names}, "state": one["state"], "folds": len(one["aucs"])}
         | {"auc_mean": one["mean"], "auc_sd": one["sd"], "best": one["number"] == best}
@@ -48,10 +48,11 @@ def configurations_table(found: Found) -> Table:
     return Table(
         name="search-configurations",
         title=f"Search on the {dataset_name(found['dataset'])} dataset: {counted(len(ranked), 'configuration')}",
-        columns=("Configuration", *(AXIS_NAMES[name] for name in names), "AUC", "Folds", "Standing"),
+        columns=("Configuration", "Standing", "AUC", "Folds", *(AXIS_NAMES[name] for name in names)),
         rows=tuple(rows),
         data=pd.DataFrame(data),
         notes=tuple(note for note in notes if note),
+        left=2,
     )
 
 
@@ -91,9 +92,9 @@ def _standing(one: Mapping[str, Any]) -> str:
         return STATES[one["state"]]
     if one["state"] == "screened":
         return f"{STATES['screened']}, {end['folds']} epochs"
-    against = "the study file's" if end["against"] == 0 else f"{end['against']}"
     p = "" if end["p"] is None else f", p {probability(end['p'])}"
-    return f"{STATES[one['state']]}, {two(end['difference'], 3)} against {against} on {counted(end['folds'], 'fold')}{p}"
+    by = "the study file" if end["against"] == 0 else str(end["against"])
+    return f"{STATES[one['state']]}{' by' if one['state'] == 'beaten' else ' against'} {by}: {two(end['difference'], 3)}{p}"
 
 
 def _stopping_note(found: Found) -> str:

@@ -8,9 +8,9 @@ Found = Mapping[str, Any]  # WORK/search/search.json, see `renal_ray.trial.searc
 
 STATES = {
     "complete": "complete",
-    "beaten": "given up: beaten",
-    "hopeless": "given up: cannot win",
-    "screened": "given up on one fold",
+    "beaten": "beaten",
+    "hopeless": "without a chance",
+    "screened": "screened out",
     "failed": "failed",
     "running": "not finished",
 }
