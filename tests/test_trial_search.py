@@ -89,6 +89,17 @@ def test_a_fold_at_a_time_while_there_is_other_work(tmp_path: Path) -> None:
     assert len([rate for rate, _ in itertools.groupby(order)]) == 6
 
 
+def test_workers_side_by_side_take_different_configurations(tmp_path: Path) -> None:
+    hunt, busy, order = hunt_of(study_with(tmp_path, {"space": RATES, "configurations": 6})), set[str](), list[float]()
+    for _ in range(8):
+        spec = hunt.next({}, (), busy)
+        assert spec is not None
+        busy.add(spec.trial_id)
+        order.append(spec.training.learning_rate)
+    assert order[:3] == [0.01] * 3  # the study file's own settings, which all others are compared with, on all folds at once
+    assert len(set(order[3:])) == 5
+
+
 def test_workers_without_other_work_take_further_folds(tmp_path: Path) -> None:
     hunt = hunt_of(study_with(tmp_path, {"space": RATES, "configurations": 2, "stop": None}))
     named: set[str] = set()
@@ -290,6 +301,13 @@ def test_the_inner_choice_follows_from_inner_scores_alone(tmp_path: Path) -> Non
         [own] = hunt.bench.chain(own_values(study), outer.fold)
         assert row["own_auc"] == results[own.trial_id]["levels"]["slice"]["metrics"]["auc"]
     assert found["is_over"]
+
+
+def test_inner_searches_screen_within_their_own_folds(tmp_path: Path) -> None:
+    search = {"space": RATES, "configurations": 4, "startup": 2, "nested": True, "screen": {"min_epochs": 1, "eta": 2, "fold": 1}}
+    ended = play(hunt_of(study_with(tmp_path, search)), best_at(0.2), {}, workers=2)
+    short = [spec for spec in ended if spec.epochs < 3]
+    assert {(spec.outer, spec.fold) for spec in short} == {(None, 1), (0, 1), (1, 0), (2, 1)}  # without its fold, an inner search screens on its first one
 
 
 def test_an_outer_fold_is_judged_only_when_its_search_is_over(tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ class Race:
             if self.state(entry, results, failed) == "running":
                 waiting, running = self._open(entry, results, busy)
                 if waiting and (entry.number == 0 or not running):
-                    yield from waiting if entry.number == 0 else waiting[:1]
+                    yield from waiting
         while (asked := self._ask(results, failed)) is not None:
             self.decide(results, failed)  # an earlier run may have trained some of it
             entry = self.entries[asked.number]
