@@ -8,6 +8,7 @@ from renal_ray.model.compiled import CompiledModel, Resident
 from renal_ray.model.dropout import ResettableDropout, dropout_of
 from renal_ray.model.heads import fc_model, gru_model
 from renal_ray.model.optimizers import Rates, make_optimizer
+from renal_ray.model.precision import computing_in
 
 RNG = np.random.default_rng(0)
 INPUTS = RNG.normal(size=(24, 6)).astype(np.float32)
@@ -136,6 +137,18 @@ def test_settings_hold_for_an_epoch_in_one_call_too() -> None:
 def test_a_scaled_loss_takes_the_settings_too() -> None:
     model = compiled("adam", decays=True, precision="mixed_float16")
     assert close(trained(model, Rates(0.01, 0.5, 0.1)), trained(compiled("adam", decays=True), Rates(0.01, 0.5, 0.1)))
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_dropout_computes_in_any_precision(precision: str) -> None:
+    with computing_in(precision):
+        model = fc_model(6, width=5, dropout=True)
+    ours = CompiledModel(model, precision=precision)
+    ours.reset(seed=1, rates=Rates(0.05, 0.9, dropout=0.3))
+    assert np.isfinite(ours.train_epoch(BATCHES)[0])
+    rate = dropout_of(model)
+    assert rate is not None
+    assert float(keras.ops.convert_to_numpy(rate.rate)) == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize("layers", [1, 3])

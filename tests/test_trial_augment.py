@@ -11,7 +11,7 @@ from conftest import SmallWork, activated, draw_patients, small_study
 from renal_ray.config import Augmentation
 from renal_ray.imaging.augment import draw, varied
 from renal_ray.store.slices import Slices
-from renal_ray.trial.augment import CopiedRows, Varied
+from renal_ray.trial.augment import CopiedRows, Varied, augmentation_line
 from renal_ray.trial.feed import image_feed
 from renal_ray.trial.plan import make_plan
 from renal_ray.trial.run import run_trial
@@ -137,3 +137,23 @@ def test_heads_read_the_embeddings_of_the_varied_trial(small: SmallWork) -> None
     assert head.image_trial == image.trial_id
     assert not head.training.augmentation.is_on
     assert small.run(head)["levels"]["patient"]["metrics"]["auc"] is not None
+
+
+def test_the_plan_says_whether_the_cache_is_bypassed_or_multiplied(tmp_path: Path) -> None:
+    def line(search: dict[str, Any] | None = None, **augmentation: Any) -> str | None:
+        study = small_study(tmp_path, training={"augmentation": augmentation}, search=search)
+        return augmentation_line(study, images=1000)
+
+    assert line() is None
+    assert line(copies=3) is None  # copies of what is not varied are none
+    bypassing, multiplying = line(flip=True), line(flip=True, copies=3)
+    assert bypassing is not None
+    assert multiplying is not None
+    assert "bypasses the activation cache" in bypassing
+    assert "multiplies the activation cache: 3 varied copies of every training image beside it, at most 31 MiB" in multiplying  # 4 x 1000 x 2048 float32
+    assert all("validation and test read the images as they are" in one for one in (bypassing, multiplying))
+    assert line({"space": {"dropout": [0.1]}}) is None
+    both = line({"space": {"augmentation": {"flip": [True, False], "copies": [0, 2]}}})
+    assert both is not None
+    assert "bypasses" in both
+    assert "multiplies" in both

@@ -177,6 +177,7 @@ def test_settings_that_came_later_name_nothing_at_their_defaults(head: Head, nam
         (training(label_smoothing=0.1), set(Head)),
         (training(gru_layers=1), {Head.GRU}),
         (training(augmentation={"flip": True}), {Head.IMAGE}),
+        (training(augmentation={"copies": 3}), set()),
         ({"search": {"space": {"dropout": [0, 0.5]}}}, set()),
     ],
 )

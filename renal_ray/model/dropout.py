@@ -19,7 +19,7 @@ class ResettableDropout(keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         """Makes the rate, 0 at first."""
-        self.rate = self.add_weight(shape=(), initializer="zeros", trainable=False, dtype="float32", name="rate")
+        self.rate = self.add_weight(shape=(), initializer="zeros", trainable=False, dtype="float32", autocast=False, name="rate")
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Drops in training, else nothing; (n, width)."""

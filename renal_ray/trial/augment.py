@@ -4,12 +4,14 @@ Validation, the statistics after the training, and all that is written down read
 """
 
 from collections.abc import Iterator
+from math import prod
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from renal_ray.config import Augmentation
+from renal_ray.config import Augmentation, Study
 from renal_ray.imaging.augment import Variations, draw, varied
+from renal_ray.model.shapes import activation_shape
 from renal_ray.store.place import digest
 from renal_ray.types import Rows
 
@@ -148,6 +150,29 @@ class Varied:
 def copies_seed(spec: "TrialSpec") -> int:
     """Seed of the varied copies: of what they are copies of, so that all folds and configurations with this augmentation share them."""
     return int(digest([spec.activations.folder, spec.training.augmentation.model_dump_json()])[:8], 16)
+
+
+def augmentation_line(study: Study, images: int) -> str | None:
+    """Whether augmentation bypasses or multiplies the activation cache, in a line for a person; None without any.
+
+    Args:
+        study: its training, and what its search tries.
+        images: training images of a dataset.
+    """
+    own, search = study.training.augmentation, study.search
+    space = search.space.augmentation if search is not None else None
+    tried = space is not None and any(getattr(space, name) is not None for name in ("flip", "rotate_deg", "hu_jitter"))
+    if not own.is_on and not tried:
+        return None
+    numbers = set(space.copies) if space is not None and space.copies is not None else {own.copies}
+    said = ["bypasses the activation cache: the frozen layers are computed in every epoch, on images varied anew"] if 0 in numbers else []
+    if most := max(numbers):
+        points = {*study.freeze_points, *(search.space.freeze_point or [] if search is not None else [])}
+        size = max(prod(activation_shape(study.images.size, point)) for point in points) * np.dtype(study.activation_dtype).itemsize
+        copies = " or ".join(str(one) for one in sorted(numbers) if one)
+        room = f"at most {(1 + most) * images * size / 2**20:,.0f} MiB in each worker's memory"
+        said.append(f"multiplies the activation cache: {copies} varied copies of every training image beside it, {room}")
+    return f"augmentation {', or '.join(said)}; validation and test read the images as they are"
 
 
 def _drawn(n: int, rng: np.random.Generator, augmentation: Augmentation) -> Variations:

@@ -204,6 +204,8 @@ def _relevant(training: Training, head: Head) -> Training:
     """The settings that this head reads, all others at their defaults: a changed GRU width must not name new image trials."""
     read = {"batch_size", "learning_rate", "momentum", "keep", "embedding", "optimizer", "weight_decay", "dropout", "label_smoothing"}
     read |= {Head.IMAGE: {"bn_statistics", "augmentation"}, Head.FC: set(), Head.GRU: {"gru_units", "gru_layers", "gru_l2"}}[head]
+    if not training.augmentation.is_on:
+        read.discard("augmentation")  # copies of what is not varied are none
     return Training(**{name: getattr(training, name) for name in read})
 
 

@@ -161,19 +161,3 @@ def search_status(study: Study, work: Place) -> list[str]:
     places = hunt.places()
     lines.append(f"search: {sum(one in survey.results for one in places)} of the {len(places)} trials named so far are finished")
     return lines
-
-
-def augmentation_line(study: Study) -> str | None:
-    """Whether augmentation bypasses or multiplies the activation cache, in a line for a person; None without."""
-    one = study.training.augmentation
-    search = study.search.space.augmentation if study.search else None
-    tried = [name for name in ("flip", "rotate_deg", "hu_jitter") if search is not None and getattr(search, name) is not None]
-    if not one.is_on and not tried:
-        return None
-    copies = sorted(set(search.copies)) if search is not None and search.copies is not None else [one.copies]
-    said = []
-    if 0 in copies:
-        said.append("bypasses the activation cache: the frozen layers are computed in every epoch on images varied anew")
-    if more := [count for count in copies if count]:
-        said.append(f"multiplies the activation cache: {' or '.join(map(str, more))} varied copies of every training image beside it, in each worker's memory")
-    return f"augmentation {', or '.join(said)}; validation and test read the images as they are"
