@@ -64,6 +64,33 @@ def sweep_study(study: "Study", *, address: str | None = None, dashboard: bool =
     return DONE if swept.finished == swept.total else PARTLY
 
 
+def search_study(study: "Study", *, address: str | None = None, dashboard: bool = False) -> int:
+    """Searches over training settings, and says what came out."""
+    from renal_ray.sweep.cluster import cluster, where_ray_is
+    from renal_ray.sweep.search import search
+    from renal_ray.trial.search.configurations import make_bench
+
+    make_bench(study)  # a study without a search, or not prepared, is refused before Ray starts
+    with cluster(study.resources, address, dashboard=dashboard):
+        searched = where_ray_is(search, study)
+    found = searched.outcome
+    rows = found["configurations"]
+    print(f"{len(rows)} configurations, {sum(row['state'] == 'complete' for row in rows)} complete; {found['trials']} trials are finished")
+    for row in [rows[0], *([] if found["best"] in (None, 0) else [rows[found["best"]]])]:
+        if row["state"] == "complete":
+            name = "the study file's own settings" if row["number"] == 0 else f"the best, configuration {row['number']}"
+            print(f"{name}: mean validation AUC {row['mean']:.3f} over {len(row['aucs'])} folds")
+    judged = [one["auc"] for one in found["nested"] or [] if one["auc"] is not None]
+    if found["nested"] and len(judged) == len(found["nested"]):
+        print(f"nested cross-validation: mean AUC {sum(judged) / len(judged):.3f} of what the search chooses, on folds it did not see; report this one")
+    if searched.best is not None:
+        print(f"wrote {searched.best}")
+    if searched.failed:
+        where = ", ".join(f"trials/{one}" for one in searched.failed[:3])
+        print(f"{len(searched.failed)} trials failed, see error.txt in {where}; the next search tries them again")
+    return DONE if found["is_over"] and not searched.failed else PARTLY
+
+
 def test_study(study: "Study", *, address: str | None = None) -> int:
     """Opens the seal, or says that it had been for the same models."""
     from renal_ray.sweep.cluster import cluster, where_ray_is

@@ -142,6 +142,7 @@ def test_help_of_every_command_imports_nothing_heavy() -> None:
         "prepare",
         "plan",
         "bench",
+        "search",
         "sweep",
         "test",
         "explain",

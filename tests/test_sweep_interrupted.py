@@ -20,12 +20,12 @@ PATIENCE_S = 180  # a bound on a hang, not a claim about speed
 SLOW = {"training": {"epochs": {"image": 80, "fc": 10, "gru": 10}, "batch_size": 8, "embedding": 32, "gru_units": 8}}
 
 
-def start(study: Path) -> subprocess.Popen[str]:
-    """`renal-ray sweep` as a person would start it: a process group of its own, with its own Ray."""
+def start(study: Path, command: str = "sweep") -> subprocess.Popen[str]:
+    """`renal-ray sweep`, or another command, as a person would start it: a process group of its own, with its own Ray."""
     code = "from renal_ray.cli import main; main()"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     return subprocess.Popen(
-        [sys.executable, "-c", code, "sweep", str(study)],
+        [sys.executable, "-c", code, command, str(study)],
         cwd=Path(__file__).resolve().parent.parent, env=environment, text=True, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 

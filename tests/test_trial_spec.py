@@ -153,3 +153,41 @@ def test_the_longest_trials_go_first() -> None:
         (Head.FC, FreezePoint.MIXED6),
         (Head.GRU, FreezePoint.MIXED6),
     ]
+
+
+@pytest.mark.parametrize(
+    ("head", "name"), [(Head.IMAGE, "roi-mixed6-image-fold1-6467df5f"), (Head.FC, "roi-mixed6-fc-fold1-d6cd5360"), (Head.GRU, "roi-mixed6-gru-fold1-932d2cde")]
+)
+def test_settings_that_came_later_name_nothing_at_their_defaults(head: Head, name: str) -> None:
+    """The names that trials had before there were other optimizers, augmentation or outer folds: what is finished stays finished."""
+    pinned = INPUTS.model_copy(update={"code": "0.1.0"})
+    assert spec(head, inputs=pinned).trial_id == name
+    defaults = {"optimizer": "sgd", "weight_decay": 0, "dropout": 0, "label_smoothing": 0, "gru_layers": 2, "augmentation": {"flip": False, "rotate_deg": 0}}
+    assert spec(head, training(**defaults), inputs=pinned).trial_id == name
+    assert TrialSpec.from_json(json.loads(json.dumps(spec(head, inputs=pinned).to_json()))).trial_id == name
+
+
+@pytest.mark.parametrize("head", Head)
+@pytest.mark.parametrize(
+    ("changes", "heads"),
+    [
+        (training(optimizer="adam"), set(Head)),
+        (training(weight_decay=0.1), set(Head)),
+        (training(dropout=0.1), set(Head)),
+        (training(label_smoothing=0.1), set(Head)),
+        (training(gru_layers=1), {Head.GRU}),
+        (training(augmentation={"flip": True}), {Head.IMAGE}),
+        (training(augmentation={"copies": 3}), set()),
+        ({"search": {"space": {"dropout": [0, 0.5]}}}, set()),
+    ],
+)
+def test_later_settings_name_new_trials_of_the_heads_that_they_decide(head: Head, changes: dict[str, Any], heads: set[Head]) -> None:
+    changed = spec(head, changes)
+    assert (changed.trial_id != spec(head).trial_id) == (head in heads)
+    assert TrialSpec.from_json(json.loads(json.dumps(changed.to_json()))).trial_id == changed.trial_id
+
+
+def test_an_outer_fold_names_another_trial() -> None:
+    outer = spec(outer=2)
+    assert outer.trial_id.startswith("roi-mixed6-image-outer2-fold1-")
+    assert outer.seed == spec().seed

@@ -1,4 +1,4 @@
-"""Commands of a study, in its order: prepare, plan, sweep, test, explain, report; and those that do it all or watch."""
+"""Commands of a study, in its order: prepare, plan, search, sweep, test, explain, report; and those that do it all or watch."""
 
 from pathlib import Path
 from typing import Annotated
@@ -56,6 +56,13 @@ def sweep(study: StudyFile, set: Set = None, address: Address = None, dashboard:
     """Train every trial that is not finished yet."""
     with working(study, set) as loaded:
         return commands.sweep_study(loaded, address=address, dashboard=dashboard)
+
+
+@command
+def search(study: StudyFile, set: Set = None, address: Address = None, dashboard: Dashboard = False) -> int:
+    """Search over training settings, by cross-validation, from wherever the last run stopped; write the best as a study file."""
+    with working(study, set) as loaded:
+        return commands.search_study(loaded, address=address, dashboard=dashboard)
 
 
 @command

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from renal_ray.config.cohort import Cohort, Images, Selection, Split
 from renal_ray.config.explain import Explain
 from renal_ray.config.running import Resources, Tracking
+from renal_ray.config.search import Search
 from renal_ray.config.section import Section
 from renal_ray.config.statistics import Statistics
 from renal_ray.config.training import Controls, Folds, Heads, Robustness, Threshold, Training
@@ -46,6 +47,7 @@ class Study(Section):
     threshold: Threshold = Field(Threshold(), description="from probabilities to decisions")
     repeats: int = Field(1, ge=1, description="times that the study is run, each with other seeds and with the training patients dealt to other folds")
     robustness: Robustness = Field(Robustness(), description="other patients, scanners and masks")
+    search: Search | None = Field(None, description="search over training settings, for `renal-ray search`; null: none")
     controls: Controls = Field(Controls(), description="negative controls")
     explain: Explain = Field(Explain(), description="where the image models look")
     resources: Resources = Field(Resources(), description="what the machine lends")
@@ -60,6 +62,21 @@ class Study(Section):
                 raise ValueError(f"{name}: a value is listed twice in {[str(v) for v in values]}")
         if self.folds.run is not None and not set(self.folds.run) <= set(range(self.folds.n)):
             raise ValueError(f"folds.run: {self.folds.run} names folds outside 0..{self.folds.n - 1}")
+        return self
+
+    @model_validator(mode="after")
+    def _searchable(self) -> Self:
+        search = self.search
+        if search is None:
+            return self
+        if search.dataset is not None and search.dataset not in self.datasets:
+            raise ValueError(f"search.dataset: {search.dataset} is none of the study's datasets {[str(one) for one in self.datasets]}")
+        if search.head not in self.heads.use:
+            raise ValueError(f"search.head: {search.head} is none of the study's heads {[str(one) for one in self.heads.use]}")
+        if search.screen is not None and search.screen.fold is not None and search.screen.fold not in self.fold_numbers:
+            raise ValueError(f"search.screen.fold: {search.screen.fold} is none of the folds that are run, {self.fold_numbers}")
+        if search.nested and (self.folds.n < 3 or len(self.fold_numbers) < 3):
+            raise ValueError("search.nested: at least 3 folds are needed, one outside and two within; raise folds.n, or leave folds.run out")
         return self
 
     @property

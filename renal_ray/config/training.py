@@ -24,20 +24,52 @@ class Epochs(Section):
     gru: int = Field(300, ge=1, description="epochs of the gru head")
 
 
+class Augmentation(Section):
+    """How training images are varied; images of validation and test never are."""
+
+    flip: bool = Field(False, description="mirror an image left to right, every other time")
+    rotate_deg: float = Field(0.0, ge=0, le=45, description="turn an image about its centre by up to so many degrees either way, black where nothing is known")
+    hu_jitter: float = Field(0.0, ge=0, le=100, description="shift an image's attenuation by up to so many HU either way")
+    copies: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="0: varied anew in every epoch, past the activation cache; n: n varied copies of every image, whose activations are computed once",
+    )
+
+    @property
+    def is_on(self) -> bool:
+        """Whether any image is varied."""
+        return self.flip or self.rotate_deg > 0 or self.hu_jitter > 0
+
+    @property
+    def bypasses(self) -> bool:
+        """Whether the frozen layers are computed in every epoch, on images varied anew."""
+        return self.is_on and self.copies == 0
+
+
 class Training(Section):
     """How one model is trained."""
 
     epochs: Epochs = Field(Epochs(), description="epochs per head")
     batch_size: int = Field(32, ge=1, description="images, or patients for fc and gru, in a step")
-    learning_rate: float = Field(0.01, gt=0, description="learning rate of stochastic gradient descent")
-    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of stochastic gradient descent")
+    learning_rate: float = Field(0.01, gt=0, description="learning rate of the optimizer")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of sgd; of adam and adamw the decay of the mean gradient (beta 1)")
     embedding: int = Field(1024, ge=1, description="width of the dense layer before the softmax: the embedding")
-    gru_units: int = Field(256, ge=1, description="width of each of the two GRU layers")
+    gru_units: int = Field(256, ge=1, description="width of each GRU layer")
     gru_l2: float = Field(1e-4, ge=0, description="L2 penalty on the GRU kernels")
     keep: Literal["last", "best_val_auc"] = Field("last", description="epoch whose weights are kept; best_val_auc makes validation optimistic")
     bn_statistics: Literal["reestimated", "moving"] = Field(
         "reestimated", description="batch-normalisation statistics kept: estimated anew over the training images, or Keras's moving averages"
     )
+    optimizer: Literal["sgd", "adam", "adamw"] = Field(
+        "sgd", description="stochastic gradient descent with momentum, Adam, or Adam with decoupled weight decay"
+    )
+    weight_decay: float = Field(0.0, ge=0, description="penalty on kernels: added to the gradient for sgd and adam, decoupled from it for adamw")
+    dropout: float = Field(0.0, ge=0, lt=1, description="share of the softmax layer's inputs that is dropped in training")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the label's weight that is spread over both classes in the loss")
+    gru_layers: int = Field(2, ge=1, le=4, description="number of GRU layers")
+    augmentation: Augmentation = Field(Augmentation(), description="how training images are varied")
 
 
 class Heads(Section):

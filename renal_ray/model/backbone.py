@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+from renal_ray.model.dropout import ResettableDropout
 from renal_ray.model.steps.normalization import fused
 from renal_ray.types import FreezePoint
 
@@ -69,7 +70,8 @@ def scaled(images: np.ndarray) -> np.ndarray:
 
 def named_variables(model: keras.Model) -> dict[str, keras.Variable]:
     """The weights of a model by name, "layer/variable", in the order of `model.weights`."""
-    return {variable_name(layer, variable): variable for layer in model.layers for variable in layer.weights}
+    layers = (layer for layer in model.layers if not isinstance(layer, ResettableDropout))  # its rate is a setting, no weight
+    return {variable_name(layer, variable): variable for layer in layers for variable in layer.weights}
 
 
 def variable_name(layer: keras.Layer, variable: keras.Variable) -> str:

@@ -9,7 +9,10 @@ import numpy as np
 
 from renal_ray.model import initial
 from renal_ray.model.backbone import XLA, variable_names
+from renal_ray.model.dropout import NAME as DROPOUT
+from renal_ray.model.dropout import dropout_of
 from renal_ray.model.heads import HEAD_LAYERS, SCORES
+from renal_ray.model.optimizers import Rates, make_optimizer
 from renal_ray.model.precision import FLOAT32
 from renal_ray.model.statistics import reestimate_batch_norm
 from renal_ray.model.steps import Batch, make_steps
@@ -17,6 +20,7 @@ from renal_ray.types import Label, Rows
 
 Jit = bool | Literal["auto"]
 OPTIMIZER = "optimizer/"
+DROPOUT_STATE = f"{DROPOUT}/state"
 
 
 @dataclass(frozen=True)
@@ -37,44 +41,73 @@ class CompiledModel:
 
     Args:
         model: from `image_model`, `fc_model` or `gru_model`; owned by this object from now on.
-        learning_rate: of stochastic gradient descent.
-        momentum: of stochastic gradient descent.
+        learning_rate: of the optimizer.
+        momentum: of the optimizer, see `renal_ray.model.optimizers.Rates`.
+        optimizer: sgd, adam or adamw.
+        decays: whether the optimizer reads the weight decay given to `reset`.
         precision: that the model was built in; mixed_float16 scales the loss, so that small gradients do not vanish.
         jit: compile the steps with XLA. "auto" means no on TensorFlow, where XLA made a mixed9 suffix half as fast on a CPU,
             and yes on JAX, which knows nothing else.
     """
 
-    def __init__(self, model: keras.Model, *, learning_rate: float = 0.01, momentum: float = 0.9, precision: str = FLOAT32, jit: Jit = "auto") -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        *,
+        learning_rate: float = 0.01,
+        momentum: float = 0.9,
+        optimizer: str = "sgd",
+        decays: bool = False,
+        precision: str = FLOAT32,
+        jit: Jit = "auto",
+    ) -> None:
         self.model = model
         self.names = variable_names(model)
-        self.body_layers = frozenset(layer.name for layer in model.layers) - HEAD_LAYERS
-        optimizer = keras.optimizers.SGD(learning_rate=learning_rate, momentum=momentum)
-        self.optimizer = keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer
+        self.body_layers = frozenset(layer.name for layer in model.layers) - HEAD_LAYERS - {DROPOUT}
+        self._rates = Rates(learning_rate, momentum)
+        self._decays = decays
+        self._dropout = dropout_of(model)
+        inner = make_optimizer(optimizer, self._rates, decays=decays)
+        self.optimizer = keras.optimizers.LossScaleOptimizer(inner) if precision == "mixed_float16" else inner
         self.optimizer.build(model.trainable_variables)  # the slots exist before the first step, so that reset can clear them
-        self._unused = [keras.ops.convert_to_numpy(variable) for variable in self.optimizer.variables]
+        self._settings = inner.settings
+        settings = {id(variable) for variable in self._settings.variables}
+        self._optimizer_state = [variable for variable in self.optimizer.variables if id(variable) not in settings]
+        self._unused = [keras.ops.convert_to_numpy(variable) for variable in self._optimizer_state]
         outputs = keras.Model(model.input, [model.get_layer(SCORES).input, model.output])
-        self._steps = make_steps(model, outputs, self.optimizer, xla=XLA if jit == "auto" else jit)
+        self._steps = make_steps(model, outputs, self.optimizer, smoothing=self._settings.label_smoothing, xla=XLA if jit == "auto" else jit)
 
-    def reset(self, *, seed: int, weights: Mapping[str, np.ndarray] | None = None, learning_rate: float | None = None) -> None:
+    def reset(self, *, seed: int, weights: Mapping[str, np.ndarray] | None = None, learning_rate: float | None = None, rates: Rates | None = None) -> None:
         """Starts anew: body weights as given, head drawn by seed, optimizer as never used.
 
         Args:
-            seed: of the head's initial weights, and of the body's where `weights` is omitted.
+            seed: of the head's initial weights and of dropout, and of the body's weights where `weights` is omitted.
             weights: at least every body weight by name; more names, such as a whole backbone's, do no harm.
             learning_rate: another one for the next training; unchanged when omitted.
+            rates: all settings of the next training; unchanged when omitted. Nothing is compiled anew.
 
         Raises:
             StudyError: a body weight is missing or has another shape.
+            ValueError: dropout or weight decay is asked of a model that was made without.
         """
         if weights is None:
             initial.redraw(self.model, seed=seed)
         else:
             initial.set_weights_by_name(self.model, weights, layers=self.body_layers)
             initial.redraw(self.model, seed=seed, layers=HEAD_LAYERS)
-        rate = float(keras.ops.convert_to_numpy(self.optimizer.learning_rate)) if learning_rate is None else learning_rate
-        for variable, value in zip(self.optimizer.variables, self._unused, strict=True):
+        self._rates = rates or self._rates
+        if learning_rate is not None:
+            self._rates = self._rates._replace(learning_rate=learning_rate)
+        for variable, value in zip(self._optimizer_state, self._unused, strict=True):
             variable.assign(value)
-        self.optimizer.learning_rate = rate
+        self.optimizer.learning_rate = self._rates.learning_rate
+        self._settings.assign(self._rates)
+        if self._dropout is not None:
+            self._dropout.reset(self._rates.dropout, seed)
+        elif self._rates.dropout:
+            raise ValueError("this model was made without a dropout layer")
+        if self._rates.weight_decay and not self._decays:
+            raise ValueError("this model's optimizer was made without weight decay")
 
     def train_epoch(self, batches: Iterable[Batch]) -> tuple[float, float]:
         """One pass of gradient steps.
@@ -166,8 +199,10 @@ class CompiledModel:
 
     def state(self) -> dict[str, np.ndarray]:
         """Copies of all weights by name, and of the optimizer's variables by number: what the next step follows from."""
-        optimizer = {f"{OPTIMIZER}{number}": keras.ops.convert_to_numpy(variable) for number, variable in enumerate(self.optimizer.variables)}
-        return self.get_weights_by_name() | {name: np.array(value) for name, value in optimizer.items()}
+        state = {f"{OPTIMIZER}{number}": keras.ops.convert_to_numpy(variable) for number, variable in enumerate(self._optimizer_state)}
+        if self._dropout is not None:
+            state[DROPOUT_STATE] = self._dropout.state
+        return self.get_weights_by_name() | {name: np.array(value) for name, value in state.items()}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Sets what `state` gave.
@@ -176,8 +211,10 @@ class CompiledModel:
             StudyError: a weight is missing or has another shape.
         """
         self.set_weights_by_name(state)
-        for number, variable in enumerate(self.optimizer.variables):
+        for number, variable in enumerate(self._optimizer_state):
             variable.assign(state[f"{OPTIMIZER}{number}"])
+        if self._dropout is not None:
+            self._dropout.restore(state[DROPOUT_STATE])
 
     def set_weights_by_name(self, weights: Mapping[str, np.ndarray]) -> None:
         """Sets all weights, body and head.

@@ -5,20 +5,24 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from renal_ray.model.dropout import NAME as DROPOUT
+from renal_ray.model.dropout import ResettableDropout
 from renal_ray.types import Label
 
 PADDING = -1.0  # fills the steps after a patient's last slice; embeddings come from a ReLU, so no true step is all -1
 EMBEDDING = "embedding"
 SCORES = "scores"
-HEAD_LAYERS = frozenset({EMBEDDING, SCORES, "gru_1", "gru_2"})
+MOST_GRU_LAYERS = 4
+HEAD_LAYERS = frozenset({EMBEDDING, SCORES, *(f"gru_{number}" for number in range(1, MOST_GRU_LAYERS + 1))})
 
 
-def image_model(suffix: keras.Model, *, embedding: int = 1024) -> keras.Model:
+def image_model(suffix: keras.Model, *, embedding: int = 1024, dropout: bool = False) -> keras.Model:
     """Suffix, global average pooling, dense ReLU layer (the embedding), softmax (Zhou et al. 2019, image-level models).
 
     Args:
         suffix: as `build_suffix` or `cut` gives it.
         embedding: width of the dense layer.
+        dropout: put a dropout layer before the softmax, its rate to be set by `CompiledModel.reset`.
 
     Returns:
         Model from activations to probabilities (n, 2): benign, malignant.
@@ -27,43 +31,48 @@ def image_model(suffix: keras.Model, *, embedding: int = 1024) -> keras.Model:
     if len(features.shape) == 4:
         features = keras.layers.GlobalAveragePooling2D(name="pooled")(features)
     embedded = keras.layers.Dense(embedding, activation="relu", name=EMBEDDING)(features)
-    return keras.Model(suffix.input, _softmax(embedded), name="image")
+    return keras.Model(suffix.input, _softmax(embedded, dropout), name="image")
 
 
-def fc_model(embedding: int, *, width: int = 1024) -> keras.Model:
+def fc_model(embedding: int, *, width: int = 1024, dropout: bool = False) -> keras.Model:
     """Dense ReLU layer and softmax on the maximum over a patient's embeddings (Zhou et al. 2019, patient-level fc models).
 
     Args:
         embedding: width of the image model's embedding.
         width: width of the dense layer.
+        dropout: as for `image_model`.
 
     Returns:
         Model from (n, embedding), see `strongest`, to probabilities (n, 2).
     """
     inputs = keras.Input((embedding,), name="strongest")
-    return keras.Model(inputs, _softmax(keras.layers.Dense(width, activation="relu", name=EMBEDDING)(inputs)), name="fc")
+    return keras.Model(inputs, _softmax(keras.layers.Dense(width, activation="relu", name=EMBEDDING)(inputs), dropout), name="fc")
 
 
-def gru_model(embedding: int, *, units: int = 256, l2: float = 1e-4) -> keras.Model:
-    """Two GRU layers with L2 on their kernels, and softmax (Zhou et al. 2019, patient-level GRU models).
+def gru_model(embedding: int, *, units: int = 256, l2: float = 1e-4, layers: int = 2, dropout: bool = False) -> keras.Model:
+    """GRU layers, two by default, with L2 on their kernels, and softmax (Zhou et al. 2019, patient-level GRU models).
 
     Args:
         embedding: width of the image model's embedding.
         units: width of each GRU layer.
         l2: penalty on the input and the recurrent kernels.
+        layers: number of GRU layers, 1 to 4.
+        dropout: as for `image_model`.
 
     Returns:
         Model from sequences (n, steps, embedding) padded as `padded` does, to probabilities (n, 2).
     """
     inputs = keras.Input((None, embedding), name="sequence")
     sequence = keras.layers.Masking(mask_value=PADDING, name="mask")(inputs)
-    for number in (1, 2):
+    for number in range(1, layers + 1):
         penalty = {key: keras.regularizers.L2(l2) for key in ("kernel_regularizer", "recurrent_regularizer")}
-        sequence = keras.layers.GRU(units, return_sequences=number == 1, name=f"gru_{number}", **penalty)(sequence)
-    return keras.Model(inputs, _softmax(sequence), name="gru")
+        sequence = keras.layers.GRU(units, return_sequences=number < layers, name=f"gru_{number}", **penalty)(sequence)
+    return keras.Model(inputs, _softmax(sequence, dropout), name="gru")
 
 
-def _softmax(features: keras.KerasTensor) -> keras.KerasTensor:
+def _softmax(features: keras.KerasTensor, dropout: bool) -> keras.KerasTensor:
+    if dropout:
+        features = ResettableDropout(name=DROPOUT)(features)
     return keras.layers.Dense(len(Label), activation="softmax", dtype="float32", name=SCORES)(features)
 
 

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from renal_ray.model.backbone import named_variables, variable_name
+from renal_ray.model.dropout import ResettableDropout
 from renal_ray.problems import StudyError
 from renal_ray.store.place import digest
 
@@ -25,7 +26,7 @@ def redraw(model: keras.Model, *, seed: int, layers: Collection[str] | None = No
         ValueError: an initializer that this package's models do not have.
     """
     for layer in model.layers:
-        if layers is None or layer.name in layers:
+        if (layers is None or layer.name in layers) and not isinstance(layer, ResettableDropout):
             for variable in layer.weights:
                 rng = np.random.default_rng(int(digest([str(seed), variable_name(layer, variable)]), 16))
                 variable.assign(drawn(_initializer(layer, variable), tuple(variable.shape), rng))

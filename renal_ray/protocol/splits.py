@@ -110,18 +110,25 @@ class SplitSet:
         """Label of every patient, the sealed ones too."""
         return {p.patient_id: p.label for p in self.patients}
 
-    def fold(self, k: int) -> FoldSplit:
+    def of_fold(self, k: int | None) -> frozenset[PatientId]:
+        """The patients who validate in fold k; nobody for None."""
+        return frozenset(p.patient_id for p in self.patients if k is not None and p.fold == k)
+
+    def fold(self, k: int, *, without: int | None = None) -> FoldSplit:
         """The two sides of fold k.
 
         Args:
             k: fold, from 0.
+            without: a fold whose patients are on neither side: the outer fold of a nested cross-validation.
 
         Raises:
-            StudyError: there is no fold k.
+            StudyError: there is no fold k, or it is the one that is left out.
         """
+        if k == without:
+            raise StudyError(f"splits: fold {k} cannot validate where it is left out")
         if not 0 <= k < self.n_folds:
             raise StudyError(f"splits: fold {k} asked for, there are folds 0 to {self.n_folds - 1}")
-        training = [p for p in self.patients if p.role == TRAIN]
+        training = [p for p in self.patients if p.role == TRAIN and (without is None or p.fold != without)]
         return FoldSplit(
             train=tuple(p.patient_id for p in training if p.fold != k),
             validation=tuple(p.patient_id for p in training if p.fold == k),

@@ -22,6 +22,7 @@ from renal_ray.trial.decide import rule_of
 from renal_ray.trial.masks import COLUMNS as MASK_COLUMNS
 from renal_ray.trial.masks import mask_parts
 from renal_ray.trial.plan import Plan, Results, family, finished_results, make_plan
+from renal_ray.trial.search.outcome import read_outcome
 from renal_ray.trial.spec import main_level
 from renal_ray.types import FREEZE_POINTS, Dataset, FreezePoint, Head
 
@@ -66,6 +67,7 @@ class Evidence:
         beside: numbers of the trials beside the study's own folds, by family.
         scanners: of the training patients, where one is to be left out in turn.
         masks: scores under perturbed masks, see `renal_ray.trial.masks.COLUMNS`; empty where none were measured.
+        search: WORK/search/search.json of a search on this split; None without one.
     """
 
     study: Study
@@ -79,6 +81,7 @@ class Evidence:
     beside: dict[str, int]
     scanners: list[Scanner]
     masks: pd.DataFrame
+    search: dict[str, Any] | None = None
 
     @property
     def freeze_points(self) -> list[FreezePoint]:
@@ -145,12 +148,19 @@ def read_evidence(study: Study) -> Evidence:
         beside=plan.beside(),
         scanners=plan.scanner_levels,
         masks=_masks(plan, results, work),
+        search=_search(plan, work),
     )
 
 
 def _masks(plan: Plan, results: Results, work: Place) -> pd.DataFrame:
     tables = [work.read_parquet(part.file) for part in mask_parts(plan, results) if work.exists(part.file)]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(MASK_COLUMNS))
+
+
+def _search(plan: Plan, work: Place) -> dict[str, Any] | None:
+    found = read_outcome(work)
+    split = {inputs.splits for inputs in plan.inputs.values()}
+    return found if found is not None and found["splits"] in split else None
 
 
 def _selected(plan: Plan, results: Results, trials: Trials) -> dict[Dataset, FreezePoint]:

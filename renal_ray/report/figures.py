@@ -11,6 +11,7 @@ from renal_ray.report.canvas import DATASET_STYLE, GREY, HEAD_STYLE, NOT_TRAINED
 from renal_ray.report.curves import cut_bars, mean_roc, roc
 from renal_ray.report.evidence import Evidence
 from renal_ray.report.narrative import averaged_over
+from renal_ray.report.search.figure import search_drawings
 from renal_ray.report.strip import score_strips
 from renal_ray.report.tables import model_name, validation_summary, vote_metrics
 from renal_ray.report.text import METRIC_NAMES, counted, dataset_name, plus_minus, two
@@ -41,6 +42,7 @@ def draw_all(evidence: Evidence) -> Iterator[Drawing]:
             yield strips
     if evidence.test.votes is not None and any(len(evidence.votes(d, h, "patient")) for d in evidence.study.datasets for h in evidence.study.heads.use):
         yield test_roc(evidence)
+    yield from search_drawings(evidence.search)
 
 
 def roc_by_freeze_point(evidence: Evidence) -> Drawing:

@@ -9,6 +9,7 @@ from renal_ray.protocol.metrics import mean_sd
 from renal_ray.report import paper
 from renal_ray.report.cohort_tables import CONTROL_RANGE
 from renal_ray.report.evidence import Evidence
+from renal_ray.report.search.sentences import search_caveats
 from renal_ray.report.tables import validation_summary, vote_metrics
 from renal_ray.report.text import counted, dataset_name, head_name, listed, plus_minus, two
 from renal_ray.store.seal import FIRST_RULE
@@ -137,6 +138,7 @@ def caveats(evidence: Evidence) -> Iterator[str]:
     if study.calibrate != "none":
         wanting = "; isotonic regression wants some hundreds of patients in each" if study.calibrate == "isotonic" else ""
         yield f"Calibrators were fitted on the validation folds themselves, so that calibration looks better there than it is{wanting} (calibrate)."
+    yield from search_caveats(evidence.search, study.training.model_dump(mode="json"))
     yield from _gaps(evidence)
     failed = [trial for trial in trials.unfinished if trial.reason]
     if failed:

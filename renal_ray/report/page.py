@@ -19,6 +19,8 @@ from renal_ray.report.patients import patient_table
 from renal_ray.report.protocol_facts import ABBREVIATIONS, protocol_facts, provenance_facts, rule_words
 from renal_ray.report.render import in_page, render
 from renal_ray.report.robustness import robustness_drawings, robustness_sentences, robustness_tables
+from renal_ray.report.search.sentences import search_sentences
+from renal_ray.report.search.tables import search_tables
 from renal_ray.report.speed import speed_table
 from renal_ray.report.statistics.sections import Statistics, statistics
 from renal_ray.report.text import counted, dataset_name, head_name, plus_minus, two, weights_name
@@ -43,6 +45,7 @@ CONTENTS = (
     ("attention", "Attention"),
     ("robustness", "Robustness"),
     ("control", "Negative control"),
+    ("search", "Search"),
     ("trials", "Trials"),
     ("checklist", "Checklist"),
     ("provenance", "Versions and seeds"),
@@ -135,6 +138,7 @@ def all_tables(evidence: Evidence) -> list[tables.Table]:
         cohort_tables.control_table(evidence),
         trial_table(evidence),
         *robustness_tables(evidence),
+        *search_tables(evidence.search),
     ]
 
 
@@ -180,6 +184,7 @@ def _html(
         attention=seen,
         robustness=robustness_sentences(evidence),
         control=narrative.control_sentence(evidence),
+        search=None if evidence.search is None else list(search_sentences(evidence.search)),
         trials_sentence=_trials_sentence(evidence),
         unfinished=evidence.trials.unfinished,
         checklists=answered,

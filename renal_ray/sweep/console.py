@@ -54,7 +54,7 @@ class SweepConsole(Callback):
         self._done = sum(trial_id in results for trial_id in self._specs)
         for trial_id, spec in self._specs.items():
             if trial_id in results:
-                self._put(spec, _auc(spec, results[trial_id]))
+                self._put(spec, auc_text(spec, results[trial_id]))
         self._said: set[str] = set()
         self._metrics: SweepMetrics | None = None
         self._followers: list[Follower] = []
@@ -117,8 +117,8 @@ class SweepConsole(Callback):
         self._results[spec.trial_id] = result
         for follower in self._followers:
             follower.finished(spec, result)
-        self._put(spec, _auc(spec, result))
-        self._say(f"{spec.trial_id}: validation AUC {_auc(spec, result)}, {result['seconds']['total']:.1f} s")
+        self._put(spec, auc_text(spec, result))
+        self._say(f"{spec.trial_id}: validation AUC {auc_text(spec, result)}, {result['seconds']['total']:.1f} s")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Shows a failed trial and where its traceback is, or a lost one and that it is tried again."""
@@ -128,14 +128,14 @@ class SweepConsole(Callback):
             for follower in self._followers:
                 follower.lost(spec)
             self._put(spec, "[yellow]lost[/yellow]")
-            self._say(f"{spec.trial_id}: lost ({_reason(trial)}); {again}")
+            self._say(f"{spec.trial_id}: lost ({reason(trial)}); {again}")
             return
         if self._ledger.state(spec.trial_id) != "failed":  # lost too often: it could not write why
             self._keep_error(spec, trial)
         for follower in self._followers:
             follower.failed(spec)
         self._put(spec, "[red]failed[/red]")
-        self._say(f"{spec.trial_id}: failed ({_reason(trial)}); trials/{spec.trial_id}/error.txt says more, the next sweep tries it again")
+        self._say(f"{spec.trial_id}: failed ({reason(trial)}); trials/{spec.trial_id}/error.txt says more, the next sweep tries it again")
 
     def _keep_error(self, spec: TrialSpec, trial: Trial) -> None:
         told = Path(trial.error_file) if trial.error_file else None
@@ -179,7 +179,7 @@ class SweepConsole(Callback):
             self._live.update(Group(table, Text(f"{self._done} of {self._plan.total()} trials finished{self._left()}")), refresh=True)
 
 
-def _reason(trial: Trial) -> str:
+def reason(trial: Trial) -> str:
     """Why a trial ended, in one line: the last of its traceback, or what Ray says of its worker."""
     told = Path(trial.error_file).read_text() if trial.error_file and Path(trial.error_file).is_file() else ""
     lines = [line.strip() for line in told.splitlines() if line.strip()]
@@ -190,6 +190,6 @@ def _reason(trial: Trial) -> str:
     return lines[-1].rpartition("Error: ")[2][:300]
 
 
-def _auc(spec: TrialSpec, result: dict[str, Any]) -> str:
+def auc_text(spec: TrialSpec, result: dict[str, Any]) -> str:
     auc = result["levels"][main_level(spec.head)]["metrics"]["auc"]
     return "-" if auc is None else f"{auc:.3f}"

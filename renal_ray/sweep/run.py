@@ -2,7 +2,9 @@
 
 import logging
 import tempfile
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from renal_ray.config import Study
 from renal_ray.store.ledger import Ledger, Survey
@@ -21,6 +23,10 @@ from renal_ray.trial.packing import Share, room, share
 from renal_ray.trial.plan import Plan, finished_results, keep_repeats, make_plan
 from renal_ray.trial.probe import read_probe
 from renal_ray.types import FreezePoint
+
+if TYPE_CHECKING:
+    from ray.tune import Callback
+    from ray.tune.search import Searcher
 
 
 @dataclass(frozen=True)
@@ -86,18 +92,33 @@ def _name_damage(plan: Plan, survey: Survey) -> None:
 
 
 def _searcher(study: Study, work: Place, plan: Plan, computed: list[FreezePoint]) -> StudySearcher:
+    probe = read_probe(work, study)
+    attempts = Attempts(work, most=study.resources.attempts, computed=frozenset(computed))
+    return StudySearcher(plan, work, share=lambda spec: share(study.resources, spec, probe), room=cluster_room(), attempts=attempts)
+
+
+def cluster_room() -> Callable[[Share], int]:
+    """How many trials of a share fit on the cluster's nodes at once, whenever it is asked."""
     import ray
 
-    probe = read_probe(work, study)
-
-    def room_for(one: Share) -> int:
-        return room([node["Resources"] for node in ray.nodes() if node["Alive"]], one)
-
-    attempts = Attempts(work, most=study.resources.attempts, computed=frozenset(computed))
-    return StudySearcher(plan, work, share=lambda spec: share(study.resources, spec, probe), room=room_for, attempts=attempts)
+    return lambda one: room([node["Resources"] for node in ray.nodes() if node["Alive"]], one)
 
 
 def _tune(study: Study, work: Place, plan: Plan, searcher: StudySearcher, computed: list[FreezePoint], demand: Demand) -> None:
+    with SweepConsole(plan, work, searcher) as console:
+        run_trials(study, work, searcher, computed, [console, demand])
+
+
+def run_trials(study: Study, work: Place, searcher: "Searcher", computed: Collection[FreezePoint], callbacks: "Sequence[Callback]") -> None:
+    """Lets Tune run what a searcher names: each suggestion has the trial's specification under `spec` and what it is promised under `share`.
+
+    Args:
+        study: resources and tracking.
+        work: its work directory.
+        searcher: names trials, and says when there are no more.
+        computed: freeze points whose activations are not cached.
+        callbacks: told of every trial.
+    """
     from ray import tune
 
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a failed trial's traceback is kept in its directory and named on the console
@@ -105,7 +126,7 @@ def _tune(study: Study, work: Place, plan: Plan, searcher: StudySearcher, comput
     worker = tune.with_resources(worker, lambda config: tune.PlacementGroupFactory([{key.upper(): value for key, value in config["share"].items() if value}]))
     worker.__qualname__ = StudyWorker.__name__  # as Ray's dashboard calls it
     # Tune's own experiment state is not needed: the ledger is what a next run starts from.
-    with tempfile.TemporaryDirectory(prefix="renal-ray-tune-") as scratch, SweepConsole(plan, work, searcher) as console:
+    with tempfile.TemporaryDirectory(prefix="renal-ray-tune-") as scratch:
         tuner = tune.Tuner(
             worker,
             tune_config=tune.TuneConfig(
@@ -119,7 +140,7 @@ def _tune(study: Study, work: Place, plan: Plan, searcher: StudySearcher, comput
                 name=study.name,
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[console, demand],
+                callbacks=list(callbacks),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             ),
         )

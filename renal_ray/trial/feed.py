@@ -13,6 +13,7 @@ from renal_ray.protocol.splits import SplitSet
 from renal_ray.store.arrow import tensor_column, tensor_type, write_batches
 from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place
+from renal_ray.trial.augment import CopiedRows
 from renal_ray.trial.sides import LeakError as LeakError
 from renal_ray.trial.sides import Scanners, sides_of
 from renal_ray.trial.spec import TRUE_LABELS, TrialSpec
@@ -72,14 +73,16 @@ class Feed:
         train: what is fitted on.
         validation: what fixes threshold and freeze point.
         sealed: the test patients.
+        outer: patients of the outer fold, where the trial is one of a nested cross-validation.
 
     Raises:
-        LeakError: a patient is on both sides or sealed.
+        LeakError: a patient is on both sides, sealed or of the outer fold.
     """
 
     train: Samples
     validation: Samples
     sealed: frozenset[str]
+    outer: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         train, validation = set(self.train.patients), set(self.validation.patients)
@@ -87,6 +90,8 @@ class Feed:
             raise LeakError(f"patient {min(both)} would be trained and validated on")
         if sealed := (train | validation) & self.sealed:
             raise LeakError(f"test patient {min(sealed)} would enter a trial")
+        if outer := (train | validation) & self.outer:
+            raise LeakError(f"patient {min(outer)} of the outer fold would enter the search that is judged on that fold")
 
     @property
     def source(self) -> Rows:
@@ -94,12 +99,17 @@ class Feed:
         return self.train.inputs.source
 
     @property
+    def images(self) -> int:
+        """Rows of the source that are samples as they are; varied copies of all of them, if any, come after."""
+        return int(self.source.counts.sum()) if isinstance(self.source, CopiedRows) else len(self.source)
+
+    @property
     def labels(self) -> np.ndarray:
         """int32 label of every row of the source."""
-        labels = np.zeros(len(self.source), np.int32)
+        labels = np.zeros(self.images, np.int32)
         for side in (self.train, self.validation):
             labels[side.inputs.rows] = side.labels
-        return labels
+        return np.tile(labels, len(self.source) // self.images)
 
 
 def fold_labels(spec: TrialSpec, splits: SplitSet) -> Mapping[PatientId, int]:
@@ -147,7 +157,7 @@ def image_feed(spec: TrialSpec, rows: ImageRows, splits: SplitSet, scanners: Sca
         picked = np.concatenate([where[patient] for patient in patients])
         return Samples(Picked(rows, picked), np.array([labels[patient] for patient in owners], np.int8), owners, rows.slice_index[picked])
 
-    return Feed(side(fold.train), side(fold.validation), splits.test)
+    return Feed(side(fold.train), side(fold.validation), splits.test, splits.of_fold(spec.outer))
 
 
 def patient_feed(spec: TrialSpec, work: Place, splits: SplitSet) -> Feed:
@@ -160,13 +170,13 @@ def patient_feed(spec: TrialSpec, work: Place, splits: SplitSet) -> Feed:
         raise LeakError(f"{spec.trial_id}: a patient-level head needs the image trial of its own fold")
     ledger = Ledger(work)
     image = TrialSpec.from_json(ledger.folder(spec.image_trial).read_json("spec.json"))
-    shared = ("dataset", "freeze_point", "fold", "labels", "sides", "inputs")  # inputs: the same fold number of another split holds other patients
+    shared = ("dataset", "freeze_point", "fold", "outer", "labels", "sides", "inputs")  # inputs: the same fold number of another split holds other patients
     if image.head is not Head.IMAGE or any(getattr(image, name) != getattr(spec, name) for name in shared):
         raise LeakError(f"{spec.trial_id}: the embeddings of {spec.image_trial} are of another dataset, freeze point, fold, split or labels")
     embeddings = read_embeddings(ledger.read_checked(spec.image_trial, "embeddings.arrow"))
     labels = fold_labels(spec, splits)
     fold = sides_of(spec, splits)
-    everyone = sorted(splits.training)
+    everyone = sorted((*fold.train, *fold.validation))
     steps = max(len(embeddings[patient]) for patient in everyone)
     source = patient_inputs(spec.head, [embeddings[patient] for patient in everyone], steps)
 
@@ -174,7 +184,7 @@ def patient_feed(spec: TrialSpec, work: Place, splits: SplitSet) -> Feed:
         inputs = Picked(source, np.searchsorted(everyone, patients))
         return Samples(inputs, np.array([labels[patient] for patient in patients], np.int8), tuple(patients), None)
 
-    return Feed(side(fold.train), side(fold.validation), splits.test)
+    return Feed(side(fold.train), side(fold.validation), splits.test, splits.of_fold(spec.outer))
 
 
 def patient_inputs(head: Head, embeddings: Sequence[np.ndarray], steps: int) -> np.ndarray:

@@ -123,7 +123,9 @@ class Forecast:
         scored = spec.epochs * ceil(self._load(spec).validation / spec.training.batch_size)
         # The steps were measured alone. Trials that share a card are taken to wait for each other: what they gain by sharing is not known.
         gpu = share(self._plan.study.resources, spec, self._probe).gpu
-        return (self._steps(spec) * cost.step_s + scored * cost.score_s) / (gpu if 0 < gpu < 1 else 1)
+        # Where images are varied anew in every epoch, the frozen layers are no work done once.
+        frozen = spec.epochs * self._load(spec).train * self._probe.prefix_s_per_image if self._probe and spec.training.augmentation.bypasses else 0.0
+        return (self._steps(spec) * cost.step_s + scored * cost.score_s + frozen) / (gpu if 0 < gpu < 1 else 1)
 
     def remaining(self, slots: int) -> float | None:
         """Seconds until the last trial ends, with so many trials at once; None where nothing tells of some kind."""

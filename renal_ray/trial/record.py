@@ -16,7 +16,22 @@ from renal_ray.store.seal import LOG as SEAL_LOG
 from renal_ray.study_file import dump_study
 from renal_ray.trial.plan import weights_hash
 
-PACKAGES = ("renal-ray", "ray", "keras", "tensorflow", "jax", "numpy", "scikit-learn", "scipy", "pandas", "pyarrow", "pydicom", "highdicom", "nibabel")
+PACKAGES = (
+    "renal-ray",
+    "ray",
+    "keras",
+    "tensorflow",
+    "jax",
+    "optuna",
+    "numpy",
+    "scikit-learn",
+    "scipy",
+    "pandas",
+    "pyarrow",
+    "pydicom",
+    "highdicom",
+    "nibabel",
+)
 NAME = "study.yaml"
 
 

@@ -30,6 +30,7 @@ from renal_ray.types import Head
 
 if TYPE_CHECKING:
     from renal_ray.model.compiled import CompiledModel
+    from renal_ray.model.optimizers import Rates
 
 
 def run_trial(
@@ -71,7 +72,7 @@ def run_trial(
     loaded = perf_counter()
     model = workshop.model(spec)
     weights = workshop.backbone(spec.inputs.weights) if spec.head is Head.IMAGE else None
-    model.reset(seed=spec.seed, weights=weights, learning_rate=spec.training.learning_rate)
+    model.reset(seed=spec.seed, weights=weights, rates=_rates(spec))
     resident = workshop.resident(spec, feed.source)
     ready = perf_counter()
     checkpoints = Checkpoints(folder, every_s=checkpoint_s, say=say)
@@ -84,6 +85,12 @@ def run_trial(
     seconds = {"data": loaded - begun, "setup": ready - loaded, "train": float(trained.history["seconds"].sum()), "total": done - begun}
     result = _result(spec, model, feed, trained, levels, seconds) | {"matrix_gflops": round(workshop.matrix_gflops(spec.precision), 2)}
     return ledger.finish(spec.trial_id, result)
+
+
+def _rates(spec: TrialSpec) -> "Rates":
+    from renal_ray.model.optimizers import Rates
+
+    return Rates(**{name: getattr(spec.training, name) for name in Rates._fields})
 
 
 def _feed(spec: TrialSpec, work: Place, splits: SplitSet, workshop: Workshop) -> Feed:

@@ -56,7 +56,7 @@ def sides_of(spec: TrialSpec, splits: SplitSet, scanners: Scanners | None = None
         LeakError: others would train or validate than those whom the trial was planned with.
     """
     if spec.sides is None:
-        return splits.fold(spec.fold)
+        return splits.fold(spec.fold, without=spec.outer)
     fold = _found(spec.sides, spec.fold, splits, scanners or {})
     if _signature(fold) != spec.sides.patients:
         raise LeakError(f"{spec.trial_id}: others would train and validate than those whom the trial was planned with; run the same command again")

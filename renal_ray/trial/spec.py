@@ -28,6 +28,11 @@ def main_level(head: Head) -> str:
     return "slice" if head is Head.IMAGE else "patient"
 
 
+# Fields that came later: at their defaults they name nothing.
+LATER = {"outer", "sides"}
+LATER_TRAINING = {"optimizer", "weight_decay", "dropout", "label_smoothing", "gru_layers", "augmentation"}
+
+
 class Inputs(Section):
     """Hashes of what a trial reads."""
 
@@ -70,6 +75,7 @@ class TrialSpec(Section):
     backend: str = Field(description="Keras backend")
     precision: str = Field("float32", description="numbers that the layers compute with; the patient-level heads, which cost nothing, stay at float32")
     activation_dtype: str = Field(description="number format of the cached activations")
+    outer: int | None = Field(None, description="fold that is left out altogether: the outer one of a nested cross-validation")
     image_trial: str | None = Field(None, description="trial whose embeddings an fc or gru head reads")
     inputs: Inputs = Field(description="hashes of what the trial reads")
 
@@ -77,18 +83,25 @@ class TrialSpec(Section):
     def trial_id(self) -> str:
         """Readable name and a hash of everything above, e.g. roi-mixed6-gru-fold2-1a2b3c4d."""
         apart = f"-{self.apart.replace('-', '')}" if self.apart else ""
-        return f"{self.dataset}-{self.freeze_point}-{self.head}{apart}-fold{self.fold}-{digest([self.model_dump_json(exclude=self._absent)])[:8]}"
+        return f"{self.dataset}-{self.freeze_point}-{self.head}{apart}-fold{self.fold}-{digest([self._named_by()])[:8]}"
+
+    def _named_by(self) -> str:
+        """JSON of what the name follows from: settings that came later are left out at their defaults, so that older trials keep their names."""
+        unset = {name for name in LATER_TRAINING if getattr(self.training, name) == Training.model_fields[name].default}
+        return self.model_dump_json(exclude={"training": unset, **dict.fromkeys(self._absent, True)})
 
     @property
     def _absent(self) -> set[str]:
         """What is not said where it says nothing: trials of the study's own folds keep the names that they had before there were others."""
-        return {"sides"} if self.sides is None else set()
+        return {name for name in LATER if getattr(self, name) == type(self).model_fields[name].default}
 
     @property
     def apart(self) -> str:
-        """What sets a trial apart from those of the study's tables: permuted-0, repeat-1, share-0.25 or without-<scanner>; empty for the others."""
+        """What sets a trial apart from those of the study's tables: permuted-0, repeat-1, share-0.25, without-<scanner> or outer-2; empty for the others."""
         if self.sides is not None:
             return self.sides.name
+        if self.outer is not None:
+            return f"outer-{self.outer}"
         return "" if self.labels == TRUE_LABELS else self.labels
 
     @property
@@ -137,6 +150,7 @@ def make_spec(
     fold: int,
     inputs: Inputs,
     labels: str = TRUE_LABELS,
+    outer: int | None = None,
     image_trial: str | None = None,
     sides: Sides | None = None,
 ) -> TrialSpec:
@@ -150,6 +164,7 @@ def make_spec(
         fold: validation fold.
         inputs: hashes of what the dataset's trials read.
         labels: true, or permuted-<n>.
+        outer: fold that is left out altogether.
         image_trial: for fc and gru, the image trial of the same dataset, freeze point and fold.
         sides: who trains and validates, where it is not the study's own fold.
     """
@@ -170,6 +185,7 @@ def make_spec(
         backend=study.backend,
         precision=study.precision if head is Head.IMAGE else "float32",
         activation_dtype=study.activation_dtype,
+        outer=outer,
         image_trial=image_trial,
         inputs=inputs,
     )
@@ -186,8 +202,10 @@ def kinds(study: Study) -> Iterator[TrialSpec]:
 
 def _relevant(training: Training, head: Head) -> Training:
     """The settings that this head reads, all others at their defaults: a changed GRU width must not name new image trials."""
-    read = {"batch_size", "learning_rate", "momentum", "keep", "embedding"}
-    read |= {Head.IMAGE: {"bn_statistics"}, Head.FC: set(), Head.GRU: {"gru_units", "gru_l2"}}[head]
+    read = {"batch_size", "learning_rate", "momentum", "keep", "embedding", "optimizer", "weight_decay", "dropout", "label_smoothing"}
+    read |= {Head.IMAGE: {"bn_statistics", "augmentation"}, Head.FC: set(), Head.GRU: {"gru_units", "gru_layers", "gru_l2"}}[head]
+    if not training.augmentation.is_on:
+        read.discard("augmentation")  # copies of what is not varied are none
     return Training(**{name: getattr(training, name) for name in read})
 
 

@@ -17,6 +17,7 @@ from renal_ray.trial.masks import mask_parts, masks_wanted
 from renal_ray.trial.plan import Plan, family, finished_results, make_plan
 from renal_ray.trial.probe import read_probe
 from renal_ray.trial.progress import BEAT_S
+from renal_ray.trial.search.outcome import search_status
 from renal_ray.trial.spec import TrialSpec
 from renal_ray.trial.status import clock, cpu_slots, slots_of
 
@@ -156,6 +157,7 @@ class Standing:
         remaining = Forecast(plan, results, probe).remaining(slots)
         lines += [f"left: about {clock(remaining)}"] if remaining else []
         lines += [f"{trial_id}: failed: {self._last_error(trial_id)}" for trial_id in failed]
+        lines += search_status(plan.study, self._work) if plan.study.search is not None else []
         openings = self._work.read(SEAL_LOG).count(b"\n") if self._work.exists(SEAL_LOG) else 0
         lines.append("the seal on the test patients is closed" if not openings else f"the seal on the test patients was opened, {openings} x")
         return Look(counts, f"{counts}; about {clock(remaining)} left" if remaining else counts, lines, not alive)

@@ -7,11 +7,14 @@ from datetime import timedelta
 
 from renal_ray.config import Study
 from renal_ray.protocol.scanners import why_not_left_out
+from renal_ray.protocol.splits import TRAIN
 from renal_ray.store.place import Place
+from renal_ray.trial.augment import augmentation_line
 from renal_ray.trial.forecast import Forecast, floor_of
 from renal_ray.trial.packing import room, share
 from renal_ray.trial.plan import Plan, Results, finished_results, make_plan
 from renal_ray.trial.probe import Probe, read_probe
+from renal_ray.trial.search.outcome import describe_search
 from renal_ray.trial.spec import Inputs, TrialSpec, make_spec
 from renal_ray.types import FREEZE_POINTS, Head, Label
 
@@ -38,6 +41,10 @@ def describe_plan(study: Study, work: Place) -> Iterator[str]:
     yield from _beside(plan)
     for dataset in study.datasets:
         yield f"{dataset}: freeze point {plan.selected(dataset, results) or 'selected once its image trials are finished'}"
+    if line := augmentation_line(study, sum(person.n_images for person in people if person.role == TRAIN)):
+        yield line
+    if study.search is not None:
+        yield from describe_search(study)
     yield from _costs(plan, results, read_probe(work, study))
 
 

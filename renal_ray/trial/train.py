@@ -11,6 +11,7 @@ import pandas as pd
 
 from renal_ray.protocol.balance import balanced_epoch, full_batches
 from renal_ray.protocol.metrics import evaluate
+from renal_ray.trial.augment import Varied
 from renal_ray.trial.checkpoint import Best, Checkpoint, Checkpoints
 from renal_ray.trial.epoch import Epoch
 from renal_ray.trial.feed import Feed, Samples
@@ -74,7 +75,7 @@ def train(
     for number in range(len(epochs) + 1, spec.epochs + 1):
         order = full_batches(balanced_epoch(feed.train.labels, rng), spec.training.batch_size)[:max_steps]
         start = perf_counter()
-        loss, accuracy = pace.train(order)
+        loss, accuracy = pace.train(order, number)
         seconds = perf_counter() - start
         epochs.append(Epoch(number, loss, accuracy, *_judge(feed.validation, pace.validate(), model.penalty), seconds, order.size))
         auc = epochs[-1].val_auc
@@ -93,18 +94,20 @@ class _Streamed:
 
     def __init__(self, model: "CompiledModel", feed: Feed, spec: TrialSpec) -> None:
         self._model, self._feed, self._size = model, feed, spec.training.batch_size
+        self._varied = Varied(spec, feed.source, feed.images)
 
-    def train(self, order: np.ndarray) -> tuple[float, float]:
-        return self._model.train_epoch(self._batches(order))
+    def train(self, order: np.ndarray, epoch: int) -> tuple[float, float]:
+        return self._model.train_epoch(self._batches(order, epoch))
 
-    def _batches(self, order: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _batches(self, order: np.ndarray, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         side = self._feed.train
+        batches = self._varied.batches(self._varied.rows(side.inputs.rows[order], epoch), epoch)
         with ThreadPoolExecutor(1) as ahead:
-            coming = ahead.submit(side.inputs.__getitem__, order[0])
+            coming = ahead.submit(next, batches)
             for number, rows in enumerate(order):
                 inputs = coming.result()
                 if number + 1 < len(order):
-                    coming = ahead.submit(side.inputs.__getitem__, order[number + 1])
+                    coming = ahead.submit(next, batches)
                 yield inputs, side.labels[rows]
 
     def validate(self) -> np.ndarray:
@@ -119,10 +122,11 @@ class _Resident:
 
         self._model, self._feed = model, feed
         self._data = Resident(inputs, model.put(feed.labels))
+        self._varied = Varied(spec, feed.source, feed.images)
         self._validation = full_batches(feed.validation.inputs.rows, spec.training.batch_size)
 
-    def train(self, order: np.ndarray) -> tuple[float, float]:
-        return self._model.train_resident(self._data, self._feed.train.inputs.rows[order])
+    def train(self, order: np.ndarray, epoch: int) -> tuple[float, float]:
+        return self._model.train_resident(self._data, self._varied.rows(self._feed.train.inputs.rows[order], epoch))
 
     def validate(self) -> np.ndarray:
         return self._model.scores_resident(self._data, self._validation).reshape(-1)[: len(self._feed.validation)]

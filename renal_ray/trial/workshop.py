@@ -12,6 +12,7 @@ from renal_ray.protocol.splits import SplitSet
 from renal_ray.store.activations import Activations
 from renal_ray.store.place import Place
 from renal_ray.store.slices import Slices
+from renal_ray.trial.augment import ComputedRows, CopiedRows, FrozenLayers, copies_seed
 from renal_ray.trial.feed import ImageRows
 from renal_ray.trial.prefix import ComputedActivations, Prefix
 from renal_ray.trial.spec import TrialSpec
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from renal_ray.model.gradcam import GradCam
 
 
+MODELS = 12  # kept compiled at most: a search over widths would otherwise fill the memory
+COPIED_BATCH = 32  # not the trial's batch size: copies must not change with it
 RESIDENT_MIB = 1024  # of samples held on a device that has told nothing of its memory
 
 
@@ -70,6 +73,7 @@ class Workshop:
         self._resident_bytes = resident_mib * 2**20
         self._prefix: tuple[tuple, Prefix] | None = None
         self._rows: tuple[tuple, ImageRows] | None = None
+        self._copied: dict[tuple, CopiedRows] = {}
         self._held: tuple[Rows, Any] | None = None
         self._rates: dict[str, float] = {}
         self._models: dict[tuple, CompiledModel] = {}
@@ -106,17 +110,23 @@ class Workshop:
 
         training = spec.training
         shape = (spec.size, spec.freeze_point) if spec.head is Head.IMAGE else ()
-        key = (spec.head, *shape, training.embedding, training.gru_units, training.gru_l2, training.momentum, spec.precision)
-        if key not in self._models:
+        drops, decays = training.dropout > 0, training.weight_decay > 0
+        widths = (training.embedding, training.gru_units, training.gru_layers, training.gru_l2)
+        key = (spec.head, *shape, *widths, training.optimizer, drops, decays, spec.precision)  # what `reset` cannot change
+        model = self._models.pop(key, None)
+        if model is None:
+            while len(self._models) >= MODELS:
+                del self._models[next(iter(self._models))]  # the one not used for longest
             with computing_in(spec.precision):
                 if spec.head is Head.IMAGE:
-                    network = image_model(build_suffix(spec.size, spec.freeze_point), embedding=training.embedding)
+                    network = image_model(build_suffix(spec.size, spec.freeze_point), embedding=training.embedding, dropout=drops)
                 elif spec.head is Head.FC:
-                    network = fc_model(training.embedding, width=training.embedding)
+                    network = fc_model(training.embedding, width=training.embedding, dropout=drops)
                 else:
-                    network = gru_model(training.embedding, units=training.gru_units, l2=training.gru_l2)
-            self._models[key] = CompiledModel(network, momentum=training.momentum, precision=spec.precision)
-        return self._models[key]
+                    network = gru_model(training.embedding, units=training.gru_units, l2=training.gru_l2, layers=training.gru_layers, dropout=drops)
+            model = CompiledModel(network, optimizer=training.optimizer, decays=decays, precision=spec.precision)
+        self._models[key] = model
+        return model
 
     def rows(self, spec: TrialSpec, splits: SplitSet) -> "ImageRows":
         """The activations of all training patients that an image trial reads; the same object for every fold.
@@ -134,15 +144,41 @@ class Workshop:
             else:
                 rows = Activations(self.work, spec.activations, patients)
             self._rows = key, rows
-        return self._rows[1]
+        return self._varied(spec, self._rows[1], splits) if spec.training.augmentation.is_on else self._rows[1]
 
-    def prefix(self, spec: TrialSpec, *, pooled: bool = True) -> "Prefix":
-        """The frozen layers up to a trial's freeze point, with its weights, see `Prefix`; the last one asked for is kept."""
-        batch_size = spec.training.batch_size
-        key = (spec.inputs.weights, spec.size, spec.freeze_point, batch_size, pooled)
+    def _varied(self, spec: TrialSpec, plain: "ImageRows", splits: SplitSet) -> "ImageRows":
+        """The rows with what varies their images: beside them the frozen layers, or after them varied copies, those used last kept in memory."""
+
+        augmentation = spec.training.augmentation
+
+        def frozen() -> FrozenLayers:
+            prefix = self.prefix(spec, None if augmentation.bypasses else COPIED_BATCH)
+            return FrozenLayers(Slices(self.work, spec.dataset, sealed=splits.test), prefix, spec, plain.patients)
+
+        if augmentation.bypasses:
+            return ComputedRows(plain, frozen())
+        key = (spec.activations, spec.inputs, augmentation)
+        copied = self._copied.pop(key, None)
+        while sum(one.nbytes for one in self._copied.values()) > self._resident_bytes:
+            del self._copied[next(iter(self._copied))]  # the one not used for longest
+        if copied is None:
+            copied = CopiedRows(plain, frozen(), augmentation, seed=copies_seed(spec), batch=COPIED_BATCH)
+        self._copied[key] = copied
+        return copied
+
+    def prefix(self, spec: TrialSpec, batch: int | None = None, *, pooled: bool = True) -> "Prefix":
+        """The frozen layers up to a trial's freeze point, with its weights; the last one asked for is kept.
+
+        Args:
+            spec: the trial.
+            batch: images a step; the trial's batch size when omitted.
+            pooled: see `Prefix`.
+        """
+        batch = batch or spec.training.batch_size
+        key = (spec.inputs.weights, spec.size, spec.freeze_point, batch, pooled)
         if self._prefix is None or self._prefix[0] != key:
             weights = self.backbone(spec.inputs.weights)
-            self._prefix = key, Prefix(weights, size=spec.size, freeze_points=[spec.freeze_point], batch_size=batch_size, pooled=pooled)
+            self._prefix = key, Prefix(weights, size=spec.size, freeze_points=[spec.freeze_point], batch_size=batch, pooled=pooled)
         return self._prefix[1]
 
     def gradcam(self, spec: TrialSpec) -> "GradCam":

@@ -34,13 +34,14 @@ class Steps(Protocol):
         """One pass in training mode, without a gradient: only batch normalisation's moving statistics change."""
 
 
-def make_steps(model: keras.Model, outputs: keras.Model, optimizer: keras.optimizers.Optimizer, *, xla: bool) -> Steps:
+def make_steps(model: keras.Model, outputs: keras.Model, optimizer: keras.optimizers.Optimizer, *, smoothing: keras.Variable, xla: bool) -> Steps:
     """The steps on the backend that Keras runs on.
 
     Args:
         model: from inputs to probabilities (n, 2).
         outputs: the same layers, from inputs to embedding and probabilities.
         optimizer: built for the model's trainable variables.
+        smoothing: share of the label's weight that the loss spreads over all classes; one of the optimizer's variables.
         xla: compile with XLA on TensorFlow; JAX always does.
 
     Raises:
@@ -49,11 +50,11 @@ def make_steps(model: keras.Model, outputs: keras.Model, optimizer: keras.optimi
     if keras.backend.backend() == "tensorflow":
         from renal_ray.model.steps.on_tensorflow import TensorFlowSteps
 
-        return TensorFlowSteps(model, outputs, optimizer, xla=xla)
+        return TensorFlowSteps(model, outputs, optimizer, smoothing=smoothing, xla=xla)
     if keras.backend.backend() == "jax":
         from renal_ray.model.steps.on_jax import JaxSteps
 
-        return JaxSteps(model, outputs, optimizer)
+        return JaxSteps(model, outputs, optimizer, smoothing=smoothing)
     raise ValueError(f"backend {keras.backend.backend()}: tensorflow or jax is needed")
 
 

@@ -17,10 +17,11 @@ State = tuple[list[jax.Array], list[jax.Array], list[jax.Array]]  # trainable, n
 class JaxSteps:
     """See `renal_ray.model.steps.Steps`."""
 
-    def __init__(self, model: keras.Model, outputs: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
+    def __init__(self, model: keras.Model, outputs: keras.Model, optimizer: keras.optimizers.Optimizer, *, smoothing: keras.Variable) -> None:
         self._model = model
         self._outputs = outputs
         self._optimizer = optimizer
+        self._smoothing = smoothing
         self._step = jax.jit(self._train_step, donate_argnums=0)
         self._epoch = jax.jit(self._train_steps, donate_argnums=0)
         self._infer = jax.jit(self._infer_step)
@@ -71,8 +72,11 @@ class JaxSteps:
 
         def loss_of(trainable: list[jax.Array]) -> tuple[jax.Array, tuple[jax.Array, jax.Array, list[jax.Array]]]:
             probabilities, after, penalties = self._model.stateless_call(trainable, fixed, inputs.astype(jnp.float32), training=True, return_losses=True)
-            loss = keras.losses.categorical_crossentropy(jax.nn.one_hot(labels, probabilities.shape[-1]), probabilities).mean() + sum(penalties)
+            classes = probabilities.shape[-1]
             with StatelessScope(state_mapping=list(zip(self._optimizer.variables, optimizer, strict=True))):
+                smoothing = self._smoothing.value
+                targets = jax.nn.one_hot(labels, classes) * (1 - smoothing) + smoothing / classes
+                loss = keras.losses.categorical_crossentropy(targets, probabilities).mean() + sum(penalties)
                 scaled = self._optimizer.scale_loss(loss)
             return scaled, (loss, probabilities, after)
 

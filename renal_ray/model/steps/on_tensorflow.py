@@ -13,10 +13,11 @@ from renal_ray.model.steps import Batch
 class TensorFlowSteps:
     """See `renal_ray.model.steps.Steps`."""
 
-    def __init__(self, model: keras.Model, outputs: keras.Model, optimizer: keras.optimizers.Optimizer, *, xla: bool) -> None:
+    def __init__(self, model: keras.Model, outputs: keras.Model, optimizer: keras.optimizers.Optimizer, *, smoothing: keras.Variable, xla: bool) -> None:
         self._model = model
         self._outputs = outputs
         self._optimizer = optimizer
+        self._smoothing = smoothing
         self._step = tf.function(self._train_step, jit_compile=xla, reduce_retracing=True)
         self._epoch = tf.function(self._train_steps, jit_compile=xla, reduce_retracing=True)
         self._infer = tf.function(lambda inputs: self._outputs(tf.cast(inputs, tf.float32), training=False), jit_compile=xla, reduce_retracing=True)
@@ -48,7 +49,9 @@ class TensorFlowSteps:
         variables = self._model.trainable_variables
         with tf.GradientTape() as tape:
             probabilities = self._model(tf.cast(inputs, tf.float32), training=True)
-            loss = tf.reduce_mean(keras.losses.categorical_crossentropy(tf.one_hot(labels, probabilities.shape[-1]), probabilities))
+            classes = probabilities.shape[-1]
+            targets = tf.one_hot(labels, classes) * (1 - self._smoothing) + self._smoothing / classes
+            loss = tf.reduce_mean(keras.losses.categorical_crossentropy(targets, probabilities))
             loss += sum(self._model.losses)
             scaled = self._optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, [variable.value for variable in variables])
