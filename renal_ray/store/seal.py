@@ -22,18 +22,19 @@ class Seal:
     opened: str
 
 
-def was_opened_for(work: Place, models: Sequence[str]) -> bool:
+def was_opened_for(work: Place, models: Sequence[str], *, log: str = LOG) -> bool:
     """Whether the last opening was for exactly these models.
 
     Args:
         work: the study's work directory.
         models: checksums of their weights.
+        log: where openings are written down.
     """
-    lines = work.read(LOG).decode().splitlines() if work.exists(LOG) else []
+    lines = work.read(log).decode().splitlines() if work.exists(log) else []
     return bool(lines) and bool(json.loads(lines[-1])["models_sha256"] == digest(sorted(models)))
 
 
-def open_seal(work: Place, *, patients: int, slices: int, models: Sequence[str]) -> Seal:
+def open_seal(work: Place, *, patients: int, slices: int, models: Sequence[str], log: str = LOG) -> Seal:
     """Opens the seal: writes the opening to test/seal.jsonl first, then hands out the proof.
 
     Args:
@@ -41,6 +42,7 @@ def open_seal(work: Place, *, patients: int, slices: int, models: Sequence[str])
         patients: number of test patients.
         slices: number of their slices in one dataset.
         models: checksums of the weights that will be used.
+        log: where the opening is written down.
 
     Returns:
         What `Slices` asks for to read test patients.
@@ -54,5 +56,5 @@ def open_seal(work: Place, *, patients: int, slices: int, models: Sequence[str])
         "models_sha256": digest(sorted(models)),
         "program": f"renal-ray {__version__}",
     }
-    work.append_line(LOG, json.dumps(entry))
+    work.append_line(log, json.dumps(entry))
     return Seal(opened)
