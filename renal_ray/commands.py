@@ -5,9 +5,13 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
     from renal_ray.config import Study
     from renal_ray.store.place import Place
     from renal_ray.trial.standing import Look, Standing
+    from renal_ray.types import Dataset, Head
 
 DONE, PARTLY, UNUSABLE, INTERRUPTED = 0, 1, 2, 130  # exit codes
 WATCH_EVERY_S = 5.0
@@ -85,6 +89,38 @@ def report_study(study: "Study") -> int:
     headline = write_report(study)
     print("\n".join((*headline.lines, *(f"note: {caveat}" for caveat in headline.caveats))))
     print(f"report: {headline.page}")
+    return DONE
+
+
+def predict_patients(
+    study: "Study",
+    work: "Place",
+    patients: "Sequence[Path]",
+    out: "Path",
+    *,
+    mask: "Path | None",
+    lesion: str,
+    name: str,
+    dataset: "Dataset | None",
+    head: "Head | None",
+    strict: bool,
+    progress: "Callable[[int, int], None] | None" = None,
+) -> int:
+    """Lets the fold models vote on patients, and says what they said and who could not be read."""
+    from renal_ray.apply.case import find_cases
+    from renal_ray.apply.chosen import choose, open_run
+    from renal_ray.apply.predict import predict
+
+    chosen = choose(open_run(study, work), dataset, head)
+    cases, refused = find_cases(patients, mask=mask, lesion=lesion, name=name, phase=study.cohort.phase)
+    done = predict(chosen, cases, refused, out, strict=strict, progress=progress)
+    for row in done.rows:
+        unusual = "; UNLIKE THE TRAINING COHORT, see its page" if row["unusual"] else ""
+        said = f"{row['votes_malignant']} of {row['n_models']} models malignant, score {row['score']:.3f} ({row['lowest']:.3f} to {row['highest']:.3f})"
+        print(f"{row['patient_id']}: {row['decision']}, {said}{unusual}{'' if row['dicom'] else '; no DICOM written, its page says why'}")
+    for one in done.refused:
+        print(f"{one.patient_id}: left out, {one.code}: {one.message}")
+    print(f"wrote {len(done.rows)} patients to {out}; {len(done.refused)} left out. Not for clinical use.")
     return DONE
 
 

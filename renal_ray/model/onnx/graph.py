@@ -147,7 +147,9 @@ def _normalization(graph: Graph, layer: keras.layers.BatchNormalization, inputs:
     gamma = weight(layer.gamma) if layer.scale else np.ones_like(mean)
     beta = weight(layer.beta) if layer.center else np.zeros_like(mean)
     parts = {"gamma": gamma, "beta": beta, "moving_mean": mean, "moving_variance": variance}
-    return graph.node("BatchNormalization", [*inputs, *(graph.constant(f"{layer.name}/{key}", one) for key, one in parts.items())], epsilon=float(layer.epsilon))
+    return graph.node(
+        "BatchNormalization", [*inputs, *(graph.constant(f"{layer.name}/{key}", one) for key, one in parts.items())], epsilon=float(layer.epsilon)
+    )
 
 
 def _activation(graph: Graph, layer: keras.layers.Activation, inputs: list[str]) -> str:
