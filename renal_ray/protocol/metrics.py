@@ -135,6 +135,39 @@ def as_labels_and_scores(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[
     return truth, values
 
 
+def as_labels(labels: ArrayLike) -> NDArray[np.bool_]:
+    """Checks labels.
+
+    Args:
+        labels: (n,) 0 or 1.
+
+    Raises:
+        ValueError: a label is neither 0 nor 1.
+    """
+    return _binary(labels, "labels")
+
+
+def as_probabilities(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Checks labels and scores that are to be read as probabilities.
+
+    Args:
+        labels: (n,) 0 or 1.
+        scores: (n,) P(malignant), in 0..1.
+
+    Returns:
+        (n,) bool, (n,) float64; at least one.
+
+    Raises:
+        ValueError: the lengths differ, there is no sample, a label is neither 0 nor 1, or a score is not in 0..1.
+    """
+    truth, values = as_labels_and_scores(labels, scores)
+    if len(truth) == 0:
+        raise ValueError("labels: none; at least one sample is needed")
+    if not ((values >= 0) & (values <= 1)).all():
+        raise ValueError(f"scores: {int(((values < 0) | (values > 1)).sum())} of {len(values)} are not probabilities in 0..1")
+    return truth, values
+
+
 def _binary(values: ArrayLike, name: str) -> NDArray[np.bool_]:
     array = np.asarray(values)
     if array.ndim != 1 or not np.isin(array, (0, 1)).all():
