@@ -124,6 +124,19 @@ def predict_patients(
     return DONE
 
 
+def export_models(study: "Study", work: "Place", out: "Path", *, dataset: "Dataset | None") -> int:
+    """Writes the fold models of one dataset for other programs."""
+    from renal_ray.apply.chosen import choose, open_run
+    from renal_ray.apply.exported.export import export
+
+    chosen = choose(open_run(study, work), dataset)
+    done = export(chosen, out)
+    print(f"exported {done.models} ONNX models of {chosen.dataset} at {chosen.freeze_point} to {out}, {done.mib:.0f} MiB in all")
+    print(f"check them on any machine: python {out}/predict_onnx.py")
+    print("licence and what only you know of the cohort are marked in README.md. Not for clinical use.")
+    return DONE
+
+
 def status_study(study: "Study", work: "Place", *, watch: bool) -> int:
     """Says where the study stands; with `watch` again and again, until nothing runs any more or Ctrl-C, which only ends the looking."""
     from renal_ray.trial.standing import Standing

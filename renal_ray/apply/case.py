@@ -72,7 +72,7 @@ def find_cases(
             cases.append(_of_files(path, patient_id, mask, lesion, phase or Phase()))
         except PatientError as error:
             refused.append(Quarantined(patient_id, "", error.code, error.message))
-    ids = [one.patient_id for one in (*cases, *refused)]
+    ids = [one.patient_id for one in cases] + [one.patient_id for one in refused]
     if twice := sorted({one for one in ids if ids.count(one) > 1}):
         raise StudyError(f"two patients are called {twice[0]}; name them apart in a manifest, or run the command for one after the other with --id")
     return cases, refused

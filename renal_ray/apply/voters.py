@@ -120,7 +120,7 @@ def attention(chosen: Chosen, images: np.ndarray, workshop: Workshop) -> np.ndar
     Returns:
         float32 (n, size, size) in 0..1.
     """
-    return np.mean(list(_maps(chosen, images, workshop)), axis=0, dtype=np.float32)
+    return np.asarray(np.mean(list(_maps(chosen, images, workshop)), axis=0, dtype=np.float32))
 
 
 def _maps(chosen: Chosen, images: np.ndarray, workshop: Workshop) -> Iterator[np.ndarray]:

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 import onnx
+from numpy.typing import ArrayLike
 from onnx import TensorProto, helper, numpy_helper
 
 from renal_ray.problems import StudyError
@@ -23,11 +24,11 @@ class Graph:
         self._constants: dict[str, onnx.TensorProto] = {}
         self._count = 0
 
-    def constant(self, name: str, values: np.ndarray) -> str:
+    def constant(self, name: str, values: ArrayLike) -> str:
         """Adds an array under a name that no other has."""
         if name in self._constants:
             raise ValueError(f"constant {name} is there already")
-        self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
+        self._constants[name] = numpy_helper.from_array(np.array(values, order="C"), name)
         return name
 
     def node(self, kind: str, inputs: list[str], *, outputs: list[str] | None = None, **attributes: Any) -> str:
@@ -63,8 +64,8 @@ class Graph:
         Raises:
             onnx.checker.ValidationError: the graph is none: a defect of the program.
         """
-        described = [[helper.make_tensor_value_info(key, *kind) for key, kind in values.items()] for values in (inputs, outputs)]
-        graph = helper.make_graph(self._nodes, name, *described, initializer=list(self._constants.values()))
+        taken, given = ([helper.make_tensor_value_info(key, *kind) for key, kind in values.items()] for values in (inputs, outputs))
+        graph = helper.make_graph(self._nodes, name, taken, given, initializer=list(self._constants.values()))
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="renal-ray", doc_string=about)
         model.ir_version = IR_VERSION
         onnx.checker.check_model(model, full_check=True)
