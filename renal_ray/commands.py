@@ -77,6 +77,9 @@ def test_study(study: "Study", *, address: str | None = None) -> int:
         tested = where_ray_is(test, study)
     if tested.opened:
         print(f"opened the seal: {tested.models} models voted on {tested.patients} test patients")
+    elif tested.recounted:
+        again = "are counted anew, which is written down as one more opening of the seal"
+        print(f"another rule decides: the votes of the same {tested.models} models on {tested.patients} test patients {again}")
     else:
         print(f"the same {tested.models} models had voted on the {tested.patients} test patients before; the seal stays closed")
     return DONE

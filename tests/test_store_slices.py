@@ -133,6 +133,7 @@ def test_opening_the_seal_is_written_down_first(tmp_path: Path) -> None:
             "slices": 7,
             "models": 2,
             "models_sha256": digest(["a", "b"]),
+            "rule": {"calibrate": "none", "threshold": "youden"},
             "program": lines[-1]["program"],
         }
         assert lines[-1]["program"].startswith("renal-ray ")

@@ -7,6 +7,7 @@ import pytest
 from conftest import SmallWork
 
 from renal_ray.store.seal import SealError, open_seal
+from renal_ray.trial.decide import decisions_of
 from renal_ray.trial.score import COLUMNS, score_test
 from renal_ray.types import Dataset, Head
 
@@ -22,7 +23,8 @@ def test_patients_scored_as_if_sealed_get_their_validation_scores(trained: Small
     assert [spec.head for spec in specs] == list(Head)
     seal = open_seal(trained.work, patients=len(validation), slices=0, models=[])
     try:
-        table = score_test(specs, trained.results, trained.work, pretended, seal)  # type: ignore[arg-type]
+        decisions = {spec.trial_id: decisions_of(spec, trained.work, trained.study) for spec in specs}
+        table = score_test(specs, decisions, trained.work, pretended, seal)  # type: ignore[arg-type]
     finally:
         trained.work.remove("test")
     assert tuple(table.columns) == COLUMNS
@@ -37,6 +39,7 @@ def test_patients_scored_as_if_sealed_get_their_validation_scores(trained: Small
             threshold = trained.results[spec.trial_id]["levels"][level]["threshold"]
             assert set(found["threshold"]) == {threshold}
             assert found["decision"].tolist() == (found["score"].to_numpy(np.float64) >= threshold).astype(int).tolist()
+            assert found["raw_score"].tolist() == found["score"].tolist()  # not calibrated
             assert found["label"].tolist() == [trained.splits.labels[patient] for patient in found["patient_id"]]
             assert (found["slice_index"].isna() == (level == "patient")).all()
 
@@ -44,7 +47,7 @@ def test_patients_scored_as_if_sealed_get_their_validation_scores(trained: Small
 def test_without_the_seal_nothing_is_scored(trained: SmallWork) -> None:
     specs = trained.specs(Head.IMAGE)[:1]
     with pytest.raises(SealError):
-        score_test(specs, trained.results, trained.work, trained.splits, None)  # type: ignore[arg-type]
+        score_test(specs, {}, trained.work, trained.splits, None)  # type: ignore[arg-type]
 
 
 def test_the_small_study_never_opened_its_seal(trained: SmallWork) -> None:

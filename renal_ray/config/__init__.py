@@ -4,7 +4,7 @@ from renal_ray.config.cohort import PHASE_RULES, Cohort, Images, Phase, PhaseRul
 from renal_ray.config.running import Resources, Tracking
 from renal_ray.config.section import Section
 from renal_ray.config.study import NAMED_WEIGHTS, PROVENANCE, Study
-from renal_ray.config.training import Controls, Epochs, Folds, Heads, Training
+from renal_ray.config.training import Controls, Epochs, Folds, Heads, Robustness, Threshold, Training
 
 __all__ = [
     "NAMED_WEIGHTS",
@@ -19,10 +19,12 @@ __all__ = [
     "Phase",
     "PhaseRule",
     "Resources",
+    "Robustness",
     "Section",
     "Selection",
     "Split",
     "Study",
+    "Threshold",
     "Tracking",
     "Training",
 ]

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from renal_ray.config.cohort import Cohort, Images, Selection, Split
 from renal_ray.config.running import Resources, Tracking
 from renal_ray.config.section import Section
-from renal_ray.config.training import Controls, Folds, Heads, Training
+from renal_ray.config.training import Controls, Folds, Heads, Robustness, Threshold, Training
 from renal_ray.types import DATASETS, FREEZE_POINTS, Dataset, FreezePoint
 
 NAMED_WEIGHTS = ("imagenet", "random")  # any other value of weights is a path
@@ -38,6 +38,12 @@ class Study(Section):
     )
     backend: Literal["tensorflow", "jax"] = Field("tensorflow", description="what Keras computes with")
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field("float32", description="numbers that the image head's layers compute with")
+    calibrate: Literal["none", "platt", "isotonic", "temperature"] = Field(
+        "none", description="how a fold model's scores become probabilities; fitted on its own validation fold"
+    )
+    threshold: Threshold = Field(Threshold(), description="from probabilities to decisions")
+    repeats: int = Field(1, ge=1, description="times that the study is run, each with other seeds and with the training patients dealt to other folds")
+    robustness: Robustness = Field(Robustness(), description="other patients, scanners and masks")
     controls: Controls = Field(Controls(), description="negative controls")
     resources: Resources = Field(Resources(), description="what the machine lends")
     tracking: Tracking = Field(Tracking(), description="where progress is written too")

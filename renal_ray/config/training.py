@@ -2,7 +2,7 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from renal_ray.config.section import Section
 from renal_ray.types import HEADS, Head
@@ -60,3 +60,36 @@ class Controls(Section):
 
     permuted_labels: bool = Field(False, description="also train the image head on permuted patient labels; its AUC must stay around 0.5")
     permutations: int = Field(1, ge=1, description="how many permutations of the labels")
+
+
+class Threshold(Section):
+    """How the threshold of a model follows from its own validation fold."""
+
+    rule: Literal["youden", "closest", "mcc", "sensitivity", "cost"] = Field(
+        "youden", description="largest Youden's J, closest to the corner of the ROC curve, largest MCC, a sensitivity that is reached, or the least cost"
+    )
+    sensitivity: float = Field(0.95, gt=0, le=1, description="sensitivity that the rule `sensitivity` reaches")
+    cost_ratio: float = Field(1, gt=0, description="for the rule `cost`: what a missed malignant lesion costs, as a multiple of a benign one called malignant")
+
+
+class Robustness(Section):
+    """How far the results hold when patients, scanners or masks are others."""
+
+    leave_scanner_out: bool = Field(False, description="also train the image head on all scanners but one, and validate on that one, for each scanner")
+    scanner_patients: int = Field(5, ge=2, description="training patients of each class that a scanner, and all others together, need for that")
+    learning_curve: list[float] = Field([], description="shares of each fold's training patients on which the image head is trained too, above 0 and below 1")
+    mask_mm: list[float] = Field([], description="millimetres by which validation patients' lesion masks are dilated, eroded and shifted; trains nothing")
+
+    @field_validator("learning_curve")
+    @classmethod
+    def _shares(cls, shares: list[float]) -> list[float]:
+        if len(set(shares)) != len(shares) or not all(0 < share < 1 for share in shares):
+            raise ValueError(f"shares of the training patients, each once, above 0 and below 1, are needed; got {shares}")
+        return sorted(shares)
+
+    @field_validator("mask_mm")
+    @classmethod
+    def _millimetres(cls, distances: list[float]) -> list[float]:
+        if len(set(distances)) != len(distances) or not all(0 < distance <= 50 for distance in distances):
+            raise ValueError(f"millimetres above 0 and at most 50, each once, are needed; got {distances}")
+        return sorted(distances)

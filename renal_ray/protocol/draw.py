@@ -38,15 +38,28 @@ def draw_roles(labels: Sequence[int], image_counts: Sequence[int], *, seed: int,
                 f"cohort: {there} {label.name.lower()} patients outside the test set are too few for {folds.n} folds, each with both classes; "
                 "use fewer folds (folds.n) or add patients"
             )
-    counts = [image_counts[i] for i in training]
-    if folds.method == "approximate":
-        dealt = approximate_equal_folds(counts, folds.n)
-    else:
-        dealt = _stratified_folds([labels[i] for i in training], counts, seed=seed, n_folds=folds.n)
+    dealt = deal_folds([labels[i] for i in training], [image_counts[i] for i in training], seed=seed, folds=folds)
     roles: list[int | None] = [None] * len(labels)
     for patient, fold in zip(training, dealt, strict=True):
         roles[patient] = fold
     return roles
+
+
+def deal_folds(labels: Sequence[int], image_counts: Sequence[int], *, seed: int, folds: Folds) -> list[int]:
+    """Deals training patients to folds.
+
+    Args:
+        labels: (n,) 0 or 1, patients in an order already shuffled.
+        image_counts: (n,) images of each patient.
+        seed: seed of StratifiedGroupKFold.
+        folds: number and method of the folds.
+
+    Returns:
+        (n,) the fold of each patient.
+    """
+    if folds.method == "approximate":
+        return approximate_equal_folds(image_counts, folds.n)
+    return _stratified_folds(labels, image_counts, seed=seed, n_folds=folds.n)
 
 
 def _sealed(labels: Sequence[int], split: Split) -> list[bool]:

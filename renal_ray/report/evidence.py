@@ -11,12 +11,17 @@ import yaml
 
 from renal_ray.config import PROVENANCE, Study
 from renal_ray.problems import PROBLEM_COLUMNS
+from renal_ray.protocol.scanners import Scanner
 from renal_ray.protocol.selection import select_freeze_point
 from renal_ray.protocol.splits import SplitSet
 from renal_ray.report.trials import Trial, Trials, read_trials
 from renal_ray.store.place import Place
 from renal_ray.store.seal import LOG as SEAL_LOG
-from renal_ray.trial.plan import Plan, Results, finished_results, make_plan
+from renal_ray.store.seal import last_rule
+from renal_ray.trial.decide import rule_of
+from renal_ray.trial.masks import COLUMNS as MASK_COLUMNS
+from renal_ray.trial.masks import mask_parts
+from renal_ray.trial.plan import Plan, Results, family, finished_results, make_plan
 from renal_ray.trial.spec import main_level
 from renal_ray.types import FREEZE_POINTS, Dataset, FreezePoint, Head
 
@@ -29,11 +34,13 @@ class SealedTest:
         votes: test/votes.parquet, rows whose models are the study's own; None when the test has not been run.
         stale: dataset, freeze point and head of votes left out because their models are no longer the study's.
         openings: every line of test/seal.jsonl.
+        other_rule: whether votes are left out because they were counted under another rule than the study's.
     """
 
     votes: pd.DataFrame | None
     stale: tuple[tuple[str, str, str], ...]
     openings: tuple[dict[str, Any], ...]
+    other_rule: bool = False
 
     @property
     def opened(self) -> bool:
@@ -54,6 +61,9 @@ class Evidence:
         trials: what was trained.
         test: the sealed test.
         selected: freeze point of each dataset with a finished image trial; provisional while others are missing.
+        beside: numbers of the trials beside the study's own folds, by family.
+        scanners: of the training patients, where one is to be left out in turn.
+        masks: scores under perturbed masks, see `renal_ray.trial.masks.COLUMNS`; empty where none were measured.
     """
 
     study: Study
@@ -64,6 +74,9 @@ class Evidence:
     trials: Trials
     test: SealedTest
     selected: dict[Dataset, FreezePoint]
+    beside: dict[str, int]
+    scanners: list[Scanner]
+    masks: pd.DataFrame
 
     @property
     def freeze_points(self) -> list[FreezePoint]:
@@ -73,6 +86,10 @@ class Evidence:
     def cell(self, dataset: Dataset, freeze_point: FreezePoint, head: Head) -> list[Trial]:
         """The finished trials of one cell, fold by fold."""
         return [t for t in self.trials.true if (t.spec.dataset, t.spec.freeze_point, t.spec.head) == (dataset, freeze_point, head)]
+
+    def trials_of(self, name: str) -> list[Trial]:
+        """The finished trials of one family beside the study's own folds."""
+        return [trial for trial in (*self.trials.repeats, *self.trials.beside) if family(trial.spec) == name]
 
     def votes(self, dataset: Dataset, head: Head, level: str) -> pd.DataFrame:
         """The votes at the dataset's selected freeze point; empty when there are none."""
@@ -113,9 +130,17 @@ def read_evidence(study: Study) -> Evidence:
         quarantine=_quarantine(work),
         splits=plan.splits,
         trials=trials,
-        test=_test(work, plan.splits, trials),
+        test=_test(study, work, plan.splits, trials),
         selected=_selected(plan, results, trials),
+        beside=plan.beside(),
+        scanners=plan.scanner_levels,
+        masks=_masks(plan, results, work),
     )
+
+
+def _masks(plan: Plan, results: Results, work: Place) -> pd.DataFrame:
+    tables = [work.read_parquet(part.file) for part in mask_parts(plan, results) if work.exists(part.file)]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(MASK_COLUMNS))
 
 
 def _selected(plan: Plan, results: Results, trials: Trials) -> dict[Dataset, FreezePoint]:
@@ -126,7 +151,7 @@ def _selected(plan: Plan, results: Results, trials: Trials) -> dict[Dataset, Fre
 def _provisional(dataset: Dataset, trials: Trials) -> FreezePoint | None:
     """What the image trials finished so far would select; None without an AUC among them."""
     aucs: dict[FreezePoint, list[float | None]] = {}
-    for trial in trials.true:
+    for trial in (*trials.true, *trials.repeats):
         if trial.spec.dataset is dataset and trial.spec.head is Head.IMAGE:
             aucs.setdefault(trial.spec.freeze_point, []).append(trial.metrics(main_level(Head.IMAGE))["auc"])
     return select_freeze_point(aucs) if any(auc is not None for values in aucs.values() for auc in values) else None
@@ -145,11 +170,13 @@ def _quarantine(work: Place) -> pd.DataFrame:
     return pd.read_csv(io.BytesIO(work.read("quarantine.csv")), dtype=str, keep_default_na=False)[list(PROBLEM_COLUMNS)]
 
 
-def _test(work: Place, splits: SplitSet, trials: Trials) -> SealedTest:
+def _test(study: Study, work: Place, splits: SplitSet, trials: Trials) -> SealedTest:
     lines = work.read(SEAL_LOG).decode().splitlines() if work.exists(SEAL_LOG) else []
     openings = tuple(json.loads(line) for line in lines if line.strip())
     if not (work.exists("test/votes.parquet") and work.exists("test/predictions.parquet")):
         return SealedTest(votes=None, stale=(), openings=openings)
+    if last_rule(work) != rule_of(study):
+        return SealedTest(votes=None, stale=(), openings=openings, other_rule=True)
     votes = work.read_parquet("test/votes.parquet")
     models = work.read_parquet("test/predictions.parquet", ["dataset", "freeze_point", "head", "trial_id"]).drop_duplicates()
     current = {trial.spec.trial_id for trial in trials.true}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from renal_ray.problems import Severity
 from renal_ray.protocol.metrics import mean_sd
@@ -10,6 +11,7 @@ from renal_ray.report.cohort_tables import CONTROL_RANGE
 from renal_ray.report.evidence import Evidence
 from renal_ray.report.tables import validation_summary, vote_metrics
 from renal_ray.report.text import counted, dataset_name, head_name, listed, plus_minus, two
+from renal_ray.store.seal import FIRST_RULE
 from renal_ray.trial.spec import main_level
 from renal_ray.types import Dataset, FreezePoint, Head, Label
 
@@ -200,6 +202,11 @@ def _gaps(evidence: Evidence) -> Iterator[str]:
 
 def _test_caveats(evidence: Evidence) -> Iterator[str]:
     test = evidence.test
+    if test.other_rule:
+        yield "The votes on the sealed test were counted under another rule than the study's (calibrate, threshold): `renal-ray test` counts them anew."
+        if len(test.openings) > 1:
+            yield _looked_again(test.openings)
+        return
     if test.votes is None:
         said = " The seal was opened, but no votes were written." if test.opened else ""
         yield f"The sealed test has not been run: there is no unbiased estimate yet. `renal-ray test` opens the seal.{said}"
@@ -208,13 +215,19 @@ def _test_caveats(evidence: Evidence) -> Iterator[str]:
         cells = listed(f"{dataset_name(d)} {f} {head_name(h)}" for d, f, h in test.stale)
         yield f"Test results of models that are no longer the study's are left out ({cells}): run `renal-ray test` again."
     if len(test.openings) > 1:
-        yield f"The seal was opened {len(test.openings)} times: whatever was changed after the first was changed with the test result in view."
+        yield _looked_again(test.openings)
     sealed = [p for p in evidence.splits.patients if p.role == "test"]
     malignant = sum(p.label for p in sealed)
     yield (
         f"The test has {counted(len(sealed), 'patient')} ({malignant} malignant, {len(sealed) - malignant} benign) of one cohort: "
         "differences of a few patients between models are chance."
     )
+
+
+def _looked_again(openings: tuple[dict[str, Any], ...]) -> str:
+    rules = len({str(opening.get("rule", FIRST_RULE)) for opening in openings})
+    under = f", under {rules} rules for threshold and calibration" if rules > 1 else ""
+    return f"The seal was opened {len(openings)} times{under}: whatever was changed after the first was changed with the test result in view."
 
 
 def _are(n: int) -> str:

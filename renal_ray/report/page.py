@@ -16,10 +16,12 @@ from renal_ray.report.canvas import Drawing
 from renal_ray.report.evidence import Evidence, read_evidence
 from renal_ray.report.figures import draw_all
 from renal_ray.report.narrative import DatasetResult
-from renal_ray.report.protocol_facts import ABBREVIATIONS, protocol_facts, provenance_facts
+from renal_ray.report.protocol_facts import ABBREVIATIONS, protocol_facts, provenance_facts, rule_words
+from renal_ray.report.robustness import robustness_drawings, robustness_sentences, robustness_tables
 from renal_ray.report.speed import speed_table
 from renal_ray.report.text import counted, dataset_name, head_name, moment, plus_minus, two, unbroken, weights_name
 from renal_ray.store.place import Place
+from renal_ray.store.seal import FIRST_RULE
 from renal_ray.types import Head
 
 PAGE = "report/index.html"
@@ -30,6 +32,7 @@ CONTENTS = (
     ("training", "Training"),
     ("validation", "Validation"),
     ("test", "Sealed test"),
+    ("robustness", "Robustness"),
     ("control", "Negative control"),
     ("trials", "Trials"),
     ("provenance", "Versions and seeds"),
@@ -68,7 +71,7 @@ def write_report(study: Study) -> Headline:
     evidence = read_evidence(study)
     work = Place(study.work)
     made = {table.name: table for table in all_tables(evidence)}
-    drawings = {drawing.name: drawing for drawing in draw_all(evidence)}
+    drawings = {drawing.name: drawing for drawing in (*draw_all(evidence), *robustness_drawings(evidence))}
     results = narrative.dataset_results(evidence)
     caveats = tuple(narrative.caveats(evidence))
     html = _html(evidence, made, drawings, results, caveats)
@@ -97,6 +100,7 @@ def all_tables(evidence: Evidence) -> list[tables.Table]:
         tables.test_table(evidence),
         cohort_tables.size_table(evidence),
         cohort_tables.control_table(evidence),
+        *robustness_tables(evidence),
     ]
 
 
@@ -117,8 +121,9 @@ def _html(evidence: Evidence, made: dict[str, tables.Table], drawings: dict[str,
         tables=made,
         drawings={name: _inline(drawing) for name, drawing in drawings.items()},
         protocol=protocol_facts(evidence),
-        openings=evidence.test.openings,
+        openings=[{**opening, "rule": rule_words(opening.get("rule", FIRST_RULE))} for opening in evidence.test.openings],
         tested=evidence.test.votes is not None and len(evidence.test.votes) > 0,
+        robustness=robustness_sentences(evidence),
         control=narrative.control_sentence(evidence),
         trials_sentence=_trials_sentence(evidence),
         unfinished=evidence.trials.unfinished,
@@ -167,7 +172,8 @@ def _card(result: DatasetResult) -> dict[str, Any]:
 def _trials_sentence(evidence: Evidence) -> str:
     trials = evidence.trials
     return (
-        f"{counted(len(trials.true), 'finished trial')} on the patients' own labels, {len(trials.controls)} on permuted ones; "
+        f"{counted(len(trials.true), 'finished trial')} on the patients' own labels, {len(trials.controls)} on permuted ones, "
+        f"{len(trials.repeats)} of repeats, {len(trials.beside)} on other patients for robustness; "
         f"{len(trials.unfinished)} without a result; {trials.set_aside} of other settings, data, splits or selected freeze points set aside."
     )
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from renal_ray import __version__
+from renal_ray.config import Study
 from renal_ray.report.evidence import Evidence
 from renal_ray.report.text import head_name, listed, moment, weights_name
 
@@ -27,6 +28,7 @@ def protocol_facts(evidence: Evidence) -> list[tuple[str, str]]:
     most = f" (at least {models // 2 + 1} of {models})"
     epochs = ", ".join(f"{getattr(study.training.epochs, head)} ({head_name(head)})" for head in study.heads.use)
     training = study.training
+    over = f", over all {study.repeats} repeats" if study.repeats > 1 else ""
     largest = f", at most the {study.selection.max_slices} largest" if study.selection.max_slices else ""
     return [
         ("Unit of the split", "The patient: all slices of a patient are on one side."),
@@ -38,11 +40,39 @@ def protocol_facts(evidence: Evidence) -> list[tuple[str, str]]:
         ("Balancing", "Each epoch the smaller class is oversampled to the size of the larger; validation and test never are."),
         ("Weights kept", "Of the last epoch." if training.keep == "last" else "Of the epoch with the best validation AUC: validation is optimistic."),
         ("Batch normalisation", _statistics(training.bn_statistics)),
-        ("Threshold", "Per model, from the ROC curve of its own validation fold: Youden's J, the highest of equals. Never from test data."),
-        ("Freeze point", "Per dataset, the highest mean validation AUC of the image-level models per slice; of equals the one that trains fewer layers."),
+        ("Calibration", _calibration(study)),
+        ("Threshold", f"Per model, from the ROC curve of its own validation fold: {threshold_words(study)}, the highest of equals. Never from test data."),
+        (
+            "Freeze point",
+            f"Per dataset, the highest mean validation AUC of the image-level models per slice{over}; of equals the one with fewer trained layers.",
+        ),
         ("FC and GRU models", "Those of a fold see only embeddings of the image-level model of the same dataset, freeze point and fold."),
         ("Vote", f"Malignant when more than half of the fold models say so{most}; half of an even number is decided by the mean score, from 0.5 on."),
     ]
+
+
+def threshold_words(study: Study) -> str:
+    """The rule of the threshold as a phrase."""
+    wanted = study.threshold
+    return {
+        "youden": "Youden's J",
+        "closest": "the point of the ROC curve closest to its corner",
+        "mcc": "the largest MCC",
+        "sensitivity": f"a sensitivity of at least {wanted.sensitivity:g}",
+        "cost": f"the least cost, a missed malignant lesion counting as {wanted.cost_ratio:g} false alarms",
+    }[wanted.rule]
+
+
+def rule_words(rule: Mapping[str, Any]) -> str:
+    """The rule of an opening of the seal as it stands in the log: calibrate none, threshold youden."""
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in rule.items())
+
+
+def _calibration(study: Study) -> str:
+    if study.calibrate == "none":
+        return "None: the score is the model's own P(malignant)."
+    kind = {"platt": "Platt's logistic curve", "isotonic": "isotonic regression", "temperature": "one temperature"}[study.calibrate]
+    return f"Per model, {kind}, fitted on its own validation fold, before the threshold and the vote. AUCs in validation are those of the model's own scores."
 
 
 def provenance_facts(evidence: Evidence) -> list[tuple[str, str]]:
@@ -70,7 +100,7 @@ def provenance_facts(evidence: Evidence) -> list[tuple[str, str]]:
 
 def _programs(evidence: Evidence, prepared: str | None) -> list[tuple[str, str]]:
     """Which renal-ray did what; one line where it was the same all along."""
-    trials = sorted({trial.spec.inputs.code for trial in (*evidence.trials.true, *evidence.trials.controls)})
+    trials = sorted({trial.spec.inputs.code for trial in evidence.trials.finished})
     did = {"Prepared by": [prepared] if prepared else [], "Trials by": trials, "Report by": [__version__]}
     if {version for versions in did.values() for version in versions} == {__version__}:
         return [("Program", f"{PROGRAM} {__version__}")]
@@ -89,7 +119,7 @@ def _statistics(choice: str) -> str:
 
 def _trial_versions(evidence: Evidence) -> dict[str, str]:
     found: dict[str, set[str]] = {}
-    for trial in (*evidence.trials.true, *evidence.trials.controls):
+    for trial in evidence.trials.finished:
         for name, version in trial.result.get("versions", {}).items():
             found.setdefault(str(name), set()).add(str(version))
     return {name: listed(sorted(versions)) for name, versions in sorted(found.items())}

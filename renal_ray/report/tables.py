@@ -10,6 +10,7 @@ from renal_ray.protocol.intervals import wilson
 from renal_ray.protocol.metrics import METRICS, auc, confusion, mean_sd
 from renal_ray.report import paper
 from renal_ray.report.evidence import Evidence
+from renal_ray.report.protocol_facts import threshold_words
 from renal_ray.report.text import DASH, METRIC_NAMES, counted, dataset_name, head_name, plus_minus, probability, two
 from renal_ray.report.trials import Trial
 from renal_ray.trial.spec import main_level
@@ -101,7 +102,8 @@ def validation_table(evidence: Evidence) -> Table:
         notes=(
             "Image-level models are scored per slice, FC and GRU models per patient, as in the paper. “Image-level, per patient” is ours: the mean "
             "score over a patient's slices. SD: sample standard deviation (n − 1).",
-            "Threshold and freeze point were chosen on these same folds (Youden's J; highest mean AUC), so all values are somewhat optimistic here; "
+            f"Threshold and freeze point were chosen on these same folds ({threshold_words(evidence.study)}; highest mean AUC), so all values are somewhat "
+            "optimistic here; "
             "the sealed test is the honest figure.",
         ),
     )
@@ -185,7 +187,7 @@ def threshold_table(evidence: Evidence) -> Table:
     rows, data = [], []
     for dataset, point, head in _models(evidence):
         for level in levels(head):
-            found = {t.spec.fold: float(t.result["levels"][level]["threshold"]) for t in evidence.cell(dataset, point, head)} if point else {}
+            found = {t.spec.fold: t.threshold(level) for t in evidence.cell(dataset, point, head)} if point else {}
             rows.append(Row((dataset_name(dataset), model_name(head, level), *(probability(found.get(fold)) for fold in folds))))
             data += [_keys(dataset, point, head, level, fold=fold, threshold=found.get(fold)) for fold in folds]
     return Table(

@@ -1,14 +1,16 @@
 """The seal on the test patients: who opened it, when, for which models."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from renal_ray import __version__
 from renal_ray.store.place import Place, digest
 
 LOG = "test/seal.jsonl"
+FIRST_RULE = {"calibrate": "none", "threshold": "youden"}  # by which models decided before there was a choice, and do by default
 
 
 class SealError(Exception):
@@ -30,19 +32,33 @@ def was_opened_for(work: Place, models: Sequence[str], *, log: str = LOG) -> boo
         models: checksums of their weights.
         log: where openings are written down.
     """
+    last = _last(work, log)
+    return last is not None and bool(last["models_sha256"] == digest(sorted(models)))
+
+
+def last_rule(work: Place, *, log: str = LOG) -> dict[str, Any]:
+    """The rule by which the models decided at the last opening; the default where none was said, or nothing was opened."""
+    return dict((_last(work, log) or {}).get("rule", FIRST_RULE))
+
+
+def _last(work: Place, log: str) -> dict[str, Any] | None:
     lines = work.read(log).decode().splitlines() if work.exists(log) else []
-    return bool(lines) and bool(json.loads(lines[-1])["models_sha256"] == digest(sorted(models)))
+    return dict(json.loads(lines[-1])) if lines else None
 
 
-def open_seal(work: Place, *, patients: int, slices: int, models: Sequence[str], log: str = LOG) -> Seal:
+def open_seal(work: Place, *, patients: int, slices: int, models: Sequence[str], rule: Mapping[str, Any] = FIRST_RULE, log: str = LOG, **more: Any) -> Seal:
     """Opens the seal: writes the opening to test/seal.jsonl first, then hands out the proof.
+
+    Counting the votes of the same models under another rule is an opening too: the result was in view when the rule was chosen.
 
     Args:
         work: the study's work directory.
         patients: number of test patients.
         slices: number of their slices in one dataset.
         models: checksums of the weights that will be used.
+        rule: how the models decide, see `renal_ray.trial.decide.rule_of`.
         log: where the opening is written down.
+        more: what else is to be written down of it.
 
     Returns:
         What `Slices` asks for to read test patients.
@@ -54,6 +70,8 @@ def open_seal(work: Place, *, patients: int, slices: int, models: Sequence[str],
         "slices": slices,
         "models": len(models),
         "models_sha256": digest(sorted(models)),
+        "rule": dict(rule),
+        **more,
         "program": f"renal-ray {__version__}",
     }
     work.append_line(log, json.dumps(entry))

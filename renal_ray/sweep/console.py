@@ -23,7 +23,7 @@ from renal_ray.sweep.searcher import StudySearcher
 from renal_ray.trial.forecast import Forecast
 from renal_ray.trial.plan import Plan
 from renal_ray.trial.probe import read_probe
-from renal_ray.trial.spec import TRUE_LABELS, TrialSpec, main_level
+from renal_ray.trial.spec import TrialSpec, main_level
 
 FORECAST_EVERY_S = 10.0
 GONE = re.compile(r"[Tt]he actor (died|is dead|is unavailable|is temporarily)|[Tt]he node .* (died|is dead)")  # Ray's words
@@ -145,7 +145,7 @@ class SweepConsole(Callback):
             self._notice(f"{spec.trial_id}: its error.txt cannot be written ({error.strerror or error})")
 
     def _put(self, spec: TrialSpec, text: str) -> None:
-        head = spec.head if spec.labels == TRUE_LABELS else f"{spec.head} {spec.labels}"
+        head = f"{spec.head} {spec.apart}".strip()
         self._cells.setdefault((spec.dataset, spec.freeze_point, head), {})[spec.fold] = text
 
     def _say(self, line: str) -> None:

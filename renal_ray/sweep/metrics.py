@@ -13,8 +13,7 @@ from typing import Any, Protocol
 from ray.util.metrics import Counter, Gauge, Histogram
 
 from renal_ray.trial.plan import Plan
-from renal_ray.trial.spec import TRUE_LABELS, TrialSpec, permuted_name
-from renal_ray.types import Head
+from renal_ray.trial.spec import TRUE_LABELS, TrialSpec
 
 REPEAT_S = 4.0  # well within Ray's reporting interval of ten seconds
 
@@ -57,7 +56,7 @@ class Follower(Protocol):
 
 def kind_tags(study: str, spec: TrialSpec) -> dict[str, str]:
     """Tags of a trial's dataset, freeze point and head."""
-    return dict(zip(KIND_TAGS, (study, str(spec.dataset), str(spec.freeze_point), str(spec.head), spec.labels), strict=True))
+    return dict(zip(KIND_TAGS, (study, str(spec.dataset), str(spec.freeze_point), str(spec.head), spec.apart or TRUE_LABELS), strict=True))
 
 
 class Standing:
@@ -156,8 +155,9 @@ class SweepMetrics:
         self._count: Tally[tuple[tuple[str, ...], str]] = Tally()
         for trial_id, spec in specs.items():
             self._count[self._kind(spec), self._states.get(trial_id, "waiting")] += 1
-        for dataset, head, labels in _unnamed(plan, results):
-            self._count[(self._study, dataset, NOT_SELECTED, head, labels), "waiting"] += len(plan.study.fold_numbers)
+        for spec in _unnamed(plan, results):
+            study, dataset, _, head, labels = self._kind(spec)
+            self._count[(study, dataset, NOT_SELECTED, head, labels), "waiting"] += 1
         for (kind, _), _ in list(self._count.items()):
             self._show(kind)
 
@@ -211,12 +211,8 @@ class SweepMetrics:
             self._standing.set("renal_trials", self._count[kind, state], dict(zip(KIND_TAGS, kind, strict=True)) | {"state": state})
 
 
-def _unnamed(plan: Plan, results: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Dataset, head and labels of trials whose freeze point is not selected yet, a fold each."""
-    study = plan.study
-    for dataset in study.datasets:
+def _unnamed(plan: Plan, results: Mapping[str, Any]) -> Iterator[TrialSpec]:
+    """Trials whose freeze point is not selected yet; any one stands for it."""
+    for dataset in plan.study.datasets:
         if plan.selected(dataset, results) is None:
-            if study.heads.freeze_points == "selected":
-                yield from ((dataset, head, TRUE_LABELS) for head in study.heads.use if head is not Head.IMAGE)
-            if study.controls.permuted_labels:
-                yield from ((dataset, Head.IMAGE, permuted_name(index)) for index in range(study.controls.permutations))
+            yield from plan.following(dataset, plan.study.freeze_points[0])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from renal_ray.config import Study
 from renal_ray.protocol.metrics import mean_sd
 from renal_ray.store.place import Place, digest
-from renal_ray.trial.spec import TRUE_LABELS, TrialSpec
+from renal_ray.trial.spec import TrialSpec
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -40,6 +40,7 @@ class Record:
         self._open: dict[str, TrialSpec] = {}
         self._steps: dict[str, set[int]] = {}
         self._folds: dict[str, dict[int, dict[str, float]]] = {}
+        self._without_folds: set[str] = set()  # configurations of one trial, which leave a scanner out
 
     def begin(self, spec: TrialSpec) -> str:
         """Finds or creates the run of a trial, and its parent; returns its id."""
@@ -68,6 +69,8 @@ class Record:
         configuration = _configuration(spec)
         self._connected()
         self._folds.setdefault(configuration, {})[spec.fold] = final
+        if spec.sides is not None and spec.sides.scanner is not None:
+            self._without_folds.add(configuration)
         if spec.trial_id not in self._finished:
             run = self.begin(spec)
             self._log(run, [*self._epochs(spec), *_metrics(final, spec.epochs)])
@@ -117,7 +120,7 @@ class Record:
     def _parent(self, client: "MlflowClient", spec: TrialSpec) -> str:
         key = _configuration(spec)
         if key not in self._runs:
-            name = f"{spec.dataset}-{spec.freeze_point}-{spec.head}" + ("" if spec.labels == TRUE_LABELS else f"-{spec.labels}")
+            name = f"{spec.dataset}-{spec.freeze_point}-{spec.head}" + (f"-{spec.apart}" if spec.apart else "")
             run = client.create_run(self._experiment, run_name=name, tags={CONFIGURATION: key})
             self._runs[key] = run.info.run_id
             self._log_params(client, run.info.run_id, _params(spec))
@@ -138,7 +141,7 @@ class Record:
     def _sum_up(self, configuration: str) -> None:
         """Ends the parent when all its folds are there: mean and standard deviation of their final metrics."""
         folds = self._folds[configuration]
-        if configuration in self._finished or folds.keys() != set(self._study.fold_numbers):
+        if configuration in self._finished or folds.keys() != self._wanted(configuration):
             return
         values: dict[str, float | None] = {}
         for name in sorted({name for one in folds.values() for name in one}):
@@ -146,6 +149,10 @@ class Record:
         self._log(self._runs[configuration], _metrics(values, 0))
         self._connected().set_terminated(self._runs[configuration], "FINISHED")
         self._finished.add(configuration)
+
+    def _wanted(self, configuration: str) -> set[int]:
+        """The folds that a configuration has when it is complete."""
+        return {0} if configuration in self._without_folds else set(self._study.fold_numbers)
 
     def _log(self, run: str, metrics: "list[Metric]") -> None:
         for start in range(0, len(metrics), BATCH):
@@ -159,12 +166,13 @@ class Record:
 
 def _configuration(spec: TrialSpec) -> str:
     """Names what the folds of one configuration have in common."""
-    return digest([spec.model_dump_json(exclude={"fold", "seed", "image_trial"})])[:16]
+    own = {"fold": True, "seed": True, "image_trial": True, "sides": True if spec.sides is None else {"patients"}}
+    return digest([spec.model_dump_json(exclude=own)])[:16]
 
 
 def _params(spec: TrialSpec) -> dict[str, Any]:
     """The settings of a trial without its fold."""
-    plain = spec.model_dump(mode="json", exclude={"fold", "seed", "image_trial", "inputs", "training"})
+    plain = spec.model_dump(mode="json", exclude={"fold", "seed", "image_trial", "inputs", "training", "sides"}) | ({"apart": spec.apart} if spec.apart else {})
     return plain | spec.training.model_dump(mode="json", exclude={"epochs"}) | {"code": spec.inputs.code}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from time import perf_counter
 
 from renal_ray.cohort.phantom import write_phantom
-from renal_ray.config import NAMED_WEIGHTS, Cohort, Controls, Epochs, Folds, Selection, Study
+from renal_ray.config import NAMED_WEIGHTS, Cohort, Controls, Epochs, Folds, Robustness, Selection, Study
 from renal_ray.store import activations
 from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place
@@ -61,6 +61,8 @@ def _shrunk(study: Study, scratch: Path) -> Study:
             "folds": Folds(n=2, method="stratified", run=[0]),
             "weights": "random" if study.weights in NAMED_WEIGHTS else study.weights,
             "controls": Controls(),
+            "repeats": 1,
+            "robustness": Robustness(),
             "training": study.training.model_copy(update={"epochs": Epochs(image=1, fc=1, gru=1)}),
             "resources": study.resources.model_copy(update={"gpus_per_trial": 0}),
         }

@@ -14,10 +14,11 @@ from renal_ray.sweep.console import SweepConsole
 from renal_ray.sweep.demand import Demand
 from renal_ray.sweep.mlflow_runs import hand_in
 from renal_ray.sweep.preflight import preflight
+from renal_ray.sweep.robustness import measure_masks
 from renal_ray.sweep.searcher import StudySearcher
 from renal_ray.sweep.worker import StudyWorker
 from renal_ray.trial.packing import Share, room, share
-from renal_ray.trial.plan import Plan, finished_results, make_plan
+from renal_ray.trial.plan import Plan, finished_results, keep_repeats, make_plan
 from renal_ray.trial.probe import read_probe
 from renal_ray.types import FreezePoint
 
@@ -56,7 +57,9 @@ def sweep(study: Study) -> Swept:
     done = sum(spec.trial_id in results for spec in plan.specs(results))
     if done == plan.total():
         hand_in(study, work, plan.specs(results), results)
+        measure_masks(study, work, plan, results)
         return Swept(plan.total(), (), plan.total())
+    keep_repeats(plan, work)
     nodes = preflight(study)
     _name_damage(plan, survey)
     computed, reasons = computed_freeze_points(study, work, plan, [report for _, report in nodes])
@@ -71,6 +74,7 @@ def sweep(study: Study) -> Swept:
             if not searcher.attempts.postponed:
                 break
     results = finished_results(work)
+    measure_masks(study, work, plan, results)
     finished = sum(spec.trial_id in results for spec in plan.specs(results))
     return Swept(finished, tuple(sorted(searcher.failed | searcher.attempts.postponed)), plan.total())
 

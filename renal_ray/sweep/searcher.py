@@ -13,8 +13,8 @@ from renal_ray.sweep.attempts import Attempts
 from renal_ray.sweep.waiting import Kind, Waiting, kind_of
 from renal_ray.trial.packing import Share
 from renal_ray.trial.plan import Plan, finished_results
-from renal_ray.trial.spec import TRUE_LABELS, TrialSpec
-from renal_ray.types import Dataset, Head
+from renal_ray.trial.spec import TrialSpec
+from renal_ray.types import Dataset
 
 
 class Running(NamedTuple):
@@ -25,7 +25,7 @@ class Running(NamedTuple):
 
 
 class StudySearcher(Searcher):
-    """Walks the plan: image trials, then, as soon as a dataset's freeze point is selected, its patient-level heads and controls.
+    """Walks the plan: image trials, then, as soon as a dataset's freeze point is selected, its patient-level heads, controls and robustness trials.
 
     Tune gives a trial to the worker that has just become free, if it asks for the same share. So no long trial is named before a worker is free,
     and then one of the kind that the worker has just run, else the longest kind that nobody runs - unless a longer one would then end last. Of
@@ -73,7 +73,7 @@ class StudySearcher(Searcher):
 
     def _unfinished_images(self, dataset: Dataset) -> int:
         """Trials that the selection of a dataset's freeze point waits for."""
-        return sum(spec.trial_id not in self.results for point in self._plan.study.freeze_points for spec in self._plan.image_specs(dataset, point))
+        return sum(spec.trial_id not in self.results for point in self._plan.study.freeze_points for spec in self._plan.selecting_specs(dataset, point))
 
     def _wait(self, spec: TrialSpec) -> None:
         if spec.image_trial is None or spec.image_trial in self.results:
@@ -150,7 +150,7 @@ class StudySearcher(Searcher):
         self.results[spec.trial_id] = found
         for blocked in self._blocked.pop(spec.trial_id, []):
             self._wait(blocked)
-        if spec.head is Head.IMAGE and spec.labels == TRUE_LABELS:
+        if spec.selects:
             self._unselected[spec.dataset] -= 1
             if not self._unselected[spec.dataset]:
                 self._name()

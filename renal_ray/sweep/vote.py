@@ -1,6 +1,7 @@
 """test: opens the seal, lets the fold models score the test patients, and counts the votes."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 
@@ -10,12 +11,13 @@ from renal_ray.progress import progress
 from renal_ray.protocol.vote import majority
 from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place
-from renal_ray.store.seal import Seal, open_seal, was_opened_for
+from renal_ray.store.seal import Seal, last_rule, open_seal, was_opened_for
 from renal_ray.store.slices import Slices
 from renal_ray.sweep.cluster import study_errors
 from renal_ray.sweep.fits import check_fits
+from renal_ray.trial.decide import Decisions, decisions_of, rule_of
 from renal_ray.trial.plan import Plan, Results, finished_results, make_plan
-from renal_ray.trial.score import score_test
+from renal_ray.trial.score import decide_again, score_test
 from renal_ray.trial.spec import TrialSpec
 from renal_ray.trial.workshop import configure_keras
 from renal_ray.types import Dataset
@@ -33,11 +35,13 @@ class Tested:
         patients: test patients.
         models: fold models that scored them.
         opened: whether the seal was opened now; False where the same models had been tested before.
+        recounted: whether the scores of the same models were decided anew, under another rule than before.
     """
 
     patients: int
     models: int
     opened: bool
+    recounted: bool = False
 
 
 def test(study: Study) -> Tested:
@@ -47,13 +51,12 @@ def test(study: Study) -> Tested:
         study: a swept study.
 
     Returns:
-        Counts. Nothing is read or written again where the same models were tested before.
+        Counts. Nothing is read or written again where the same models were tested before; where the study file has another rule for thresholds or
+        calibration since, their scores are decided and their votes counted anew, which is written down as an opening.
 
     Raises:
         StudyError: trials are missing, the weights of one are damaged, or no node can host the scoring. The seal then stays closed.
     """
-    import ray
-
     work = Place(study.work)
     plan = make_plan(study, work)
     results = finished_results(work)
@@ -61,40 +64,54 @@ def test(study: Study) -> Tested:
     ids = [spec.trial_id for specs in models.values() for spec in specs]
     patients = len(plan.splits.test)
     weights = [results[trial_id]["files"]["weights.h5"] for trial_id in ids]
-    if _tested_before(work, ids, weights):
+    scored, rule = _scored_before(work, ids, weights), rule_of(study)
+    same_rule = last_rule(work) == rule
+    if scored is not None and same_rule and work.exists(VOTES):
         return Tested(patients, len(ids), opened=False)
-    check_fits(study)
-    for trial_id in ids:
-        Ledger(work).read_checked(trial_id, "weights.h5")
+    if scored is None:
+        check_fits(study)
+        for trial_id in ids:
+            Ledger(work).read_checked(trial_id, "weights.h5")
+    decisions = {spec.trial_id: decisions_of(spec, work, study) for specs in models.values() for spec in specs}
     counts = Slices(work, study.datasets[0], sealed=plan.splits.test).counts()
-    seal = open_seal(work, patients=patients, slices=sum(counts[patient] for patient in plan.splits.test), models=weights)
-    share = {"num_cpus": study.resources.cpus_per_trial, "num_gpus": study.resources.gpus_per_trial}
-    task = ray.remote(**share)(_score)
-    tasks = []
-    for specs in models.values():
-        tasks.append(task.remote(study, work, plan, specs, {spec.trial_id: results[spec.trial_id] for spec in specs}, seal))
-    with study_errors(), progress("test: datasets") as show:
-        for done in range(1, len(tasks) + 1):
-            ray.wait(tasks, num_returns=done)
-            show(done, len(tasks))
-        tables = ray.get(tasks)
-    predictions = pd.concat(tables, ignore_index=True)
+    sealed_slices = sum(counts[patient] for patient in plan.splits.test)
+    opening = partial(open_seal, work, patients=patients, slices=sealed_slices, models=weights, rule=rule)
+    if scored is not None:
+        work.remove(VOTES)  # first: a recount that is cut off anywhere is done again
+        if not same_rule:
+            opening()
+        _keep(work, decide_again(scored, decisions))
+        return Tested(patients, len(ids), opened=False, recounted=not same_rule)
+    predictions = _score_all(study, work, plan, list(models.values()), decisions, opening())
     work.remove(VOTES)  # those of other models; written again last, they say that the test is complete
-    work.write_parquet(PREDICTIONS, predictions)
-    work.write_parquet(VOTES, count_votes(predictions))
+    _keep(work, predictions)
     return Tested(patients, len(ids), opened=True)
 
 
-def _tested_before(work: Place, ids: list[str], weights: list[str]) -> bool:
-    """Whether the scores of exactly these models stand; votes that an interrupted test did not count are counted now."""
+def _score_all(study: Study, work: Place, plan: Plan, models: list[list[TrialSpec]], decisions: Decisions, seal: Seal) -> pd.DataFrame:
+    import ray
+
+    share = {"num_cpus": study.resources.cpus_per_trial, "num_gpus": study.resources.gpus_per_trial}
+    task = ray.remote(**share)(_score)
+    with study_errors(), progress("test: datasets") as show:
+        tasks = [task.remote(study, work, plan, specs, {spec.trial_id: decisions[spec.trial_id] for spec in specs}, seal) for specs in models]
+        for done in range(1, len(tasks) + 1):
+            ray.wait(tasks, num_returns=done)
+            show(done, len(tasks))
+        return pd.concat(ray.get(tasks), ignore_index=True)
+
+
+def _keep(work: Place, predictions: pd.DataFrame) -> None:
+    work.write_parquet(PREDICTIONS, predictions)
+    work.write_parquet(VOTES, count_votes(predictions))
+
+
+def _scored_before(work: Place, ids: list[str], weights: list[str]) -> pd.DataFrame | None:
+    """The scores of exactly these models, None where they do not stand."""
     if not work.exists(PREDICTIONS) or not was_opened_for(work, weights):
-        return False
+        return None
     predictions = work.read_parquet(PREDICTIONS)
-    if set(predictions["trial_id"]) != set(ids):
-        return False
-    if not work.exists(VOTES):
-        work.write_parquet(VOTES, count_votes(predictions))
-    return True
+    return predictions if set(predictions["trial_id"]) == set(ids) else None
 
 
 def _models(plan: Plan, dataset: Dataset, results: Results) -> list[TrialSpec]:
@@ -109,9 +126,9 @@ def _models(plan: Plan, dataset: Dataset, results: Results) -> list[TrialSpec]:
     return specs
 
 
-def _score(study: Study, work: Place, plan: Plan, specs: list[TrialSpec], results: Results, seal: Seal) -> pd.DataFrame:
+def _score(study: Study, work: Place, plan: Plan, specs: list[TrialSpec], decisions: Decisions, seal: Seal) -> pd.DataFrame:
     configure_keras(study.backend, int(study.resources.cpus_per_trial))
-    return score_test(specs, results, work, plan.splits, seal)
+    return score_test(specs, decisions, work, plan.splits, seal)
 
 
 def count_votes(predictions: pd.DataFrame) -> pd.DataFrame:

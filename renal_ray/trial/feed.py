@@ -13,12 +13,10 @@ from renal_ray.protocol.splits import SplitSet
 from renal_ray.store.arrow import tensor_column, tensor_type, write_batches
 from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place
+from renal_ray.trial.sides import LeakError as LeakError
+from renal_ray.trial.sides import Scanners, sides_of
 from renal_ray.trial.spec import TRUE_LABELS, TrialSpec
 from renal_ray.types import Head, PatientId, Rows
-
-
-class LeakError(Exception):
-    """A patient would stand on two sides, or a sealed patient would be read: a defect, never to be trained through."""
 
 
 @dataclass(frozen=True)
@@ -127,16 +125,20 @@ class ImageRows(Rows, Protocol):
         """Slice number of each row, int32 (n,)."""
 
 
-def image_feed(spec: TrialSpec, rows: ImageRows, splits: SplitSet) -> Feed:
+def image_feed(spec: TrialSpec, rows: ImageRows, splits: SplitSet, scanners: Scanners | None = None) -> Feed:
     """The activations of both sides of the fold, a sample a slice.
 
     Args:
         spec: an image trial.
         rows: activations of all training patients of its dataset.
         splits: who trains and who validates.
+        scanners: scanner of each training patient who has one named; for a trial that leaves one out.
+
+    Raises:
+        LeakError: a patient is on both sides or sealed, or others are there than those whom the trial was planned with.
     """
     labels = fold_labels(spec, splits)
-    fold = splits.fold(spec.fold)
+    fold = sides_of(spec, splits, scanners)
     starts = np.cumsum(rows.counts) - rows.counts
     where = {patient: np.arange(start, start + count) for patient, start, count in zip(rows.patients, starts, rows.counts, strict=True)}
 
@@ -158,12 +160,12 @@ def patient_feed(spec: TrialSpec, work: Place, splits: SplitSet) -> Feed:
         raise LeakError(f"{spec.trial_id}: a patient-level head needs the image trial of its own fold")
     ledger = Ledger(work)
     image = TrialSpec.from_json(ledger.folder(spec.image_trial).read_json("spec.json"))
-    shared = ("dataset", "freeze_point", "fold", "labels", "inputs")  # inputs: the same fold number of another split holds other patients
+    shared = ("dataset", "freeze_point", "fold", "labels", "sides", "inputs")  # inputs: the same fold number of another split holds other patients
     if image.head is not Head.IMAGE or any(getattr(image, name) != getattr(spec, name) for name in shared):
         raise LeakError(f"{spec.trial_id}: the embeddings of {spec.image_trial} are of another dataset, freeze point, fold, split or labels")
     embeddings = read_embeddings(ledger.read_checked(spec.image_trial, "embeddings.arrow"))
     labels = fold_labels(spec, splits)
-    fold = splits.fold(spec.fold)
+    fold = sides_of(spec, splits)
     everyone = sorted(splits.training)
     steps = max(len(embeddings[patient]) for patient in everyone)
     source = patient_inputs(spec.head, [embeddings[patient] for patient in everyone], steps)

@@ -11,7 +11,8 @@ from renal_ray.protocol.splits import TRAIN
 from renal_ray.trial.packing import share
 from renal_ray.trial.plan import Plan, Results
 from renal_ray.trial.probe import Probe, kind_name
-from renal_ray.trial.spec import TrialSpec, permuted_name
+from renal_ray.trial.sides import sides_of
+from renal_ray.trial.spec import Sides, TrialSpec
 from renal_ray.types import FREEZE_POINTS, FreezePoint, Head, Label
 
 
@@ -40,12 +41,24 @@ def trial_load(plan: Plan, head: Head, fold: int) -> Load:
     return Load(train=2 * max(classes.values()), validation=validation)
 
 
+def load_of(plan: Plan, spec: TrialSpec) -> Load:
+    """How much a trial trains on and scores, whoever its sides are."""
+    if spec.sides is None:
+        return trial_load(plan, spec.head, spec.fold)
+    fold = sides_of(spec, plan.splits, plan.scanners)
+    samples = {person.patient_id: person.n_images if spec.head is Head.IMAGE else 1 for person in plan.splits.patients}
+    classes = dict.fromkeys(Label, 0)
+    for patient in fold.train:
+        classes[Label(plan.splits.labels[patient])] += samples[patient]
+    return Load(train=2 * max(classes.values()), validation=sum(samples[patient] for patient in fold.validation))
+
+
 @dataclass(frozen=True)
 class Floor:
     """The arithmetic that no sweep can do without, GFLOP.
 
     Args:
-        suffixes: training of all image trials on true labels, by freeze point: three forward passes of the suffix for each image.
+        suffixes: training of the image trials that select a freeze point, of all repeats, by freeze point: three forward passes of the suffix for each image.
         prefix: one pass of every training image of every dataset through the frozen layers.
     """
 
@@ -60,7 +73,8 @@ class Floor:
 def floor_of(plan: Plan) -> Floor:
     """The floor of a study's image trials, multiply and add counted apart."""
     study = plan.study
-    images = sum(trial_load(plan, Head.IMAGE, fold).train for fold in study.fold_numbers) * study.training.epochs.image * len(study.datasets)
+    selecting = plan.selecting_specs(study.datasets[0], study.freeze_points[0])
+    images = sum(load_of(plan, spec).train for spec in selecting) * study.training.epochs.image * len(study.datasets)
     each = {point: TRAINED_PASSES * suffix_gflops(study.images.size, point) for point in study.freeze_points}
     seen = sum(person.n_images for person in plan.splits.patients if person.role == "train") * len(study.datasets)
     deepest = max(prefix_gflops(study.images.size, point) for point in study.freeze_points)
@@ -80,7 +94,7 @@ class Forecast:
         self._plan = plan
         self._probe = probe
         self._results = results
-        self._loads: dict[tuple[Head, int], Load] = {}
+        self._loads: dict[tuple[Head, int, Sides | None], Load] = {}
         self.specs = list(_all_specs(plan, results))
         seen: dict[str, list[float]] = {}
         for spec in self.specs:
@@ -89,10 +103,10 @@ class Forecast:
         self._per_step = {kind: median(values) for kind, values in seen.items()}
 
     def _load(self, spec: TrialSpec) -> Load:
-        # Counted once for each head and fold: the console asks for all trials whenever one of them ends.
-        key = spec.head, spec.fold
+        # Counted once for each head and both sides: the console asks for all trials whenever one of them ends.
+        key = spec.head, spec.fold, spec.sides
         if key not in self._loads:
-            self._loads[key] = trial_load(self._plan, *key)
+            self._loads[key] = load_of(self._plan, spec)
         return self._loads[key]
 
     def _steps(self, spec: TrialSpec) -> int:
@@ -138,11 +152,7 @@ def _all_specs(plan: Plan, results: Results) -> Iterable[TrialSpec]:
     middle = points[len(points) // 2]
     for dataset in plan.study.datasets:
         if plan.selected(dataset, results) is None:
-            if plan.study.heads.freeze_points == "selected":
-                yield from plan.head_specs(dataset, middle)
-            if plan.study.controls.permuted_labels:
-                for index in range(plan.study.controls.permutations):
-                    yield from plan.image_specs(dataset, middle, permuted_name(index))
+            yield from plan.following(dataset, middle)
 
 
 def makespan(durations: list[float], slots: int) -> float:

@@ -17,10 +17,12 @@ from renal_ray.protocol.thresholds import youden_threshold
 from renal_ray.store.ledger import Ledger, SupersededError
 from renal_ray.store.place import Place
 from renal_ray.trial.checkpoint import Checkpoints
+from renal_ray.trial.decide import patient_scores as patient_scores
 from renal_ray.trial.epoch import Epoch
 from renal_ray.trial.feed import Feed, Samples, image_feed, patient_feed, write_embeddings
 from renal_ray.trial.progress import here
 from renal_ray.trial.record import versions
+from renal_ray.trial.sides import read_scanners
 from renal_ray.trial.spec import TrialSpec
 from renal_ray.trial.train import Trained, train
 from renal_ray.trial.workshop import Workshop
@@ -65,7 +67,7 @@ def run_trial(
     begun = perf_counter()
     ledger = Ledger(work)
     folder = ledger.begin(spec.trial_id, spec.to_json())
-    feed = image_feed(spec, workshop.rows(spec, splits), splits) if spec.head is Head.IMAGE else patient_feed(spec, work, splits)
+    feed = _feed(spec, work, splits, workshop)
     loaded = perf_counter()
     model = workshop.model(spec)
     weights = workshop.backbone(spec.inputs.weights) if spec.head is Head.IMAGE else None
@@ -82,6 +84,13 @@ def run_trial(
     seconds = {"data": loaded - begun, "setup": ready - loaded, "train": float(trained.history["seconds"].sum()), "total": done - begun}
     result = _result(spec, model, feed, trained, levels, seconds) | {"matrix_gflops": round(workshop.matrix_gflops(spec.precision), 2)}
     return ledger.finish(spec.trial_id, result)
+
+
+def _feed(spec: TrialSpec, work: Place, splits: SplitSet, workshop: Workshop) -> Feed:
+    if spec.head is not Head.IMAGE:
+        return patient_feed(spec, work, splits)
+    scanners = read_scanners(work, splits.training) if spec.sides and spec.sides.scanner else None
+    return image_feed(spec, workshop.rows(spec, splits), splits, scanners)
 
 
 def attempt_trial(spec: TrialSpec, work: Place, splits: SplitSet, workshop: Workshop, **how: Any) -> Iterator[Epoch]:
@@ -134,11 +143,6 @@ def prediction_table(side: Samples, scores: np.ndarray, part: str) -> pd.DataFra
             "part": part,
         }
     )
-
-
-def patient_scores(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Mean score over each patient's slices: patient_id, label, score, in the order of patient ids."""
-    return predictions.groupby("patient_id", sort=True).agg(label=("label", "first"), score=("score", "mean")).reset_index()
 
 
 def _levels(validation: pd.DataFrame, head: Head) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -12,13 +12,17 @@ from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place
 from renal_ray.store.seal import Seal
 from renal_ray.store.slices import Slices
+from renal_ray.trial.decide import Decision, Decisions, patient_scores
 from renal_ray.trial.feed import Picked, Samples, patient_inputs
-from renal_ray.trial.run import patient_scores, prediction_table
+from renal_ray.trial.run import prediction_table
 from renal_ray.trial.spec import TrialSpec
 from renal_ray.trial.workshop import Workshop
 from renal_ray.types import Head
 
-COLUMNS = ("dataset", "freeze_point", "head", "level", "fold", "trial_id", "patient_id", "slice_index", "label", "score", "threshold", "decision")
+if TYPE_CHECKING:
+    from renal_ray.model.compiled import CompiledModel
+
+COLUMNS = ("dataset", "freeze_point", "head", "level", "fold", "trial_id", "patient_id", "slice_index", "label", "score", "threshold", "decision", "raw_score")
 
 
 @dataclass(frozen=True)
@@ -76,33 +80,34 @@ def activations_of(images: Sequence[np.ndarray], spec: TrialSpec, workshop: Work
     return np.concatenate(parts).astype(np.float32)
 
 
-def score_test(specs: Sequence[TrialSpec], results: Mapping[str, Mapping[str, Any]], work: Place, splits: SplitSet, seal: Seal) -> pd.DataFrame:
-    """Lets every fold model of one dataset and freeze point score the test patients, each with its own threshold.
+def score_test(specs: Sequence[TrialSpec], decisions: Decisions, work: Place, splits: SplitSet, seal: Seal) -> pd.DataFrame:
+    """Lets every fold model of one dataset and freeze point score the test patients, each with its own calibrator and threshold.
 
     Args:
         specs: finished trials of one dataset and freeze point: image trials, and fc and gru trials on them.
-        results: their results, with the thresholds fixed on validation.
+        decisions: how each of them decides, fixed on its validation fold.
         work: the study's work directory.
         splits: who is sealed.
         seal: proof that the seal was opened.
 
     Returns:
-        Rows of test/predictions.parquet; image trials at slice level, and at patient level by the patient's mean score.
+        Rows of test/predictions.parquet; image trials at slice level, and at patient level by the patient's mean score. `score` is the calibrated
+        P(malignant) that the threshold is held against, `raw_score` what the network said.
 
     Raises:
         DamagedFileError: the weights of a trial are not those that it wrote.
     """
     slices = Slices(work, specs[0].dataset, sealed=splits.test, seal=seal)
-    return score_patients(specs, results, work, slices, {patient: splits.labels[patient] for patient in sorted(splits.test)}, Workshop(work))
+    return score_patients(specs, decisions, work, slices, {patient: splits.labels[patient] for patient in sorted(splits.test)}, Workshop(work))
 
 
 def score_patients(
-    specs: Sequence[TrialSpec], results: Mapping[str, Mapping[str, Any]], work: Place, slices: Slices, labels: Mapping[Any, int], workshop: Workshop
+    specs: Sequence[TrialSpec], decisions: Decisions, work: Place, slices: Slices, labels: Mapping[Any, int], workshop: Workshop
 ) -> pd.DataFrame:
     """As `score_test`, for any patients.
 
     Args:
-        specs, results, work: as for `score_test`.
+        specs, decisions, work: as for `score_test`.
         slices: of the dataset, with the patients.
         labels: patient -> pathology, in the order of the rows.
         workshop: compiled models.
@@ -118,26 +123,55 @@ def score_patients(
     for output in fold_outputs(specs, activations, counts, work, workshop):
         if output.spec.head is Head.IMAGE:
             by_slice = prediction_table(images, output.scores, "test")
-            tables += [_decided(output.spec, "slice", by_slice, results), _decided(output.spec, "patient", patient_scores(by_slice), results)]
+            tables += [_decided(output.spec, "slice", by_slice, decisions), _decided(output.spec, "patient", patient_scores(by_slice), decisions)]
         else:
-            tables.append(_decided(output.spec, "patient", prediction_table(whole, output.scores, "test"), results))
+            tables.append(_decided(output.spec, "patient", prediction_table(whole, output.scores, "test"), decisions))
     return pd.concat(tables, ignore_index=True)
 
 
-def _apply(spec: TrialSpec, inputs: np.ndarray, work: Place, workshop: Workshop) -> tuple[np.ndarray, np.ndarray]:
+def with_weights(spec: TrialSpec, work: Place, workshop: Workshop) -> "CompiledModel":
+    """The model of a finished trial, with the weights that it was left with.
+
+    Raises:
+        DamagedFileError: the weights are not those that it wrote.
+    """
     from renal_ray.model.weight_files import load_weights_h5
 
     model = workshop.model(spec)
     model.set_weights_by_name(load_weights_h5(Ledger(work).read_checked(spec.trial_id, "weights.h5")))
-    embeddings, scores = model.embedding_and_scores(inputs, spec.training.batch_size)
+    return model
+
+
+def _apply(spec: TrialSpec, inputs: np.ndarray, work: Place, workshop: Workshop) -> tuple[np.ndarray, np.ndarray]:
+    embeddings, scores = with_weights(spec, work, workshop).embedding_and_scores(inputs, spec.training.batch_size)
     return embeddings, scores
 
 
-def _decided(spec: TrialSpec, level: str, table: pd.DataFrame, results: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    threshold = results[spec.trial_id]["levels"][level]["threshold"]
+def decide_again(predictions: pd.DataFrame, decisions: Decisions) -> pd.DataFrame:
+    """The same scores of the same models, decided under another rule; no model is run.
+
+    Args:
+        predictions: rows of test/predictions.parquet.
+        decisions: how each model decides now.
+
+    Returns:
+        The rows with score, threshold and decision anew.
+    """
+    tables = []
+    for (trial_id, level), table in predictions.groupby(["trial_id", "level"], sort=False):
+        raw = table["raw_score"] if "raw_score" in table else table["score"]  # kept since there is a choice of calibrators
+        tables.append(_by(decisions[trial_id][level], table, raw.to_numpy()))
+    return pd.concat(tables).sort_index()[list(COLUMNS)]
+
+
+def _decided(spec: TrialSpec, level: str, table: pd.DataFrame, decisions: Decisions) -> pd.DataFrame:
     named = {"dataset": spec.dataset, "freeze_point": spec.freeze_point, "head": spec.head, "level": level, "trial_id": spec.trial_id}
-    out = table.assign(**{key: str(value) for key, value in named.items()}, fold=np.int32(spec.fold), threshold=float(threshold))
-    out["decision"] = (out["score"].to_numpy(np.float64) >= threshold).astype(np.int8)
+    out = table.assign(**{key: str(value) for key, value in named.items()}, fold=np.int32(spec.fold))
     if "slice_index" not in out:
         out["slice_index"] = pd.array([pd.NA] * len(out), dtype="Int32")
-    return out[list(COLUMNS)]
+    return _by(decisions[spec.trial_id][level], out, table["score"].to_numpy())[list(COLUMNS)]
+
+
+def _by(one: Decision, table: pd.DataFrame, raw: np.ndarray) -> pd.DataFrame:
+    """Fills in score, threshold and decision of rows with the scores that a network gave."""
+    return table.assign(score=one.probabilities(raw).astype(raw.dtype), threshold=one.threshold, decision=one.malignant(raw), raw_score=raw)

@@ -1,5 +1,6 @@
 """What a trial is: everything that decides its numbers, and the name that follows from it."""
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from renal_ray.store.place import digest
 from renal_ray.types import FREEZE_POINTS, HEADS, Dataset, FreezePoint, Head
 
 TRUE_LABELS = "true"
+SLUG = re.compile(r"[^a-z0-9]")  # what of a scanner's name does not belong into that of a folder
 
 
 def permuted_name(index: int) -> str:
@@ -35,6 +37,22 @@ class Inputs(Section):
     code: str = Field(__version__, description="version of renal-ray")
 
 
+class Sides(Section):
+    """Who trains and validates in a trial, where that is not the study's own fold; only one of the first three is not at its default."""
+
+    repeat: int = Field(0, ge=0, description="which dealing of the training patients to folds; 0 is the study's own")
+    share: float = Field(1, gt=0, le=1, description="share of the fold's training patients that is trained on")
+    scanner: str | None = Field(None, description="scanner whose training patients validate, while those of all others train")
+    patients: str = Field(description="hash of the patients on both sides, held against them when the trial is fed")
+
+    @property
+    def name(self) -> str:
+        """Repeat-1, share-0.25 or without-<scanner>, the scanner's name cut down to letters and digits."""
+        if self.scanner is not None:
+            return f"without-{SLUG.sub('', self.scanner.lower())[:24] or 'scanner'}"
+        return f"repeat-{self.repeat}" if self.repeat else f"share-{self.share:g}"
+
+
 class TrialSpec(Section):
     """One model trained on one fold."""
 
@@ -43,6 +61,7 @@ class TrialSpec(Section):
     head: Head = Field(description="image, fc or gru")
     fold: int = Field(ge=0, description="validation fold")
     labels: str = Field(TRUE_LABELS, description="true, or permuted-<n> for a negative control")
+    sides: Sides | None = Field(None, description="who trains and validates, where it is not the study's own fold; a fold is then the repeat's")
     seed: int = Field(description="seed of head weights and sampling, its own for every trial")
     size: int = Field(description="edge of the images in pixels")
     epochs: int = Field(ge=1, description="passes over the balanced training set")
@@ -57,8 +76,30 @@ class TrialSpec(Section):
     @cached_property
     def trial_id(self) -> str:
         """Readable name and a hash of everything above, e.g. roi-mixed6-gru-fold2-1a2b3c4d."""
-        control = "" if self.labels == TRUE_LABELS else f"-{self.labels.replace('-', '')}"
-        return f"{self.dataset}-{self.freeze_point}-{self.head}{control}-fold{self.fold}-{digest([self.model_dump_json()])[:8]}"
+        apart = f"-{self.apart.replace('-', '')}" if self.apart else ""
+        return f"{self.dataset}-{self.freeze_point}-{self.head}{apart}-fold{self.fold}-{digest([self.model_dump_json(exclude=self._absent)])[:8]}"
+
+    @property
+    def _absent(self) -> set[str]:
+        """What is not said where it says nothing: trials of the study's own folds keep the names that they had before there were others."""
+        return {"sides"} if self.sides is None else set()
+
+    @property
+    def apart(self) -> str:
+        """What sets a trial apart from those of the study's tables: permuted-0, repeat-1, share-0.25 or without-<scanner>; empty for the others."""
+        if self.sides is not None:
+            return self.sides.name
+        return "" if self.labels == TRUE_LABELS else self.labels
+
+    @property
+    def selects(self) -> bool:
+        """Whether the selection of its dataset's freeze point waits for it: image trials of the study and of its repeats."""
+        return self.head is Head.IMAGE and (not self.apart or self.is_repeat)
+
+    @property
+    def is_repeat(self) -> bool:
+        """Whether it is of another dealing of the training patients to folds than the study's own."""
+        return self.sides is not None and self.sides.repeat > 0
 
     def __copy__(self) -> Self:
         """A copy without the name: `model_copy` may change what the name follows from."""
@@ -79,7 +120,7 @@ class TrialSpec(Section):
 
     def to_json(self) -> dict[str, Any]:
         """The specification with its trial_id, as in spec.json."""
-        return {"trial_id": self.trial_id, **self.model_dump(mode="json")}
+        return {"trial_id": self.trial_id, **self.model_dump(mode="json", exclude=self._absent)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "TrialSpec":
@@ -97,6 +138,7 @@ def make_spec(
     inputs: Inputs,
     labels: str = TRUE_LABELS,
     image_trial: str | None = None,
+    sides: Sides | None = None,
 ) -> TrialSpec:
     """The specification of one trial of a study.
 
@@ -109,14 +151,17 @@ def make_spec(
         inputs: hashes of what the dataset's trials read.
         labels: true, or permuted-<n>.
         image_trial: for fc and gru, the image trial of the same dataset, freeze point and fold.
+        sides: who trains and validates, where it is not the study's own fold.
     """
-    seed = int(digest([str(study.seed), dataset, freeze_point, head, str(fold), labels])[:8], 16) % 2**31
+    drawn = [] if sides is None else [sides.model_dump_json(exclude={"patients"})]
+    seed = int(digest([str(study.seed), dataset, freeze_point, head, str(fold), labels, *drawn])[:8], 16) % 2**31
     return TrialSpec(
         dataset=dataset,
         freeze_point=freeze_point,
         head=head,
         fold=fold,
         labels=labels,
+        sides=sides,
         seed=seed,
         size=study.images.size,
         epochs=getattr(study.training.epochs, head),

@@ -13,10 +13,11 @@ from renal_ray.store.place import Place
 from renal_ray.store.seal import LOG as SEAL_LOG
 from renal_ray.trial import prepared
 from renal_ray.trial.forecast import Forecast
-from renal_ray.trial.plan import Plan, finished_results, make_plan
+from renal_ray.trial.masks import mask_parts, masks_wanted
+from renal_ray.trial.plan import Plan, family, finished_results, make_plan
 from renal_ray.trial.probe import read_probe
 from renal_ray.trial.progress import BEAT_S
-from renal_ray.trial.spec import TRUE_LABELS, TrialSpec
+from renal_ray.trial.spec import TrialSpec
 from renal_ray.trial.status import clock, cpu_slots, slots_of
 
 STALE_S = 3 * BEAT_S  # a process that lives writes more often
@@ -144,7 +145,7 @@ class Standing:
         waiting = plan.total() - len(finished) - len(failed) - len(running) - begun
         counts = f"{plan.study.name}: {len(finished)} of {plan.total()} trials finished, {len(failed)} failed, {len(running)} running, {waiting} waiting"
         counts += f", {begun} begun and not heard of" if begun else ""
-        lines = [counts, *_by_kind(plan, self._specs, results), *_by_node([results[one] for one in finished], running)]
+        lines = [counts, *_by_kind(plan, self._specs, results, self._work), *_by_node([results[one] for one in finished], running)]
         names = node_names({sign.node for sign in signs})
         lines += [sign.line(names[sign.node]) for sign in sorted(signs, key=lambda sign: sign.is_stale)]
         alive = bool(running) or is_held(self._work)
@@ -165,14 +166,22 @@ class Standing:
         return last if len(last) <= ERROR_LENGTH else f"{last[:ERROR_LENGTH]}..."
 
 
-def _by_kind(plan: Plan, specs: Mapping[str, TrialSpec], results: Mapping[str, Any]) -> Iterator[str]:
+def _by_kind(plan: Plan, specs: Mapping[str, TrialSpec], results: Mapping[str, Any], work: Place) -> Iterator[str]:
     kinds: dict[str, int] = {}
+    beside: dict[str, tuple[int, int]] = {}  # repeats and robustness: a line each, however many trials they are
     for trial_id, spec in specs.items():
-        head = spec.head if spec.labels == TRUE_LABELS else f"{spec.head} {spec.labels}"
-        kind = f"{spec.dataset} {spec.freeze_point} {head}"
-        kinds[kind] = kinds.get(kind, 0) + (trial_id in results)
-    for kind, finished in kinds.items():
-        yield f"  {kind}: {finished} of {len(plan.study.fold_numbers)} folds finished"
+        if spec.sides is None:
+            kind = f"{spec.dataset} {spec.freeze_point} {spec.head} {spec.apart}".strip()
+            kinds[kind] = kinds.get(kind, 0) + (trial_id in results)
+        else:
+            finished, known = beside.get(family(spec), (0, 0))
+            beside[family(spec)] = finished + (trial_id in results), known + 1
+    for kind, done in kinds.items():
+        yield f"  {kind}: {done} of {len(plan.study.fold_numbers)} folds finished"
+    if wanted := masks_wanted(plan.study):
+        yield f"  masks drawn otherwise: {sum(work.exists(part.file) for part in mask_parts(plan, results))} of {wanted} folds measured"
+    for name, (finished, known) in beside.items():
+        yield f"  {name}: {finished} of {max(known, plan.beside()[name])} trials finished"
 
 
 def _by_node(finished: list[dict[str, Any]], running: list[Sign]) -> Iterator[str]:

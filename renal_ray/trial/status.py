@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from renal_ray.config import Study
+from renal_ray.protocol.scanners import why_not_left_out
 from renal_ray.store.place import Place
 from renal_ray.trial.forecast import Forecast, floor_of
 from renal_ray.trial.packing import room, share
@@ -34,9 +35,22 @@ def describe_plan(study: Study, work: Place) -> Iterator[str]:
     done = sum(spec.trial_id in results for spec in specs)
     kinds = f"{', '.join(study.datasets)} x {', '.join(study.freeze_points)} x {len(study.fold_numbers)} folds; heads {', '.join(study.heads.use)}"
     yield f"{plan.total()} trials ({kinds}), {done} of them finished"
+    yield from _beside(plan)
     for dataset in study.datasets:
         yield f"{dataset}: freeze point {plan.selected(dataset, results) or 'selected once its image trials are finished'}"
     yield from _costs(plan, results, read_probe(work, study))
+
+
+def _beside(plan: Plan) -> Iterator[str]:
+    """What is trained and measured beside the study's own folds; nothing where nothing is asked for."""
+    counts = plan.beside()
+    if counts:
+        yield f"of them beside the study's own folds: {', '.join(f'{count} {name}' for name, count in counts.items())}"
+    robustness = plan.study.robustness
+    if robustness.leave_scanner_out:
+        yield why_not_left_out(plan.scanner_levels, robustness.scanner_patients) or "every scanner is left out in turn"
+    if robustness.mask_mm:
+        yield f"after the trials: masks of validation patients dilated, eroded and shifted by {', '.join(f'{mm:g}' for mm in robustness.mask_mm)} mm"
 
 
 def _costs(plan: Plan, results: Results, probe: Probe | None) -> Iterator[str]:
