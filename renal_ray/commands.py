@@ -85,6 +85,30 @@ def test_study(study: "Study", *, address: str | None = None) -> int:
     return DONE
 
 
+def test_externally(study: "Study", file: "Path", *, same_ids: bool, workers: int | None) -> int:
+    """Tests the models on an external cohort, and says the headline."""
+    import os
+
+    from renal_ray.apply.chosen import open_run
+    from renal_ray.apply.external.evaluate import evaluate_external
+    from renal_ray.store.place import Place
+    from renal_ray.study_file import load_external
+
+    external = load_external(file, study)
+    done = evaluate_external(open_run(study, Place(study.work)), external, same_ids=same_ids, workers=workers or os.cpu_count() or 1)
+    if done.opened:
+        print(f"opened the seal of {external.name}: {done.models} models voted on {done.patients} patients; {done.left_out} left out")
+    else:
+        print(f"the same {done.models} models had voted on the same {done.patients} patients of {external.name} before; its seal stays closed")
+    if done.twins:
+        print(f"warning: {done.twins} patients share an image with the study's own: they are no external patients, see the report")
+    if not done.compared:
+        print("warning: the study's work directory holds no fingerprints of its images; whether its patients are in this cohort is unknown")
+    print("\n".join(done.headline))
+    print(f"report: {done.page}")
+    return DONE
+
+
 def report_study(study: "Study") -> int:
     """Writes the report, and says the headline."""
     from renal_ray.report.page import write_report

@@ -22,7 +22,6 @@ from renal_ray.problems import Code, StudyError
 from renal_ray.store.place import Place
 from renal_ray.store.slices import Slices
 from renal_ray.sweep.shards import Sharder, make_shards
-from renal_ray.trial.workshop import Workshop
 from renal_ray.types import DATASETS, Dataset, Head
 
 HOSTILE = "<script>alert(1)</script>&"
@@ -249,10 +248,3 @@ def test_the_dataset_with_the_best_validation_is_the_default(finished: SmallWork
     assert choose(type(run)(both, run.work, plan, {**run.results, **best})).dataset is Dataset.SLICE
     with pytest.raises(StudyError, match="image trials of slice are missing"):
         choose(type(run)(both, run.work, plan, run.results))
-
-
-def test_workshop_of_another_process_gives_the_same(finished: SmallWork) -> None:
-    """Compiled models that other trials have used before say the same as fresh ones."""
-    chosen = choose(open_run(finished.study, finished.work), head=Head.FC)
-    images = [np.array(Slices(finished.work, Dataset.ROI, sealed=finished.splits.test).images(sorted(finished.splits.training)[0]))]
-    assert vote(chosen, images, finished.workshop)[0].score == pytest.approx(vote(chosen, images, Workshop(finished.work))[0].score, abs=1e-6)

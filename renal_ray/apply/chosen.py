@@ -1,14 +1,20 @@
 """Which fold models of a finished study are used."""
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
 
 from renal_ray.config import Study
 from renal_ray.problems import StudyError
 from renal_ray.protocol.metrics import mean_sd
 from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place
+from renal_ray.trial.decide import Decision, at_level, decisions_of
 from renal_ray.trial.plan import Plan, finished_results, make_plan
 from renal_ray.trial.spec import TrialSpec
 from renal_ray.types import Dataset, FreezePoint, Head
@@ -58,13 +64,31 @@ class Chosen:
         """All trials that have to compute."""
         return list(self.images) if self.head is Head.IMAGE else [*self.images, *self.voters]
 
-    def threshold(self, spec: TrialSpec, level: str = LEVEL) -> float:
-        """The score from which a fold model says malignant, as fixed on its validation fold."""
-        return float(self.run.results[spec.trial_id]["levels"][level]["threshold"])
+    @cached_property
+    def decisions(self) -> dict[str, dict[str, Decision]]:
+        """How each trial decides at each of its levels, by trial_id: fixed on its validation fold by the study file as it stands.
 
-    def validation(self, metric: str = "auc", level: str = LEVEL) -> tuple[float | None, float | None]:
-        """Mean and SD over the voters' folds of a validation metric."""
-        return mean_sd([self.run.results[spec.trial_id]["levels"][level]["metrics"][metric] for spec in self.voters])
+        Raises:
+            DamagedFileError: a trial's predictions are not those that it wrote.
+        """
+        return {spec.trial_id: decisions_of(spec, self.run.work, self.run.study) for spec in self.trials}
+
+    def mean_auc(self) -> tuple[float | None, float | None]:
+        """Mean and SD over the voters' folds of the validation AUC per patient, which no rule changes."""
+        return mean_sd([self.run.results[spec.trial_id]["levels"][LEVEL]["metrics"]["auc"] for spec in self.voters])
+
+    def validation(self, metric: str) -> tuple[float | None, float | None]:
+        """Mean and SD over the voters' folds of a validation metric per patient."""
+        return mean_sd([found[metric] for found in self._validated])
+
+    @cached_property
+    def _validated(self) -> list[dict[str, float | None]]:
+        found = []
+        for spec in self.voters:
+            table = pq.read_table(io.BytesIO(Ledger(self.run.work).read_checked(spec.trial_id, "predictions.parquet"))).to_pandas()
+            rows = at_level(spec, table[table["part"] == "validation"], LEVEL)
+            found.append(self.decisions[spec.trial_id][LEVEL].evaluate(rows["label"].to_numpy(), rows["score"].to_numpy(np.float64)))
+        return found
 
     def weights_sha256(self, spec: TrialSpec) -> str:
         """Checksum of a trial's weights file."""
@@ -96,7 +120,7 @@ def choose(run: Run, dataset: Dataset | None = None, head: Head | None = None) -
     if head is not None and head not in run.study.heads.use:
         raise StudyError(f"--head {head}: the study has {', '.join(run.study.heads.use)}")
     found = [_models(run, one, head or Head.IMAGE) for one in ([dataset] if dataset else run.study.datasets)]
-    return max(found, key=lambda chosen: chosen.validation()[0] or 0.0)
+    return max(found, key=lambda chosen: chosen.mean_auc()[0] or 0.0)
 
 
 def with_head(chosen: Chosen, head: Head) -> Chosen:

@@ -21,8 +21,7 @@ def write_folder(target: Path, files: Mapping[str, bytes], *, marker: str) -> No
     Raises:
         StudyError: something else stands there.
     """
-    if target.exists() and not (target / marker).is_file() and not (target.is_dir() and not any(target.iterdir())):
-        raise StudyError(f"{target} is there already and holds no {marker}: it was written by something else; give another folder")
+    require_ours(target, marker=marker)
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh, old = (target.parent / f"{TEMPORARY}{uuid.uuid4().hex}" for _ in range(2))
     try:
@@ -39,6 +38,16 @@ def write_folder(target: Path, files: Mapping[str, bytes], *, marker: str) -> No
     finally:
         for left in (fresh, old):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def require_ours(target: Path, *, marker: str) -> None:
+    """Makes sure that a folder may be replaced.
+
+    Raises:
+        StudyError: something else stands there.
+    """
+    if target.exists() and not (target / marker).is_file() and not (target.is_dir() and not any(target.iterdir())):
+        raise StudyError(f"{target} is there already and holds no {marker}: it was written by something else; give another folder")
 
 
 def holds(target: Path, files: Mapping[str, bytes], names: set[str]) -> bool:

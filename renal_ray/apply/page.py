@@ -23,7 +23,7 @@ def patient_page(prediction: Prediction, found: dict[str, Any], shown: Sequence[
         dicom: what DICOM objects lie beside the page, or why there are none.
     """
     pictures = [{"seen": _uri(tile.seen), "attention": _uri(tile.attention), "caption": tile.caption} for tile in shown]
-    auc = plus_minus(*prediction.chosen.validation())
+    auc = plus_minus(*prediction.chosen.mean_auc())
     return template("patient.html").render(prediction=prediction, found=found, tiles=pictures, edge=TILE, dicom=dicom, auc=auc, css=style())
 
 

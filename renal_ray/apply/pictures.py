@@ -97,7 +97,7 @@ def _lines(prediction: Prediction) -> list[tuple[str, tuple[int, int, int]]]:
     sd = "" if vote.sd is None else f", SD {vote.sd:.3f}"
     lines = [
         (f"{prediction.decision}: {vote.votes} of {len(vote.voters)} fold models say malignant", INK),
-        (f"mean score {vote.score:.3f}; fold models {vote.lowest:.3f} to {vote.highest:.3f}{sd} (no confidence interval; not calibrated)", INK),
+        (f"mean score {vote.score:.3f}; fold models {vote.lowest:.3f} to {vote.highest:.3f}{sd} (no confidence interval)", INK),
         (f"{prediction.model_name}. Left: what the models see, renal window. Right: Grad-CAM for malignant, mean of the fold models; white: the lesion", SOFT),
     ]
     return [*lines, *((f"Warning: {one}.", ALERT) for one in prediction.warnings)]

@@ -13,7 +13,7 @@ import pandas as pd
 from renal_ray.apply.case import Case
 from renal_ray.apply.chosen import Chosen, check_weights
 from renal_ray.apply.familiar import Reference, attenuation, read_reference
-from renal_ray.apply.folder import holds, write_folder
+from renal_ray.apply.folder import holds, require_ours, write_folder
 from renal_ray.apply.page import patient_page
 from renal_ray.apply.pictures import sheet, tiles
 from renal_ray.apply.prediction import DISCLAIMER, Prediction
@@ -70,6 +70,8 @@ def predict(
     left = list(refused)
     _stop(left, strict)
     check_weights(chosen)
+    for case in cases:
+        require_ours(out / case.patient_id, marker=FOUND)
     study = chosen.run.study
     configure_keras(study.backend, int(study.resources.cpus_per_trial))
     workshop, reference = Workshop(chosen.run.work), read_reference(chosen)

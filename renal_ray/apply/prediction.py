@@ -10,6 +10,7 @@ from renal_ray.apply.chosen import Chosen
 from renal_ray.apply.familiar import FAR_PERCENTILE, NEIGHBOURS, TAILS, Placed
 from renal_ray.apply.reading import Seen
 from renal_ray.apply.voters import Vote
+from renal_ray.trial.decide import rule_of
 from renal_ray.types import Label
 
 DISCLAIMER = "For research only. Not for clinical use: no decision on a patient may rest on it."
@@ -17,7 +18,10 @@ VOTERS_NOTE = (
     "Range and standard deviation of the fold models' scores: how far models that were trained on overlapping patients agree. "
     "They are no confidence interval, and agreement does not mean that the models are right."
 )
-SCORE_NOTE = "The score is the mean of the fold models' outputs for malignant. It was not shown to be a calibrated probability."
+SCORE_NOTES = {
+    False: "The score is the mean of the fold models' outputs for malignant. It was not calibrated: 0.8 does not mean 80 of 100 patients.",
+    True: "The score is the mean of the fold models' outputs for malignant, each calibrated on its own validation fold. On other patients it may be off.",
+}
 PLACED_NOTE = (
     f"Embedding distance: to the {NEIGHBOURS}th nearest training patient, in units of the median validation patient's. Percentiles: among the validation "
     f"patients of the study for the distance, among its training patients for the attenuation (within -110 to 190 HU). A warning is given from percentile "
@@ -55,6 +59,11 @@ class Prediction:
         return Label(self.vote.decision).name.lower()
 
     @property
+    def score_note(self) -> str:
+        """What the score is, one sentence or two."""
+        return SCORE_NOTES[self.chosen.run.study.calibrate != "none"]
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What makes the patient unlike those of the study, one sentence each."""
         return tuple(_warning(one) for one in self.placed if one.unusual)
@@ -68,7 +77,7 @@ class Prediction:
     def to_json(self) -> dict[str, Any]:
         """As written to prediction.json; nothing of the patient but the id that the command was given."""
         chosen, vote, slices = self.chosen, self.vote, self.seen.slices
-        mean_auc, sd_auc = chosen.validation()
+        mean_auc, sd_auc = chosen.mean_auc()
         hu = slices.hu[slices.mask].astype(np.float64)
         return {
             "patient_id": self.patient_id,
@@ -80,19 +89,24 @@ class Prediction:
                 "freeze_point": chosen.freeze_point,
                 "head": chosen.head,
                 "validation_auc": {"mean": mean_auc, "sd": sd_auc, "level": "patient"},
-                "folds": [
-                    {"fold": spec.fold, "trial_id": spec.trial_id, "weights_sha256": chosen.weights_sha256(spec), "threshold": chosen.threshold(spec)}
-                    for spec in chosen.voters
-                ],
+                "folds": [{"fold": spec.fold, "trial_id": spec.trial_id, "weights_sha256": chosen.weights_sha256(spec)} for spec in chosen.voters],
+                "rule": rule_of(chosen.run.study),
             },
             "decision": self.decision,
             "votes_malignant": vote.votes,
             "n_models": len(vote.voters),
             "score": vote.score,
-            "score_note": SCORE_NOTE,
+            "score_note": self.score_note,
             "voters": {"lowest": vote.lowest, "highest": vote.highest, "sd": vote.sd, "note": VOTERS_NOTE},
             "by_fold": [
-                {"fold": one.fold, "trial_id": one.trial_id, "score": one.score, "threshold": one.threshold, "decision": Label(one.decision).name.lower()}
+                {
+                    "fold": one.fold,
+                    "trial_id": one.trial_id,
+                    "score": one.score,
+                    "raw_score": one.raw_score,
+                    "threshold": one.threshold,
+                    "decision": Label(one.decision).name.lower(),
+                }
                 for one in vote.voters
             ],
             "likeness": {

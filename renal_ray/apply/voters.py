@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from renal_ray.apply.chosen import Chosen
+from renal_ray.apply.chosen import LEVEL, Chosen
 from renal_ray.protocol.vote import majority
 from renal_ray.trial.score import activations_of, fold_outputs
 from renal_ray.trial.workshop import Workshop
@@ -19,8 +19,9 @@ class Voter:
     Args:
         fold: its validation fold.
         trial_id: its trial.
-        score: P(malignant) of the patient.
+        score: P(malignant) of the patient, calibrated where the study says so.
         threshold: from which it says malignant.
+        raw_score: what the network said.
         decision: 1 malignant, 0 benign.
     """
 
@@ -28,6 +29,7 @@ class Voter:
     trial_id: str
     score: float
     threshold: float
+    raw_score: float
     decision: int
 
 
@@ -101,10 +103,12 @@ def vote(chosen: Chosen, images: Sequence[np.ndarray], workshop: Workshop) -> li
 def _count(chosen: Chosen, n: int, scores: dict[str, list[float]], by_slice: list[list[np.ndarray]], embedded: dict[str, list[np.ndarray]]) -> Vote:
     voters = []
     for spec in chosen.voters:
-        score, threshold = scores[spec.trial_id][n], chosen.threshold(spec)
-        voters.append(Voter(spec.fold, spec.trial_id, score, threshold, int(score >= threshold)))
+        decides, raw = chosen.decisions[spec.trial_id][LEVEL], scores[spec.trial_id][n]
+        score, said = float(decides.probabilities([raw])[0]), int(decides.malignant([raw])[0])
+        voters.append(Voter(spec.fold, spec.trial_id, score, decides.threshold, raw, said))
     counted = majority([[voter.decision] for voter in voters], [[voter.score] for voter in voters])
-    per_slice = np.mean([one[n].astype(np.float64) for one in by_slice], axis=0)
+    calibrated = [chosen.decisions[spec.trial_id]["slice"].probabilities(one[n]) for spec, one in zip(chosen.images, by_slice, strict=True)]
+    per_slice = np.mean(calibrated, axis=0)
     embeddings = {trial_id: one[n] for trial_id, one in embedded.items()}
     return Vote(tuple(voters), int(counted.votes[0]), int(counted.decision[0]), float(counted.score[0]), per_slice, embeddings)
 

@@ -1,6 +1,7 @@
 """The study file: one validated object that every command works from."""
 
 from renal_ray.config.cohort import PHASE_RULES, Cohort, Images, Phase, PhaseRule, Selection, Split
+from renal_ray.config.external import External
 from renal_ray.config.running import Resources, Tracking
 from renal_ray.config.section import Section
 from renal_ray.config.study import NAMED_WEIGHTS, PROVENANCE, Study
@@ -13,6 +14,7 @@ __all__ = [
     "Cohort",
     "Controls",
     "Epochs",
+    "External",
     "Folds",
     "Heads",
     "Images",

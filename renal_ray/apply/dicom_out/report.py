@@ -8,7 +8,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from renal_ray import __version__
 from renal_ray.apply.dicom_out.about import MANUFACTURER, REPORT_SERIES, device_uid, equipment, filed
 from renal_ray.apply.dicom_out.sources import Sources
-from renal_ray.apply.prediction import DISCLAIMER, PLACED_NOTE, SCORE_NOTE, VOTERS_NOTE, Prediction
+from renal_ray.apply.prediction import DISCLAIMER, PLACED_NOTE, VOTERS_NOTE, Prediction
 from renal_ray.types import Label
 
 KIDNEY = CodedConcept("64033007", "SCT", "Kidney")
@@ -49,7 +49,7 @@ def structured_report(prediction: Prediction, sources: Sources) -> hd.sr.Compreh
     )
     root = content[0].ContentSequence
     root.insert(len(root) - 1, _library(sources))  # the order counts: the library stands before the measurements
-    for text in (DISCLAIMER, SCORE_NOTE, VOTERS_NOTE, PLACED_NOTE, *(f"Warning: {one}." for one in prediction.warnings)):
+    for text in (DISCLAIMER, prediction.score_note, VOTERS_NOTE, PLACED_NOTE, *(f"Warning: {one}." for one in prediction.warnings)):
         root.append(hd.sr.TextContentItem(codes.DCM.Comment, text, relationship_type=RelationshipTypeValues.CONTAINS))
     evidence = [filed(one.header) for one in sources.images]
     return hd.sr.ComprehensiveSR(

@@ -154,7 +154,11 @@ def _intervals(one: Chosen, labels: Any, scores: Any, decisions: Any) -> str:
 def _limitations(first: Chosen, evidence: Evidence) -> Iterator[str]:
     study = evidence.study
     yield f"{counted(len(evidence.splits.training), 'patient')} of one cohort: performance elsewhere is unknown until it is measured there."
-    yield "Scores were not shown to be calibrated probabilities; the range of the fold models is no confidence interval."
+    if study.calibrate == "none":
+        yield "Scores are not calibrated: 0.8 does not mean that 80 of 100 such patients have a malignant tumour."
+    else:
+        yield f"Scores were calibrated ({study.calibrate}) on the validation folds of this cohort and may be off elsewhere."
+    yield "The range of the fold models is no confidence interval."
     yield "Everything rests on the lesion's outline; another reader's outline gives another score."
     if first.images[0].weights == "random":
         yield "The frozen layers have random weights: the models show that the program runs, not what the method can do."

@@ -15,10 +15,11 @@ from renal_ray.apply.chosen import Chosen, check_weights, with_head
 from renal_ray.apply.exported.card import model_card
 from renal_ray.apply.exported.predict_onnx import example
 from renal_ray.apply.exported.preprocessing import preprocessing
-from renal_ray.apply.folder import write_folder
+from renal_ray.apply.folder import require_ours, write_folder
 from renal_ray.apply.voters import vote
 from renal_ray.report.evidence import read_evidence
 from renal_ray.store.ledger import Ledger
+from renal_ray.trial.decide import rule_of
 from renal_ray.trial.spec import TrialSpec
 from renal_ray.trial.workshop import Workshop, configure_keras
 from renal_ray.types import Head
@@ -52,6 +53,7 @@ def export(chosen: Chosen, out: Path) -> Exported:
         StudyError: trials are missing, or something else stands at `out`.
         DamagedFileError: a trial's weights are not those that it wrote.
     """
+    require_ours(out, marker=CONFIG)
     run = chosen.run
     heads = [chosen, *(with_head(chosen, head) for head in run.study.heads.use if head is not Head.IMAGE)]
     for one in heads:
@@ -78,12 +80,13 @@ def _fold(k: int, heads: list[Chosen], workshop: Workshop, files: dict[str, byte
         spec = one.voters[k]
         name = f"{one.head}-fold{spec.fold}"
         files[f"weights/{name}.h5"], files[f"onnx/{name}.onnx"] = _model(one, spec, workshop)
-        levels = one.run.results[spec.trial_id]["levels"]
+        decisions, levels = one.decisions[spec.trial_id], one.run.results[spec.trial_id]["levels"]
         said[one.head] = {
             "trial_id": spec.trial_id,
             "onnx": f"{name}.onnx",
             "weights": f"{name}.h5",
-            "threshold": {level: found["threshold"] for level, found in levels.items()},
+            "threshold": {level: decision.threshold for level, decision in decisions.items()},
+            "calibrator": {level: decision.calibrator.to_json() for level, decision in decisions.items()},
             "validation_auc": {level: found["metrics"]["auc"] for level, found in levels.items()},
         }
     return said
@@ -132,8 +135,8 @@ def _config(chosen: Chosen, folds: list[dict[str, Any]]) -> dict[str, Any]:
             "fc": "on the maximum over the slices' embeddings",
             "gru": "on the embeddings, head to foot",
         },
-        "vote": "malignant where more than half of the fold models say so, each at its own threshold (score >= threshold); a tie by the mean score >= 0.5",
-        "calibrator": None,
+        "vote": "malignant where more than half of the fold models say so, score >= threshold after its calibrator; a tie by the mean score >= 0.5",
+        "rule": rule_of(study),
         "folds": folds,
     }
 

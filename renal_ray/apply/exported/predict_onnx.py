@@ -30,6 +30,17 @@ def run(name: str, **inputs: np.ndarray) -> list[np.ndarray]:
     return [np.asarray(one) for one in session.run(None, inputs)]
 
 
+def calibrated(raw: float, calibrator: dict[str, Any]) -> float:
+    """A model's output as the probability that its threshold is held against, to the precision of float32."""
+    value = float(np.float32(raw))
+    if calibrator["kind"] == "isotonic":
+        value = float(np.interp(value, calibrator["scores"], calibrator["probabilities"]))
+    elif calibrator["kind"] != "none":
+        inside = min(max(value, float(np.finfo(np.float32).tiny)), 1 - 2.0**-53)
+        value = float(1 / (1 + np.exp(-calibrator["slope"] * np.log(inside / (1 - inside)) - calibrator["intercept"])))
+    return float(np.float32(value))
+
+
 def score(images: np.ndarray) -> dict[str, Any]:
     """What the fold models say of one patient.
 
@@ -37,20 +48,20 @@ def score(images: np.ndarray) -> dict[str, Any]:
         images: uint8 (slices, size, size, 3).
 
     Returns:
-        By head: each fold model's score, its decision at its own threshold, and the majority.
+        By head: each fold model's calibrated score, its decision at its own threshold, and the majority.
     """
     config = json.loads((HERE / "config.json").read_text(encoding="utf-8"))
     found: dict[str, Any] = {}
     for fold in config["folds"]:
         probabilities, embedding = run(fold["image"]["onnx"], images=images)
-        scores = {"image": float(probabilities[:, 1].mean())}
+        scores = {"image": float(probabilities[:, 1].mean(dtype=np.float64))}
         if "fc" in fold:
             scores["fc"] = float(run(fold["fc"]["onnx"], strongest=embedding.max(axis=0, keepdims=True))[0][0, 1])
         if "gru" in fold:
             lengths = np.array([len(embedding)], np.int32)
             scores["gru"] = float(run(fold["gru"]["onnx"], sequence=embedding[None], lengths=lengths)[0][0, 1])
-        for head, value in scores.items():
-            threshold = fold[head]["threshold"]["patient"]
+        for head, raw in scores.items():
+            threshold, value = fold[head]["threshold"]["patient"], calibrated(raw, fold[head]["calibrator"]["patient"])
             told = {"fold": fold["fold"], "score": value, "threshold": threshold, "malignant": value >= threshold}
             found.setdefault(head, {"by_fold": []})["by_fold"].append(told)
     for said in found.values():
