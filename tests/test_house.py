@@ -25,6 +25,7 @@ FLOORS = (
     "trial",
     "sweep",
     "report",
+    "apply",
     "commands",
     "cli",
 )
@@ -134,10 +135,10 @@ def test_help_of_every_command_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
     assert set(found["modules"]) & set(HEAVY) == set()
-    assert set(found["texts"]) == {"", "phantom", "scan", "inspect", "prepare", "plan", "bench", "sweep", "test", "report", "run", "status"}
+    assert set(found["texts"]) == {"", "phantom", "scan", "inspect", "prepare", "plan", "bench", "sweep", "test", "report", "run", "status", "predict", "export"}
     for command, text in found["texts"].items():
         assert f"Usage: renal-ray {command}".strip() in text
-    for command in found["texts"].keys() - {"", "phantom", "scan", "inspect"}:
+    for command in found["texts"].keys() - {"", "phantom", "scan", "inspect", "predict", "export"}:
         assert "--set" in found["texts"][command]
         assert "STUDY" in found["texts"][command]
     assert "--dry-run" in found["texts"]["run"]
