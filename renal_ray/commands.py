@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from renal_ray.apply.predict import Predicted
     from renal_ray.config import Study
     from renal_ray.store.place import Place
     from renal_ray.trial.standing import Look, Standing
@@ -132,15 +133,19 @@ def predict_patients(
     head: "Head | None",
     strict: bool,
     progress: "Callable[[int, int], None] | None" = None,
-) -> int:
-    """Lets the fold models vote on patients, and says what they said and who could not be read."""
+) -> "Predicted":
+    """Lets the fold models vote on patients."""
     from renal_ray.apply.case import find_cases
     from renal_ray.apply.chosen import choose, open_run
     from renal_ray.apply.predict import predict
 
     chosen = choose(open_run(study, work), dataset, head)
     cases, refused = find_cases(patients, mask=mask, lesion=lesion, name=name, phase=study.cohort.phase)
-    done = predict(chosen, cases, refused, out, strict=strict, progress=progress)
+    return predict(chosen, cases, refused, out, strict=strict, progress=progress)
+
+
+def say_predicted(done: "Predicted", out: "Path") -> int:
+    """Says what the fold models said, and who could not be read."""
     for row in done.rows:
         unusual = "; UNLIKE THE TRAINING COHORT, see its page" if row["unusual"] else ""
         said = f"{row['votes_malignant']} of {row['n_models']} models malignant, score {row['score']:.3f} ({row['lowest']:.3f} to {row['highest']:.3f})"

@@ -36,9 +36,10 @@ def predict(
 
     study, work = _opened(run)
     with progress("predict: patients") as show:
-        return commands.predict_patients(
+        done = commands.predict_patients(
             study, work, patients, out, mask=mask, lesion=lesion, name=id, dataset=dataset, head=head, strict=strict, progress=show
         )
+    return commands.say_predicted(done, out)
 
 
 @command
