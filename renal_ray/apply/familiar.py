@@ -102,7 +102,7 @@ class Reference:
         pooled = np.concatenate([one.validation for one in self.folds.values() if one.typical > 0] or [np.zeros(0)])
         rank = _percentile(away, pooled)
         placed = [Placed("embedding distance", away, rank, len(pooled), rank is not None and rank >= FAR_PERCENTILE)]
-        for name, value, all_of in (("lesion mean HU", attenuation.mean, self.mean_hu), ("lesion SD of HU", attenuation.sd, self.sd_hu)):
+        for name, value, all_of in (("lesion mean HU as seen", attenuation.mean, self.mean_hu), ("lesion SD of HU as seen", attenuation.sd, self.sd_hu)):
             rank = _percentile(value, all_of)
             placed.append(Placed(name, value, rank, len(all_of), value is None or (rank is not None and not TAILS[0] <= rank <= TAILS[1])))
         return placed

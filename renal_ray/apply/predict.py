@@ -15,7 +15,7 @@ from renal_ray.apply.chosen import Chosen, check_weights
 from renal_ray.apply.familiar import Reference, attenuation, read_reference
 from renal_ray.apply.folder import holds, require_ours, write_folder
 from renal_ray.apply.page import patient_page
-from renal_ray.apply.pictures import sheet, tiles
+from renal_ray.apply.pictures import Tile, sheet, tiles
 from renal_ray.apply.prediction import DISCLAIMER, Prediction
 from renal_ray.apply.reading import Seen, read_case
 from renal_ray.apply.voters import Vote, attention, vote
@@ -118,27 +118,37 @@ def _prediction(chosen: Chosen, seen: Seen, said: Vote, reference: Reference, wo
 
 
 def _write(prediction: Prediction, out: Path) -> dict[str, Any]:
-    from renal_ray.apply.dicom_out.sources import read_sources
-
-    sources = read_sources(prediction.seen.case, prediction.seen.slices.slice_index, prediction.chosen.run.study.cohort)
-    objects = {REPORT, CAPTURE} if sources.images else set()
-    dicom = f"{REPORT} (Structured Report) and {CAPTURE} (Secondary Capture), which bear the patient's identity" if objects else f"none: {sources.why_none}"
-    found = prediction.to_json() | {"dicom": {"written": sorted(objects), "why_none": sources.why_none or None}}
     shown = tiles(prediction)
+    objects, why_none = _dicom(prediction, shown)
+    dicom = f"{REPORT} (Structured Report) and {CAPTURE} (Secondary Capture), which bear the patient's identity" if objects else f"none: {why_none}"
+    found = prediction.to_json() | {"dicom": {"written": sorted(objects), "why_none": why_none or None}}
     page = patient_page(prediction, found, shown, dicom)
     files = {FOUND: json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n", PAGE: page.encode()}
     folder = out / prediction.patient_id
-    if not holds(folder, files, {FOUND, PAGE, *objects}):
-        if objects:
-            from renal_ray.apply.dicom_out.capture import secondary_capture
-            from renal_ray.apply.dicom_out.report import structured_report
-
-            files[REPORT] = _saved(structured_report(prediction, sources))
-            files[CAPTURE] = _saved(secondary_capture(prediction, sources, sheet(prediction, shown, DISCLAIMER)))
-        write_folder(folder, files, marker=FOUND)
+    if not holds(folder, files, {*files, *objects}):
+        write_folder(folder, files | objects, marker=FOUND)
     said = prediction.vote
     values = (prediction.patient_id, prediction.decision, said.votes, len(said.voters), said.score, said.lowest, said.highest, said.sd)
     return dict(zip(SUMMARY, (*values, bool(prediction.warnings), bool(objects)), strict=True))
+
+
+def _dicom(prediction: Prediction, shown: Sequence[Tile]) -> tuple[dict[str, bytes], str]:
+    """The DICOM objects by the names of their files, or why there are none."""
+    from renal_ray.apply.dicom_out.sources import read_sources
+    from renal_ray.dicom.headers import DICOM_FAULTS, quiet
+
+    sources = read_sources(prediction.seen.case, prediction.seen.slices.slice_index, prediction.chosen.run.study.cohort)
+    if not sources.images:
+        return {}, sources.why_none
+    from renal_ray.apply.dicom_out.capture import secondary_capture
+    from renal_ray.apply.dicom_out.report import structured_report
+
+    picture = sheet(prediction, shown, DISCLAIMER)
+    try:
+        with quiet():  # what is wrong with a name or a date is said with the name and the date
+            return {REPORT: _saved(structured_report(prediction, sources)), CAPTURE: _saved(secondary_capture(prediction, sources, picture))}, ""
+    except DICOM_FAULTS:
+        return {}, "the images' headers hold values of patient or study that DICOM does not allow in a report"
 
 
 def _saved(dataset: Any) -> bytes:

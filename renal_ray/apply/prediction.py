@@ -24,7 +24,8 @@ SCORE_NOTES = {
 }
 PLACED_NOTE = (
     f"Embedding distance: to the {NEIGHBOURS}th nearest training patient, in units of the median validation patient's. Percentiles: among the validation "
-    f"patients of the study for the distance, among its training patients for the attenuation (within -110 to 190 HU). A warning is given from percentile "
+    f"patients of the study for the distance, among its training patients for the attenuation (of the roi image: within -110 to 190 HU, edges blurred). "
+    "A warning is given from percentile "
     f"{FAR_PERCENTILE:g} on for the distance, and outside {TAILS[0]:g} to {TAILS[1]:g} for the attenuation: each of the three warns of about one in twenty "
     "patients like those of the study. Where nothing is unusual, the models can still be wrong."
 )
@@ -137,6 +138,7 @@ def _warning(one: Placed) -> str:
     if one.value is None:
         return f"{one.name}: nothing of the lesion lies between -110 and 190 HU, so it cannot be compared with the training cohort"
     if one.name == "embedding distance":
-        return f"the models place the patient farther from their training patients than {one.percentile:.0f} % of the {one.n} validation patients"
+        others = "all" if one.percentile == 100 else f"{one.percentile:.0f} %"
+        return f"the models place the patient farther from their training patients than {others} of the {one.n} validation patients"
     where = "below" if one.percentile is not None and one.percentile < 50 else "above"
     return f"{one.name} is {one.value:.0f}, {where} nearly all of the {one.n} training patients (percentile {one.percentile:.0f})"
