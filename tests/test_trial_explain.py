@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from renal_ray.model.gradcam import attention
-from renal_ray.protocol.splits import make_splits
+from renal_ray.protocol.attention import attention_map
 from renal_ray.store.ledger import FILES, Ledger
 from renal_ray.store.place import Place
-from renal_ray.store.slices import PatientRows, write_index, write_shard
 from renal_ray.trial.explain import attention_maps, evidence
 from renal_ray.trial.spec import Inputs, TrialSpec, make_spec
 from renal_ray.trial.workshop import Workshop, backbone_file
@@ -106,7 +103,7 @@ def test_through_prefix_suffix_and_head_it_is_the_chain_rule(made: Untrained, po
     np.testing.assert_allclose(found, wanted, atol=1e-3 * np.abs(wanted).max())
     maps = attention_maps(spec, made.images, made.work, workshop)
     assert (maps.shape, maps.dtype) == ((6, SIZE, SIZE), np.float32)
-    np.testing.assert_array_equal(maps, attention(found, SIZE))
+    np.testing.assert_array_equal(maps, [attention_map(one, SIZE) for one in found])
     assert set(maps.max(axis=(1, 2)).tolist()) <= {0.0, 1.0}
     assert maps.min() >= 0
     np.testing.assert_allclose(attention_maps(spec, made.images[4:], made.work, workshop), maps[4:], atol=1e-4)
@@ -134,19 +131,32 @@ def test_both_backends_give_the_same_map(made: Untrained, tmp_path: Path) -> Non
         with np.load(file) as found:
             maps[backend] = {name: found[name] for name in found.files}
     for point, spec in made.specs.items():
-        ours = maps["tensorflow"][spec.trial_id]
-        assert (ours.max(axis=(1, 2)) == 1).any(), point
-        np.testing.assert_allclose(maps["jax"][spec.trial_id], ours, atol=1e-4)
+        for what, tolerance in (("activations", 1e-4), ("images", 5e-4)):
+            ours = maps["tensorflow"][f"{what}-{spec.trial_id}"]
+            assert ours.max(axis=(1, 2)).tolist() == [1] * len(ours), point
+            np.testing.assert_allclose(maps["jax"][f"{what}-{spec.trial_id}"], ours, atol=tolerance)
+
+
+def maps_here(work: Place, ids: list[str]) -> dict[str, np.ndarray]:
+    """Maps of the same activations, and of the same images, on the backend of this process.
+
+    Through all 94 convolutions of a random network rounding alone moves a map by up to 2e-4, from one implementation of TensorFlow's
+    convolutions to the other too.
+    """
+    from renal_ray.model.weight_files import load_weights_h5
+
+    workshop, maps = Workshop(work), {}
+    for trial_id in ids:
+        spec = TrialSpec.from_json(Ledger(work).folder(trial_id).read_json("spec.json"))
+        maps[f"images-{trial_id}"] = attention_maps(spec, drawn_images(6), work, workshop)
+        workshop.model(spec).set_weights_by_name(load_weights_h5(Ledger(work).read_checked(trial_id, "weights.h5")))
+        activations = np.random.default_rng(0).random((4, 3, 3, 2048), dtype=np.float32)  # of mixed9 as of mixed10
+        maps[f"activations-{trial_id}"] = np.stack([attention_map(one, SIZE) for one in workshop.gradcam(spec)(activations, 4)])
+    return maps
 
 
 if __name__ == "__main__":
     import keras
 
-    place = Place(sys.argv[1])
-    shop = Workshop(place)
-    found = {}
-    for trial_id in sys.argv[3:]:
-        of = TrialSpec.from_json(Ledger(place).folder(trial_id).read_json("spec.json"))
-        found[trial_id] = attention_maps(of, drawn_images(6), place, shop)
-    np.savez(sys.argv[2], **found)
+    np.savez(sys.argv[2], **maps_here(Place(sys.argv[1]), sys.argv[3:]))
     print(keras.backend.backend())

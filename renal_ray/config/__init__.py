@@ -2,6 +2,7 @@
 
 from renal_ray.config.cohort import PHASE_RULES, Cohort, Images, Phase, PhaseRule, Selection, Split
 from renal_ray.config.external import External
+from renal_ray.config.explain import Explain
 from renal_ray.config.running import Resources, Tracking
 from renal_ray.config.section import Section
 from renal_ray.config.study import NAMED_WEIGHTS, PROVENANCE, Study
@@ -15,6 +16,7 @@ __all__ = [
     "Controls",
     "Epochs",
     "External",
+    "Explain",
     "Folds",
     "Heads",
     "Images",

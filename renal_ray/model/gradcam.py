@@ -2,7 +2,6 @@
 
 import keras
 import numpy as np
-from PIL import Image
 
 from renal_ray.model.backbone import XLA
 from renal_ray.model.heads import SCORES
@@ -75,21 +74,3 @@ class GradCam:
             weights = self._gradient(features).mean(axis=(1, 2))
             found.append(np.einsum("nijk,nk->nij", features, weights)[:rows])
         return np.concatenate(found).astype(np.float32)
-
-
-def attention(evidence: np.ndarray, size: int) -> np.ndarray:
-    """The map that is shown: what speaks for malignant, brought to the image's pixels and scaled to its maximum.
-
-    Args:
-        evidence: as `GradCam` gives it, (n, rows, columns); what is negative counts as nothing.
-        size: edge of the images in pixels.
-
-    Returns:
-        float32 (n, size, size) in 0..1, bilinearly interpolated between the places' centres; all zero where no place speaks for malignant.
-    """
-    maps = np.zeros((len(evidence), size, size), np.float32)
-    for one, places in zip(maps, np.maximum(evidence, 0).astype(np.float32), strict=True):
-        if places.max() > 0:
-            one[:] = Image.fromarray(places / places.max()).resize((size, size), Image.Resampling.BILINEAR)
-            one /= one.max()
-    return maps

@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 from renal_ray import __version__
 from renal_ray.config import Study
 from renal_ray.report import cohort_tables, narrative, paper, tables
+from renal_ray.report.attention import Attention, read_attention
 from renal_ray.report.canvas import Drawing
 from renal_ray.report.evidence import Evidence, read_evidence
 from renal_ray.report.figures import draw_all
@@ -32,6 +33,7 @@ CONTENTS = (
     ("training", "Training"),
     ("validation", "Validation"),
     ("test", "Sealed test"),
+    ("attention", "Attention"),
     ("robustness", "Robustness"),
     ("control", "Negative control"),
     ("trials", "Trials"),
@@ -70,11 +72,12 @@ def write_report(study: Study) -> Headline:
     """
     evidence = read_evidence(study)
     work = Place(study.work)
-    made = {table.name: table for table in all_tables(evidence)}
+    attention = read_attention(evidence)
+    made = {table.name: table for table in (*all_tables(evidence), *attention.tables)}
     drawings = {drawing.name: drawing for drawing in (*draw_all(evidence), *robustness_drawings(evidence))}
     results = narrative.dataset_results(evidence)
     caveats = tuple(narrative.caveats(evidence))
-    html = _html(evidence, made, drawings, results, caveats)
+    html = _html(evidence, made, drawings, results, caveats, attention)
     for folder in ("report/tables", "report/figures"):
         work.remove(folder)  # what can no longer be made must not stay from an earlier run
     for table in made.values():
@@ -104,14 +107,21 @@ def all_tables(evidence: Evidence) -> list[tables.Table]:
     ]
 
 
-def _html(evidence: Evidence, made: dict[str, tables.Table], drawings: dict[str, Drawing], results: tuple[DatasetResult, ...], caveats: tuple[str, ...]) -> str:
+def _html(
+    evidence: Evidence,
+    made: dict[str, tables.Table],
+    drawings: dict[str, Drawing],
+    results: tuple[DatasetResult, ...],
+    caveats: tuple[str, ...],
+    attention: Attention,
+) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, loader=jinja2.FunctionLoader(_file), keep_trailing_newline=True)
     environment.filters |= {"commands": _commands, "moment": moment, "unbroken": unbroken}
     # Only our own style sheet and our own drawings are marked as safe; every value of the study is escaped.
     return environment.get_template("template.html").render(
         study=evidence.study,
         program=f"renal-ray {__version__}",
-        css=Markup(_file("style.css")),
+        css=Markup(_file("style.css") + _file("attention.css")),
         contents=CONTENTS,
         population=narrative.population(evidence),
         cards=[_card(result) for result in results],
@@ -123,6 +133,7 @@ def _html(evidence: Evidence, made: dict[str, tables.Table], drawings: dict[str,
         protocol=protocol_facts(evidence),
         openings=[{**opening, "rule": rule_words(opening.get("rule", FIRST_RULE))} for opening in evidence.test.openings],
         tested=evidence.test.votes is not None and len(evidence.test.votes) > 0,
+        attention=attention,
         robustness=robustness_sentences(evidence),
         control=narrative.control_sentence(evidence),
         trials_sentence=_trials_sentence(evidence),
