@@ -1,8 +1,8 @@
 """The study file: one validated object that every command works from."""
 
 from renal_ray.config.cohort import PHASE_RULES, Cohort, Images, Phase, PhaseRule, Selection, Split
-from renal_ray.config.external import External
 from renal_ray.config.explain import Explain
+from renal_ray.config.external import External
 from renal_ray.config.running import Resources, Tracking
 from renal_ray.config.section import Section
 from renal_ray.config.study import NAMED_WEIGHTS, PROVENANCE, Study
@@ -15,8 +15,8 @@ __all__ = [
     "Cohort",
     "Controls",
     "Epochs",
-    "External",
     "Explain",
+    "External",
     "Folds",
     "Heads",
     "Images",

@@ -41,7 +41,7 @@ def last_rule(work: Place, *, log: str = LOG) -> dict[str, Any]:
     return dict((_last(work, log) or {}).get("rule", FIRST_RULE))
 
 
-def _last(work: Place, log: str) -> dict[str, Any] | None:
+def _last(work: Place, log: str = LOG) -> dict[str, Any] | None:
     lines = work.read(log).decode().splitlines() if work.exists(log) else []
     return dict(json.loads(lines[-1])) if lines else None
 

@@ -67,6 +67,6 @@ def learning_table(evidence: Evidence) -> Table:
         title="Learning curve: image-level models on a share of each fold's training patients, validated on the same fold",
         columns=("Dataset", "Share", "Patients", "Folds", "AUC, per slice", "AUC, per patient"),
         rows=tuple(rows),
-        data=pd.DataFrame(data),
+        data=pd.DataFrame(data, columns=None if data else ["dataset", "freeze_point", "share", "train_patients", "n_folds"]),
         notes=("Shares are nested and hold both classes alike: a larger one adds patients. Mean ± SD over folds; 100 %: the study's own trials.",),
     )

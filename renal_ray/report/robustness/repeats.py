@@ -67,7 +67,7 @@ def repeats_table(evidence: Evidence) -> Table:
         title=f"The study repeated with other seeds and folds, {counted(evidence.study.repeats, 'repeat')}: validation at the selected freeze point",
         columns=("Dataset", "Model", "Repeats", "AUC", "SD repeats", "SD folds", "ACC", "SD repeats", "SD folds"),
         rows=tuple(rows),
-        data=pd.DataFrame(data),
+        data=pd.DataFrame(data, columns=None if data else ["dataset", "freeze_point", "head", "level", "n_repeats", "auc_mean", "acc_mean"]),
         left=2,
         notes=(
             "Every repeat deals the same training patients to other folds and draws other weights and samples; the sealed patients stay sealed. "

@@ -25,22 +25,22 @@ def scanner_table(evidence: Evidence) -> Table:
         interval, malignant = auc_interval(labels, scores), int(labels.sum())
         per_slice, per_patient, within = trial.metrics("slice")["auc"], auc(labels, scores), _within(evidence, trial)
         bounds = (interval.lower, interval.upper) if interval else (None, None)
-        shown = f"{two(bounds[0])} to {two(bounds[1])}" if interval else DASH
+        shown = f" ({two(bounds[0])} to {two(bounds[1])})" if interval else ""
         trained = int(trial.result["n"]["train_patients"]) if "n" in trial.result else None
         counts = (str(trained) if trained is not None else DASH, f"{len(labels)} ({malignant} malignant)")
-        name = (dataset_name(trial.spec.dataset), trial.spec.sides.scanner, str(trial.spec.freeze_point))
-        rows.append(Row((*name, *counts, two(per_slice), two(per_patient), shown, two(within))))
+        name = (dataset_name(trial.spec.dataset), trial.spec.sides.scanner)
+        rows.append(Row((*name, *counts, two(per_slice), f"{two(per_patient)}{shown}", two(within))))
         keys = (str(trial.spec.dataset), str(trial.spec.freeze_point), trial.spec.sides.scanner)
         data.append(dict(zip(COLUMNS, (*keys, trained, len(labels), malignant, per_slice, per_patient, *bounds, within), strict=True)))
     return Table(
         name="leave-one-scanner-out",
         title="Leave one scanner out: image-level models, validated on a scanner that they were not trained on",
-        columns=("Dataset", "Left out", "Frozen up to", "Trained on", "Validated on", "AUC, per slice", "AUC, per patient", "95 % CI", "In cross-validation"),
+        columns=("Dataset", "Left out", "Trained on", "Validated on", "AUC, per slice", "AUC, per patient (95 % CI)", "Cross-validated"),
         rows=tuple(rows),
         data=pd.DataFrame(data, columns=list(COLUMNS)),
-        left=3,
+        left=2,
         notes=(
-            "Training patients only. 95 % CI: DeLong, over patients. In cross-validation: the AUC per patient that the study's own fold models give the "
+            "At the selected freeze point; training patients only. 95 % CI: DeLong, over patients. Cross-validated: the AUC per patient that the study's own fold models give the "
             "same patients, pooled over folds; those models were trained on patients of this scanner too.",
         ),
     )
