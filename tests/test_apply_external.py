@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from renal_ray.apply.case import Case
 from renal_ray.apply.chosen import choose, open_run
-from renal_ray.apply.external.numbers import results
+from renal_ray.apply.external.numbers import _mcc, results
 from renal_ray.apply.reading import read_case
 from renal_ray.apply.voters import vote
 from renal_ray.cli import app
@@ -136,6 +136,13 @@ def test_numbers_against_scikit_learn(tested: Path) -> None:
         for metric, interval in one.intervals.items():
             if interval is not None and one.values[metric] is not None:
                 assert interval[0] - 1e-9 <= one.values[metric] <= interval[1] + 1e-9
+
+
+def test_quick_mcc_is_scikit_learns() -> None:
+    rng = np.random.default_rng(0)
+    for n in (1, 2, 3, 10, 40):
+        truth, called = rng.random(n) < 0.7, rng.random(n) < 0.5
+        assert _mcc(truth, called) == pytest.approx(matthews_corrcoef(truth, called))
 
 
 def test_the_same_command_again_does_nothing_new(tested: Path, manifest: Path) -> None:

@@ -69,5 +69,6 @@ def _reliability_panel(axes: Axes, mine: Sequence[Result]) -> None:
     _square(axes, "Mean score", "Malignant")
     for one in mine:
         bins = one.curve.bins
-        bars = [[point.observed - point.lower for point in bins], [point.upper - point.observed for point in bins]]
+        # Not below 0: where all or none are malignant, the bound lies on the point but for its last digit.
+        bars = [[max(0.0, point.observed - point.lower) for point in bins], [max(0.0, point.upper - point.observed) for point in bins]]
         axes.errorbar([point.mean_score for point in bins], [point.observed for point in bins], yerr=bars, capsize=2, elinewidth=0.8, **HEAD_STYLE[one.head])
