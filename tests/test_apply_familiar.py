@@ -64,7 +64,7 @@ def small_reference() -> Reference:
     return Reference({"a": fold}, mean_hu=np.arange(100.0), sd_hu=np.arange(100.0))
 
 
-@pytest.mark.parametrize(("degrees", "percentile", "unusual"), [(0, 0, False), (60, 47.5, False), (150, 95, True), (180, 97.5, True)])
+@pytest.mark.parametrize(("degrees", "percentile", "unusual"), [(0, 0, False), (61, 50, False), (150, 95, True), (179, 95, True)])
 def test_far_patients_are_warned_of(degrees: float, percentile: float, unusual: bool) -> None:
     """On the unit circle a patient at an angle a is at the distance 2 sin(a / 2) from the training patients."""
     angle = np.deg2rad(degrees)
