@@ -165,6 +165,7 @@ def say_predicted(done: "Predicted", out: "Path") -> int:
     """Says what the fold models said, and who could not be read."""
     for row in done.rows:
         unusual = "; UNLIKE THE TRAINING COHORT, see its page" if row["unusual"] else ""
+        unusual += "; NOT A NEW PATIENT: the image is the study's own" if row["seen_before"] else ""
         said = f"{row['votes_malignant']} of {row['n_models']} models malignant, score {row['score']:.3f} ({row['lowest']:.3f} to {row['highest']:.3f})"
         print(f"{row['patient_id']}: {row['decision']}, {said}{unusual}{'' if row['dicom'] else '; no DICOM written, its page says why'}")
     for one in done.refused:

@@ -145,6 +145,16 @@ def test_report_is_for_research_and_names_its_models(prediction: Prediction, sou
     assert kinds == ["Image Library", "Imaging Measurements"]  # in the order of the template
 
 
+def test_an_image_of_the_study_is_no_new_patient(prediction: Prediction, sources: Sources) -> None:
+    assert prediction.seen_before == ""
+    assert prediction.to_json()["seen_before"] is None
+    known = replace(prediction, known="train")
+    report = pydicom.dcmread(again(structured_report(known, sources)))
+    texts = [str(item.TextValue) for item in walk(report) if item.get("ValueType") == "TEXT"]
+    assert any("that of a training patient of the study" in text for text in texts)
+    assert "that of a training patient" in known.to_json()["seen_before"]
+
+
 def walk(item: pydicom.Dataset):
     yield item
     for child in item.get("ContentSequence", []):

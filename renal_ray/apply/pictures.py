@@ -100,7 +100,8 @@ def _lines(prediction: Prediction) -> list[tuple[str, tuple[int, int, int]]]:
         (f"mean score {vote.score:.3f}; fold models {vote.lowest:.3f} to {vote.highest:.3f}{sd} (no confidence interval)", INK),
         (f"{prediction.model_name}. Left: what the models see, renal window. Right: Grad-CAM for malignant, mean of the fold models; white: the lesion", SOFT),
     ]
-    return [*lines, *((f"Warning: {one}.", ALERT) for one in prediction.warnings)]
+    told = ([prediction.seen_before] if prediction.known else []) + list(prediction.warnings)
+    return [*lines, *((f"Warning: {one}.", ALERT) for one in told)]
 
 
 def _font(name: str, size: int) -> ImageFont.FreeTypeFont:

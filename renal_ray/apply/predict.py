@@ -14,6 +14,7 @@ from renal_ray.apply.case import Case
 from renal_ray.apply.chosen import Chosen, check_weights
 from renal_ray.apply.familiar import Reference, attenuation, read_reference
 from renal_ray.apply.folder import holds, require_ours, write_folder
+from renal_ray.apply.known import owners_of_images, role_of
 from renal_ray.apply.page import patient_page
 from renal_ray.apply.pictures import Tile, sheet, tiles
 from renal_ray.apply.prediction import DISCLAIMER, Prediction
@@ -26,7 +27,7 @@ from renal_ray.types import Dataset
 
 AT_ONCE = 16  # patients in memory
 FOUND, PAGE, REPORT, CAPTURE = "prediction.json", "index.html", "report.dcm", "attention.dcm"
-SUMMARY = ("patient_id", "decision", "votes_malignant", "n_models", "score", "lowest", "highest", "sd", "unusual", "dicom")
+SUMMARY = ("patient_id", "decision", "votes_malignant", "n_models", "score", "lowest", "highest", "sd", "unusual", "seen_before", "dicom")
 
 
 @dataclass(frozen=True)
@@ -74,14 +75,14 @@ def predict(
         require_ours(out / case.patient_id, marker=FOUND)
     study = chosen.run.study
     configure_keras(study.backend, int(study.resources.cpus_per_trial))
-    workshop, reference = Workshop(chosen.run.work), read_reference(chosen)
+    workshop, reference, owners = Workshop(chosen.run.work), read_reference(chosen), owners_of_images(chosen.run)
     rows: list[dict[str, Any]] = []
     remaining = iter(cases)
     while group := list(islice(remaining, AT_ONCE)):
         seen = list(_read(group, chosen, left, strict))
         votes = vote(chosen, [one.images[chosen.dataset] for one in seen], workshop) if seen else []
         for one, said in zip(seen, votes, strict=True):
-            prediction = _prediction(chosen, one, said, reference, workshop)
+            prediction = _prediction(chosen, one, said, reference, owners, workshop)
             rows.append(_write(prediction, out))
         if progress:
             progress(len(rows) + len(left) - len(refused), len(cases))
@@ -112,9 +113,10 @@ def _say(one: Quarantined) -> str:
     return f"patient {one.patient_id}: {one.code}: {one.message}"
 
 
-def _prediction(chosen: Chosen, seen: Seen, said: Vote, reference: Reference, workshop: Workshop) -> Prediction:
+def _prediction(chosen: Chosen, seen: Seen, said: Vote, reference: Reference, owners: dict[str, str], workshop: Workshop) -> Prediction:
     placed = reference.place(attenuation(seen.images[Dataset.ROI]), said.embeddings)
-    return Prediction(chosen, seen, said, tuple(placed), attention(chosen, seen.images[chosen.dataset], workshop))
+    looked = attention(chosen, seen.images[chosen.dataset], workshop)
+    return Prediction(chosen, seen, said, tuple(placed), looked, role_of(seen.slices.fingerprint, owners))
 
 
 def _write(prediction: Prediction, out: Path) -> dict[str, Any]:
@@ -129,7 +131,7 @@ def _write(prediction: Prediction, out: Path) -> dict[str, Any]:
         write_folder(folder, files | objects, marker=FOUND)
     said = prediction.vote
     values = (prediction.patient_id, prediction.decision, said.votes, len(said.voters), said.score, said.lowest, said.highest, said.sd)
-    return dict(zip(SUMMARY, (*values, bool(prediction.warnings), bool(objects)), strict=True))
+    return dict(zip(SUMMARY, (*values, bool(prediction.warnings), bool(prediction.known), bool(objects)), strict=True))
 
 
 def _dicom(prediction: Prediction, shown: Sequence[Tile]) -> tuple[dict[str, bytes], str]:

@@ -8,6 +8,7 @@ import numpy as np
 from renal_ray import __version__
 from renal_ray.apply.chosen import Chosen
 from renal_ray.apply.familiar import FAR_PERCENTILE, NEIGHBOURS, TAILS, Placed
+from renal_ray.apply.known import WHOSE
 from renal_ray.apply.reading import Seen
 from renal_ray.apply.voters import Vote
 from renal_ray.trial.decide import rule_of
@@ -41,6 +42,7 @@ class Prediction:
         vote: of the fold models.
         placed: how the patient compares with the training cohort.
         attention: float32 (n, size, size) in 0..1, where the image models looked.
+        known: role of the study's patient who has the same image: train, test, or empty.
     """
 
     chosen: Chosen
@@ -48,6 +50,7 @@ class Prediction:
     vote: Vote
     placed: tuple[Placed, ...]
     attention: np.ndarray
+    known: str = ""
 
     @property
     def patient_id(self) -> str:
@@ -66,8 +69,13 @@ class Prediction:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What makes the patient unlike those of the study, one sentence each."""
+        """What makes the patient unlike those of the study, and so the models less to be believed; one sentence each."""
         return tuple(_warning(one) for one in self.placed if one.unusual)
+
+    @property
+    def seen_before(self) -> str:
+        """That the image is one of the study's own, one sentence; empty where it is not, or where the study kept no fingerprints."""
+        return f"the image is that of {WHOSE[self.known]} of the study: the models were made with it, and their score is no prediction" if self.known else ""
 
     @property
     def model_name(self) -> str:
@@ -119,6 +127,7 @@ class Prediction:
                     for one in self.placed
                 ],
             },
+            "seen_before": self.seen_before or None,
             "lesion": {
                 "max_diameter_mm": slices.max_diameter_mm,
                 "hu": {"mean": hu.mean(), "sd": hu.std(), "p5": float(np.percentile(hu, 5)), "p95": float(np.percentile(hu, 95))},

@@ -49,7 +49,8 @@ def structured_report(prediction: Prediction, sources: Sources) -> hd.sr.Compreh
     )
     root = content[0].ContentSequence
     root.insert(len(root) - 1, _library(sources))  # the order counts: the library stands before the measurements
-    for text in (DISCLAIMER, prediction.score_note, VOTERS_NOTE, PLACED_NOTE, *(f"Warning: {one}." for one in prediction.warnings)):
+    warnings = ([prediction.seen_before] if prediction.known else []) + list(prediction.warnings)
+    for text in (DISCLAIMER, prediction.score_note, VOTERS_NOTE, PLACED_NOTE, *(f"Warning: {one}." for one in warnings)):
         root.append(hd.sr.TextContentItem(codes.DCM.Comment, text, relationship_type=RelationshipTypeValues.CONTAINS))
     evidence = [filed(one.header) for one in sources.images]
     return hd.sr.ComprehensiveSR(

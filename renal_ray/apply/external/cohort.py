@@ -4,20 +4,18 @@ import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 
 import pandas as pd
 
 from renal_ray.apply.chosen import Run
+from renal_ray.apply.known import SHARDS, WHOSE, owners_of_images, role_of
 from renal_ray.cohort.source import load_cohort
 from renal_ray.config import External, Study
-from renal_ray.problems import PROBLEM_COLUMNS, Code, DamagedFileError, Quarantined, StudyError
+from renal_ray.problems import PROBLEM_COLUMNS, Code, Quarantined, StudyError
 from renal_ray.store import slices
 from renal_ray.store.place import Place, digest
 from renal_ray.sweep.shards import Part, Sharder, finished_part, make_shards, shown_file
 from renal_ray.types import DATASETS
-
-SHARDS = "slices/shards"
 
 
 @dataclass(frozen=True)
@@ -65,8 +63,8 @@ def read_external(run: Run, external: External, place: Place, *, same_ids: bool,
     study = run.study.model_copy(update={"cohort": external.cohort, "work": place.uri})
     parts = list(_parts(study, place, table, workers, progress)) if len(table) else []
     found += [Quarantined.read(row) for part in parts for row in [*part["quarantined"], *part["warnings"]]]
-    roles, compared = _roles_of_study(run)
-    within, twins = _same_pixels(parts, roles)
+    owners = owners_of_images(run)
+    within, twins = _same_pixels(parts, owners)
     found += within
     measured = pd.DataFrame([row for part in parts for row in part["measured"]])
     quarantine = pd.DataFrame([one.row() for one in found], columns=list(PROBLEM_COLUMNS))
@@ -84,7 +82,7 @@ def read_external(run: Run, external: External, place: Place, *, same_ids: bool,
     if "max_diameter_mm_measured" in cohort:
         cohort["max_diameter_mm"] = cohort["max_diameter_mm"].fillna(cohort.pop("max_diameter_mm_measured"))
     place.write_parquet("cohort.parquet", cohort)
-    return Read(cohort, tuple(found), twins, compared)
+    return Read(cohort, tuple(found), twins, bool(owners))
 
 
 def content_digest(place: Place, read: Read) -> str:
@@ -118,27 +116,10 @@ def _mapped(sharder: Sharder, todo: Sequence[dict[str, str]], workers: int) -> I
         yield from map(sharder, todo)
         return
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(partial(sharder), todo)
+        yield from pool.map(sharder, todo)
 
 
-def _roles_of_study(run: Run) -> tuple[dict[str, str], bool]:
-    """Role of the study's patient who owns an image, by fingerprint; and whether there were fingerprints at all."""
-    roles = {one.patient_id: one.role for one in run.plan.splits.patients}
-    owners: dict[str, str] = {}
-    names = [name for name in run.work.entries(SHARDS) if name.endswith(".json")]
-    for name in names:
-        try:
-            part = run.work.read_checked_json(f"{SHARDS}/{name}")
-        except DamagedFileError as error:
-            raise StudyError(f"{error}; the images cannot be compared with those of the study") from None
-        for patient, digests in part["fingerprints"].items():
-            for one in digests:
-                if patient in roles and owners.get(one) != "train":
-                    owners[one] = roles[patient]
-    return owners, bool(names)
-
-
-def _same_pixels(parts: Sequence[Part], roles: dict[str, str]) -> tuple[list[Quarantined], dict[str, str]]:
+def _same_pixels(parts: Sequence[Part], of_study: dict[str, str]) -> tuple[list[Quarantined], dict[str, str]]:
     """Patients who share an image with another of the cohort, or with one of the study."""
     digests = {patient: set(found) for part in parts for patient, found in part["fingerprints"].items()}
     owners: dict[str, set[str]] = {}
@@ -150,9 +131,7 @@ def _same_pixels(parts: Sequence[Part], roles: dict[str, str]) -> tuple[list[Qua
         others = sorted(set().union(*(owners[one] for one in found)) - {patient}) if found else []
         if others:
             warnings.append(Quarantined(patient, "", Code.SAME_PIXELS, f"the same image as {', '.join(others)}: one person is counted twice; keep one"))
-        shared = {roles[one] for one in found if one in roles}
-        if shared:
-            twins[patient] = "train" if "train" in shared else "test"
-            whose = "a training patient" if twins[patient] == "train" else "a sealed test patient"
-            warnings.append(Quarantined(patient, "", Code.SAME_PIXELS, f"the same image as {whose} of the study: no external patient; leave out"))
+        if role := role_of(found, of_study):
+            twins[patient] = role
+            warnings.append(Quarantined(patient, "", Code.SAME_PIXELS, f"the same image as {WHOSE[role]} of the study: no external patient; leave out"))
     return warnings, twins
