@@ -5,9 +5,14 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from renal_ray.apply.predict import Predicted
     from renal_ray.config import Study
     from renal_ray.store.place import Place
     from renal_ray.trial.standing import Look, Standing
+    from renal_ray.types import Dataset, Head
 
 DONE, PARTLY, UNUSABLE, INTERRUPTED = 0, 1, 2, 130  # exit codes
 WATCH_EVERY_S = 5.0
@@ -108,6 +113,30 @@ def test_study(study: "Study", *, address: str | None = None) -> int:
     return DONE
 
 
+def test_externally(study: "Study", file: "Path", *, same_ids: bool, workers: int | None) -> int:
+    """Tests the models on an external cohort, and says the headline."""
+    import os
+
+    from renal_ray.apply.chosen import open_run
+    from renal_ray.apply.external.evaluate import evaluate_external
+    from renal_ray.store.place import Place
+    from renal_ray.study_file import load_external
+
+    external = load_external(file, study)
+    done = evaluate_external(open_run(study, Place(study.work)), external, same_ids=same_ids, workers=workers or os.cpu_count() or 1)
+    if done.opened:
+        print(f"opened the seal of {external.name}: {done.models} models voted on {done.patients} patients; {done.left_out} left out")
+    else:
+        print(f"the same {done.models} models had voted on the same {done.patients} patients of {external.name} before; its seal stays closed")
+    if done.twins:
+        print(f"warning: {done.twins} patients share an image with the study's own: they are no external patients, see the report")
+    if not done.compared:
+        print("warning: the study's work directory holds no fingerprints of its images; whether its patients are in this cohort is unknown")
+    print("\n".join(done.headline))
+    print(f"report: {done.page}")
+    return DONE
+
+
 def explain_study(study: "Study", *, address: str | None = None) -> int:
     """Makes the attention maps, or says that they stand; then the share of attention inside the lesion, and whose contour lacks."""
     from renal_ray.sweep.cluster import cluster, where_ray_is
@@ -135,6 +164,56 @@ def report_study(study: "Study", *, paper: bool = False) -> int:
     if headline.paper:
         made = headline.paper
         print(f"for an article: {made.tables} tables and {made.figures} figures, {made.narrow} of them one column wide too, in {made.folder}")
+    return DONE
+
+
+def predict_patients(
+    study: "Study",
+    work: "Place",
+    patients: "Sequence[Path]",
+    out: "Path",
+    *,
+    mask: "Path | None",
+    lesion: str,
+    name: str,
+    dataset: "Dataset | None",
+    head: "Head | None",
+    strict: bool,
+    progress: "Callable[[int, int], None] | None" = None,
+) -> "Predicted":
+    """Lets the fold models vote on patients."""
+    from renal_ray.apply.case import find_cases
+    from renal_ray.apply.chosen import choose, open_run
+    from renal_ray.apply.predict import predict
+
+    chosen = choose(open_run(study, work), dataset, head)
+    cases, refused = find_cases(patients, mask=mask, lesion=lesion, name=name, phase=study.cohort.phase)
+    return predict(chosen, cases, refused, out, strict=strict, progress=progress)
+
+
+def say_predicted(done: "Predicted", out: "Path") -> int:
+    """Says what the fold models said, and who could not be read."""
+    for row in done.rows:
+        unusual = "; UNLIKE THE TRAINING COHORT, see its page" if row["unusual"] else ""
+        unusual += "; NOT A NEW PATIENT: the image is the study's own" if row["seen_before"] else ""
+        said = f"{row['votes_malignant']} of {row['n_models']} models malignant, score {row['score']:.3f} ({row['lowest']:.3f} to {row['highest']:.3f})"
+        print(f"{row['patient_id']}: {row['decision']}, {said}{unusual}{'' if row['dicom'] else '; no DICOM written, its page says why'}")
+    for one in done.refused:
+        print(f"{one.patient_id}: left out, {one.code}: {one.message}")
+    print(f"wrote {len(done.rows)} patients to {out}; {len(done.refused)} left out. Not for clinical use.")
+    return DONE
+
+
+def export_models(study: "Study", work: "Place", out: "Path", *, dataset: "Dataset | None") -> int:
+    """Writes the fold models of one dataset for other programs."""
+    from renal_ray.apply.chosen import choose, open_run
+    from renal_ray.apply.exported.export import export
+
+    chosen = choose(open_run(study, work), dataset)
+    done = export(chosen, out)
+    print(f"exported {done.models} ONNX models of {chosen.dataset} at {chosen.freeze_point} to {out}, {done.mib:.0f} MiB in all")
+    print(f"check them on any machine: python {out}/predict_onnx.py")
+    print("licence and what only you know of the cohort are marked in README.md. Not for clinical use.")
     return DONE
 
 

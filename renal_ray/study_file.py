@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import ValidationError
 
-from renal_ray.config import NAMED_WEIGHTS, PROVENANCE, Phase, Study
+from renal_ray.config import NAMED_WEIGHTS, PROVENANCE, Cohort, External, Phase, Study
 from renal_ray.problems import StudyError
 
 Override = Annotated[str, "key.subkey=value, the value read as YAML"]
@@ -90,14 +90,52 @@ def load_phase(use: str, rules: Path | None) -> Phase:
         raise StudyError(f"{rules or '--phase'}: {_sentence(error)}") from None
 
 
+OF_FILES = ("lesion_labels", "lesion_segments", "lesion_rois", "fractional_threshold", "mask_resample", "tilt", "oblique", "phase")
+
+
+def load_external(file: Path, study: Study) -> External:
+    """An external cohort for a study's models.
+
+    Args:
+        file: a manifest (.csv, .parquet), whose name becomes the cohort's; or YAML with `name` and `cohort`, as a study file has them.
+        study: whose settings on how files are read hold where the YAML says nothing.
+
+    Raises:
+        StudyError: the file cannot be read, or has other keys: models, thresholds and preprocessing are the study's.
+    """
+    if file.suffix.lower() in (".csv", ".parquet"):
+        raw: Any = {"name": re.sub(r"[^\w.-]", "_", file.stem).lstrip(".-"), "cohort": {"manifest": str(file)}}
+    else:
+        try:
+            raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise StudyError(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict) or not isinstance(raw.get("cohort"), dict):
+        raise StudyError(f"{file}: an external cohort is a mapping with `name` and `cohort`, or a manifest; see docs/using.md")
+    if strange := sorted(set(map(str, raw)) - {"name", "cohort"}):
+        raise StudyError(
+            f"{file}: {', '.join(strange)}: models, thresholds and preprocessing are the study's; an external cohort has `name` and `cohort` alone"
+        )
+    same = study.cohort.model_dump(include=set(OF_FILES))
+    try:
+        found = External.model_validate({**raw, "cohort": same | raw["cohort"]})
+    except ValidationError as error:
+        raise StudyError(f"{file}: {_sentence(error)}") from None
+    return found.model_copy(update={"cohort": _settled(found.cohort)})
+
+
+def _settled(cohort: Cohort) -> Cohort:
+    """Paths against the current directory."""
+    return cohort.model_copy(update={name: path.absolute() for name in ("manifest", "dicom", "labels", "kits") if (path := getattr(cohort, name)) is not None})
+
+
 def _absolute(study: Study) -> Study:
     """Settles every local path against the current directory, so that workers and later commands find it from wherever they run."""
-    cohort = {name: path.absolute() for name in ("manifest", "dicom", "labels", "kits") if (path := getattr(study.cohort, name)) is not None}
     return study.model_copy(
         update={
             "work": study.work if "://" in study.work else str(Path(study.work).absolute()),
             "weights": study.weights if study.weights in NAMED_WEIGHTS else str(Path(study.weights).expanduser().absolute()),
-            "cohort": study.cohort.model_copy(update=cohort),
+            "cohort": _settled(study.cohort),
         }
     )
 

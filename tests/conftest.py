@@ -188,3 +188,16 @@ def phantom_manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from renal_ray.cohort.phantom import write_phantom
 
     return write_phantom(tmp_path_factory.mktemp("phantom") / "cohort", patients=18, seed=17, matrix=128, slice_mm=10.0)
+
+
+@pytest.fixture(scope="session")
+def finished(trained: SmallWork, tmp_path_factory: pytest.TempPathFactory) -> SmallWork:
+    """The `trained` study with its trials and a study.yaml of its own, as a command opens it. To be read, not to be changed."""
+    from renal_ray.trial.record import keep_study
+
+    folder = tmp_path_factory.mktemp("finished") / "work"
+    shutil.copytree(trained.work.path(), folder)
+    study = Study.model_validate(trained.study.model_dump() | {"work": str(folder)})
+    work = Place(str(folder))
+    keep_study(study, work)
+    return replace(trained, study=study, work=work, plan=make_plan(study, work), workshop=Workshop(work))

@@ -1,9 +1,9 @@
 """renal-ray on the command line: one function a command, heavy imports inside."""
 
-from renal_ray.cli import cohort, evidence, study
+from renal_ray.cli import apply, cohort, evidence, study
 from renal_ray.cli.app import app
 
-__all__ = ["app", "cohort", "evidence", "main", "study"]
+__all__ = ["app", "apply", "cohort", "evidence", "main", "study"]
 
 
 def main() -> None:

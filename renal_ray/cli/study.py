@@ -66,9 +66,18 @@ def search(study: StudyFile, set: Set = None, address: Address = None, dashboard
 
 
 @command
-def test(study: StudyFile, set: Set = None, address: Address = None) -> int:
-    """Open the seal: let the fold models vote on the test patients."""
+def test(
+    study: StudyFile,
+    set: Set = None,
+    address: Address = None,
+    cohort: Annotated[Path | None, typer.Option(help="Test on another hospital's patients instead: a manifest, or YAML with name and cohort.")] = None,
+    same_ids: Annotated[bool, typer.Option("--same-ids", help="With --cohort: allow ids that the study has too, where they are other people's.")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="With --cohort: processes that read the patients; one a core when omitted.")] = None,
+) -> int:
+    """Open the seal: let the fold models vote on the test patients, or with --cohort on an external cohort."""
     with working(study, set, keep=False) as loaded:
+        if cohort is not None:
+            return commands.test_externally(loaded, cohort, same_ids=same_ids, workers=workers)
         return commands.test_study(loaded, address=address)
 
 

@@ -22,13 +22,14 @@ UNSAFE_ID = re.compile(r"[/\\\x00-\x1f\x7f]|^\.{1,2}$")  # ids become names of r
 MAX_ID = 128
 
 
-def read_manifest(path: Path) -> pd.DataFrame:
+def read_manifest(path: Path, *, labelled: bool = True) -> pd.DataFrame:
     """Reads and validates a manifest.
 
     Args:
         path: CSV (UTF-8) or Parquet with patient_id, label, image, mask and optional columns. A label is 0, 1, benign, malignant or empty;
             a relative image or mask is relative to the manifest's folder and may not lead out of it. `series` says which CT series of the image's
             folder is meant, as `scan` names it; `lesion` what of the mask is the lesion, in place of the study's setting.
+        labelled: whether the column `label` has to be there.
 
     Returns:
         One row a patient in the file's order: patient_id str, label Int8 (missing where empty), image and mask as absolute paths (empty where
@@ -38,7 +39,8 @@ def read_manifest(path: Path) -> pd.DataFrame:
     Raises:
         StudyError: the file is absent or unreadable, a column is unknown or missing, an id repeats or is unsafe, a value does not fit.
     """
-    table = read_table(path, required=REQUIRED, known=COLUMNS)
+    required = tuple(column for column in REQUIRED if labelled or column != "label")
+    table = read_table(path, required=required, known=COLUMNS)
     for column in ("image", "mask"):
         table[column] = [_placed(path.absolute().parent, name) if name else "" for name in table[column]]
     refuse_duplicates(table, path)

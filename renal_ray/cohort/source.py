@@ -39,6 +39,16 @@ def load_cohort(cohort: Cohort) -> tuple[pd.DataFrame, list[Quarantined]]:
 def _problem(patient_id: str, label: object, image: str, mask: str) -> Quarantined | None:
     if pd.isna(label):
         return Quarantined(patient_id, "", Code.LABEL_MISSING, "the manifest gives no label; enter 0, 1, benign or malignant")
+    return file_problem(patient_id, image, mask)
+
+
+def file_problem(patient_id: str, image: str, mask: str) -> Quarantined | None:
+    """Why the files that a manifest's row names cannot be opened; None where they can.
+
+    Args:
+        patient_id: as in the manifest.
+        image, mask: as `read_manifest` gives them.
+    """
     for column, name in (("image", image), ("mask", mask)):
         if not name:
             return Quarantined(patient_id, "", Code.FILE_MISSING, f"the manifest names no {column}; enter its path")

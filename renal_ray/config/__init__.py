@@ -2,6 +2,7 @@
 
 from renal_ray.config.cohort import PHASE_RULES, Cohort, Images, Phase, PhaseRule, Selection, Split
 from renal_ray.config.explain import Explain
+from renal_ray.config.external import External
 from renal_ray.config.running import Resources, Tracking
 from renal_ray.config.search import Screening, Search, Space, Span, Stopping, WholeSpan
 from renal_ray.config.section import Section
@@ -18,6 +19,7 @@ __all__ = [
     "Controls",
     "Epochs",
     "Explain",
+    "External",
     "Folds",
     "Heads",
     "Images",

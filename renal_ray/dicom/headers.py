@@ -121,8 +121,8 @@ def series_key(header: Header) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps pydicom and nibabel from printing values of a file in warnings and log lines, also when elements are converted as they are asked for."""
-    loggers = [logging.getLogger(name) for name in ("pydicom", "nibabel.global")]
+    """Keeps pydicom, highdicom and nibabel from printing values of a file in warnings and log lines, also when elements are converted as they are asked for."""
+    loggers = [logging.getLogger(name) for name in ("pydicom", "highdicom.base", "nibabel.global")]
     before = [logger.disabled for logger in loggers]
     try:
         for logger in loggers:

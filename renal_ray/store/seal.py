@@ -24,28 +24,29 @@ class Seal:
     opened: str
 
 
-def was_opened_for(work: Place, models: Sequence[str]) -> bool:
+def was_opened_for(work: Place, models: Sequence[str], *, log: str = LOG) -> bool:
     """Whether the last opening was for exactly these models.
 
     Args:
         work: the study's work directory.
         models: checksums of their weights.
+        log: where openings are written down.
     """
-    last = _last(work)
+    last = _last(work, log)
     return last is not None and bool(last["models_sha256"] == digest(sorted(models)))
 
 
-def last_rule(work: Place) -> dict[str, Any]:
+def last_rule(work: Place, *, log: str = LOG) -> dict[str, Any]:
     """The rule by which the models decided at the last opening; the default where none was said, or nothing was opened."""
-    return dict((_last(work) or {}).get("rule", FIRST_RULE))
+    return dict((_last(work, log) or {}).get("rule", FIRST_RULE))
 
 
-def _last(work: Place) -> dict[str, Any] | None:
-    lines = work.read(LOG).decode().splitlines() if work.exists(LOG) else []
+def _last(work: Place, log: str = LOG) -> dict[str, Any] | None:
+    lines = work.read(log).decode().splitlines() if work.exists(log) else []
     return dict(json.loads(lines[-1])) if lines else None
 
 
-def open_seal(work: Place, *, patients: int, slices: int, models: Sequence[str], rule: Mapping[str, Any] = FIRST_RULE) -> Seal:
+def open_seal(work: Place, *, patients: int, slices: int, models: Sequence[str], rule: Mapping[str, Any] = FIRST_RULE, log: str = LOG, **more: Any) -> Seal:
     """Opens the seal: writes the opening to test/seal.jsonl first, then hands out the proof.
 
     Counting the votes of the same models under another rule is an opening too: the result was in view when the rule was chosen.
@@ -56,6 +57,8 @@ def open_seal(work: Place, *, patients: int, slices: int, models: Sequence[str],
         slices: number of their slices in one dataset.
         models: checksums of the weights that will be used.
         rule: how the models decide, see `renal_ray.trial.decide.rule_of`.
+        log: where the opening is written down.
+        more: what else is to be written down of it.
 
     Returns:
         What `Slices` asks for to read test patients.
@@ -68,9 +71,10 @@ def open_seal(work: Place, *, patients: int, slices: int, models: Sequence[str],
         "models": len(models),
         "models_sha256": digest(sorted(models)),
         "rule": dict(rule),
+        **more,
         "program": f"renal-ray {__version__}",
     }
-    work.append_line(LOG, json.dumps(entry))
+    work.append_line(log, json.dumps(entry))
     return Seal(opened)
 
 

@@ -1,7 +1,8 @@
-"""Scores of the sealed test patients by the finished models of one dataset and freeze point."""
+"""Scores of patients whom no fold has seen, by the finished models of one dataset and freeze point."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,6 @@ from renal_ray.store.seal import Seal
 from renal_ray.store.slices import Slices
 from renal_ray.trial.decide import Decision, Decisions, patient_scores
 from renal_ray.trial.feed import Picked, Samples, patient_inputs
-from renal_ray.trial.prefix import Prefix
 from renal_ray.trial.run import prediction_table
 from renal_ray.trial.spec import TrialSpec
 from renal_ray.trial.workshop import Workshop
@@ -23,6 +23,61 @@ if TYPE_CHECKING:
     from renal_ray.model.compiled import CompiledModel
 
 COLUMNS = ("dataset", "freeze_point", "head", "level", "fold", "trial_id", "patient_id", "slice_index", "label", "score", "threshold", "decision", "raw_score")
+
+
+@dataclass(frozen=True)
+class FoldOutput:
+    """What one fold model makes of some patients.
+
+    Args:
+        spec: its trial.
+        embeddings: float32 (n, width); a row a slice of an image trial, a patient of an fc or gru trial.
+        scores: float32 (n,), P(malignant) of each row.
+    """
+
+    spec: TrialSpec
+    embeddings: np.ndarray
+    scores: np.ndarray
+
+
+def fold_outputs(specs: Sequence[TrialSpec], activations: np.ndarray, counts: Sequence[int], work: Place, workshop: Workshop) -> Iterator[FoldOutput]:
+    """Lets every fold model of one dataset and freeze point score the same patients.
+
+    Args:
+        specs: finished trials: image trials, and fc and gru trials on them.
+        activations: of the patients' slices, patient after patient, float32 (n, ...), see `activations_of`.
+        counts: number of each patient's slices.
+        work: the study's work directory.
+        workshop: compiled models.
+
+    Yields:
+        The output of an image trial, then those of the fc and gru trials on it.
+
+    Raises:
+        DamagedFileError: the weights of a trial are not those that it wrote.
+    """
+    for image in (spec for spec in specs if spec.head is Head.IMAGE):
+        output = FoldOutput(image, *_apply(image, activations, work, workshop))
+        yield output
+        sequences = np.split(output.embeddings, np.cumsum(counts)[:-1])
+        for head in (spec for spec in specs if spec.image_trial == image.trial_id):
+            yield FoldOutput(head, *_apply(head, patient_inputs(head.head, sequences, steps=1), work, workshop))
+
+
+def activations_of(images: Sequence[np.ndarray], spec: TrialSpec, workshop: Workshop) -> np.ndarray:
+    """What the fold models of a dataset and freeze point read of some patients.
+
+    Args:
+        images: each patient's slices, uint8 (n, size, size, 3).
+        spec: one of the trials.
+        workshop: holds the frozen layers.
+
+    Returns:
+        float32 (slices of all patients, ...), through the cache's number format, so that the models see what they were trained on.
+    """
+    prefix = workshop.prefix(spec)
+    parts = [prefix(one)[spec.freeze_point].astype(spec.activation_dtype) for one in images]
+    return np.concatenate(parts).astype(np.float32)
 
 
 def score_test(specs: Sequence[TrialSpec], decisions: Decisions, work: Place, splits: SplitSet, seal: Seal) -> pd.DataFrame:
@@ -42,34 +97,36 @@ def score_test(specs: Sequence[TrialSpec], decisions: Decisions, work: Place, sp
     Raises:
         DamagedFileError: the weights of a trial are not those that it wrote.
     """
-    patients = sorted(splits.test)
     slices = Slices(work, specs[0].dataset, sealed=splits.test, seal=seal)
+    return score_patients(specs, decisions, work, slices, {patient: splits.labels[patient] for patient in sorted(splits.test)}, Workshop(work))
+
+
+def score_patients(
+    specs: Sequence[TrialSpec], decisions: Decisions, work: Place, slices: Slices, labels: Mapping[Any, int], workshop: Workshop
+) -> pd.DataFrame:
+    """As `score_test`, for any patients.
+
+    Args:
+        specs, decisions, work: as for `score_test`.
+        slices: of the dataset, with the patients.
+        labels: patient -> pathology, in the order of the rows.
+        workshop: compiled models.
+    """
+    patients = list(labels)
     numbers = [slices.slice_index(patient) for patient in patients]
     counts = [len(one) for one in numbers]
-    workshop = Workshop(work)
-    activations = _activations(specs[0], slices, patients, workshop)
     owners = tuple(np.repeat(np.array(patients, dtype=object), counts))
-    labels = np.array([splits.labels[patient] for patient in owners], np.int8)
-    images = Samples(Picked.whole(activations), labels, owners, np.concatenate(numbers))
+    activations = activations_of([slices.images(patient) for patient in patients], specs[0], workshop)
+    images = Samples(Picked.whole(activations), np.array([labels[patient] for patient in owners], np.int8), owners, np.concatenate(numbers))
+    whole = Samples(Picked.whole(np.arange(len(patients))), np.array(list(labels.values()), np.int8), tuple(patients), None)
     tables = []
-    for image in (spec for spec in specs if spec.head is Head.IMAGE):
-        embeddings, scores = _apply(image, activations, work, workshop)
-        by_slice = prediction_table(images, scores, "test")
-        tables += [_decided(image, "slice", by_slice, decisions), _decided(image, "patient", patient_scores(by_slice), decisions)]
-        sequences = np.split(embeddings, np.cumsum(counts)[:-1])
-        for head in (spec for spec in specs if spec.image_trial == image.trial_id):
-            inputs = patient_inputs(head.head, sequences, steps=1)
-            scores = _apply(head, inputs, work, workshop)[1]
-            whole = Samples(Picked.whole(inputs), np.array([splits.labels[patient] for patient in patients], np.int8), tuple(patients), None)
-            tables.append(_decided(head, "patient", prediction_table(whole, scores, "test"), decisions))
+    for output in fold_outputs(specs, activations, counts, work, workshop):
+        if output.spec.head is Head.IMAGE:
+            by_slice = prediction_table(images, output.scores, "test")
+            tables += [_decided(output.spec, "slice", by_slice, decisions), _decided(output.spec, "patient", patient_scores(by_slice), decisions)]
+        else:
+            tables.append(_decided(output.spec, "patient", prediction_table(whole, output.scores, "test"), decisions))
     return pd.concat(tables, ignore_index=True)
-
-
-def _activations(spec: TrialSpec, slices: Slices, patients: Sequence[str], workshop: Workshop) -> np.ndarray:
-    prefix = Prefix(workshop.backbone(spec.inputs.weights), size=spec.size, freeze_points=[spec.freeze_point], batch_size=spec.training.batch_size)
-    # Through the cache's number format, so that the models see what they were trained on.
-    parts = [prefix(slices.images(patient))[spec.freeze_point].astype(spec.activation_dtype) for patient in patients]
-    return np.concatenate(parts).astype(np.float32)
 
 
 def with_weights(spec: TrialSpec, work: Place, workshop: Workshop) -> "CompiledModel":

@@ -116,7 +116,8 @@ class Workshop:
         model = self._models.pop(key, None)
         if model is None:
             while len(self._models) >= MODELS:
-                del self._models[next(iter(self._models))]  # the one not used for longest
+                dropped = self._models.pop(next(iter(self._models)))  # the one not used for longest
+                self._gradcams.pop(dropped.model, None)
             with computing_in(spec.precision):
                 if spec.head is Head.IMAGE:
                     network = image_model(build_suffix(spec.size, spec.freeze_point), embedding=training.embedding, dropout=drops)

@@ -1,0 +1,1 @@
+"""What was found, as DICOM objects that refer to the images it was found on."""

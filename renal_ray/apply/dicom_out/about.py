@@ -1,0 +1,63 @@
+"""What the Structured Report and the Secondary Capture have in common: who made them, from which images, and that they are for research."""
+
+from typing import Any
+
+from pydicom import Dataset
+from pydicom.uid import generate_uid
+
+from renal_ray import __version__
+from renal_ray.apply.dicom_out.sources import MAY_BE_EMPTY
+from renal_ray.apply.prediction import Prediction
+from renal_ray.store.place import digest
+
+DESCRIPTION = "renal-ray, research only, NOT FOR CLINICAL USE"  # a long string: 64 characters
+MANUFACTURER = "renal-ray"
+UTF_8 = "ISO_IR 192"
+REPORT_SERIES, CAPTURE_SERIES = 9901, 9902  # beyond the numbers that scanners give
+
+
+def models_digest(prediction: Prediction) -> str:
+    """Names the set of models: a hash over the checksums of their weights."""
+    return digest(sorted(prediction.chosen.weights_sha256(spec) for spec in prediction.chosen.trials))
+
+
+def device_uid(prediction: Prediction) -> str:
+    """A UID of program and models: the same for all patients whom they score."""
+    return str(generate_uid(entropy_srcs=["renal-ray", __version__, models_digest(prediction)]))
+
+
+def equipment(prediction: Prediction) -> dict[str, Any]:
+    """What both objects say of the program."""
+    return {
+        "manufacturer": MANUFACTURER,
+        "manufacturer_model_name": prediction.model_name[:64],
+        "software_versions": __version__,
+        "device_serial_number": models_digest(prediction)[:32],
+        "series_description": DESCRIPTION,
+        "specific_character_set": UTF_8,
+    }
+
+
+def filed(header: Dataset) -> Dataset:
+    """Who the patient is and in which study, as the source says it; values that DICOM does not allow there are left empty.
+
+    Args:
+        header: of a source image.
+
+    Returns:
+        A copy with the elements that an object of the same study takes over.
+    """
+    from pydicom.valuerep import DA, TM
+
+    out = Dataset()
+    for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", *MAY_BE_EMPTY):
+        setattr(out, keyword, header.get(keyword, ""))
+    if out.PatientSex not in ("M", "F", "O"):
+        out.PatientSex = ""
+    for keyword, kind in (("PatientBirthDate", DA), ("StudyDate", DA), ("StudyTime", TM)):
+        try:
+            value = kind(getattr(out, keyword) or None)
+        except (ValueError, TypeError):
+            value = None
+        setattr(out, keyword, value)
+    return out

@@ -1,0 +1,1 @@
+"""A study's fold models as a directory for other programs."""

@@ -1,0 +1,1 @@
+"""Keras models as ONNX graphs, written layer by layer, so that no converter is needed."""

@@ -1,0 +1,185 @@
+"""export: a directory that runs without this program, and says what it is."""
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import yaml
+from conftest import SmallWork
+from typer.testing import CliRunner
+
+from renal_ray.apply.chosen import choose, open_run
+from renal_ray.apply.voters import vote
+from renal_ray.cli import app
+from renal_ray.imaging.windows import three_windows
+from renal_ray.model.onnx.models import whole_image_model
+from renal_ray.model.weight_files import load_weights_h5
+from renal_ray.store.slices import Slices
+from renal_ray.types import Dataset, Head
+
+CLOSE = 1e-4
+
+
+@pytest.fixture(scope="module")
+def exported(finished: SmallWork, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("export") / "models"
+    done = CliRunner().invoke(app, ["export", finished.work.uri, "-o", str(out)])
+    assert done.exit_code == 0, done.output
+    assert "exported 6 ONNX models of roi" in done.output
+    return out
+
+
+@pytest.fixture(scope="module")
+def images(finished: SmallWork) -> dict[str, np.ndarray]:
+    """Slices that prepare wrote, of every training patient."""
+    slices = Slices(finished.work, Dataset.ROI, sealed=finished.splits.test)
+    return {patient: np.array(slices.images(patient)) for patient in sorted(finished.splits.training)}
+
+
+def config(exported: Path) -> dict:
+    return json.loads((exported / "config.json").read_text(encoding="utf-8"))
+
+
+def test_files_and_their_checksums(exported: Path) -> None:
+    said = config(exported)
+    there = {str(path.relative_to(exported)) for path in exported.rglob("*") if path.is_file()} - {"config.json"}
+    assert set(said["sha256"]) == there
+    for name, expected in said["sha256"].items():
+        assert hashlib.sha256((exported / name).read_bytes()).hexdigest() == expected
+    assert sum(name.endswith(".onnx") for name in there) == sum(name.endswith(".h5") for name in there) == 6
+    for path in exported.glob("onnx/*.onnx"):
+        model = onnx.load(str(path))
+        onnx.checker.check_model(model, full_check=True)
+        assert "Not for clinical use" in model.doc_string
+
+
+def test_the_exported_vote_is_the_study_vote_on_real_slices(exported: Path, finished: SmallWork, images: dict[str, np.ndarray], monkeypatch) -> None:
+    """By the exported directory's own program, and slice by slice against what the trials wrote down on their validation folds."""
+    monkeypatch.syspath_prepend(str(exported))
+    monkeypatch.delitem(sys.modules, "predict_onnx", raising=False)
+    import predict_onnx
+
+    assert Path(predict_onnx.__file__).parent == exported
+    patients = list(images)[:3]
+    for head in Head:
+        chosen = choose(open_run(finished.study, finished.work), head=head)
+        for patient, said in zip(patients, vote(chosen, [images[one] for one in patients], finished.workshop), strict=True):
+            found = predict_onnx.score(images[patient])[head]
+            np.testing.assert_allclose([one["score"] for one in found["by_fold"]], [one.score for one in said.voters], atol=CLOSE)
+            assert [one["threshold"] for one in found["by_fold"]] == [one.threshold for one in said.voters]
+            assert found["score"] == pytest.approx(said.score, abs=CLOSE)
+            if min(abs(one.score - one.threshold) for one in said.voters) > CLOSE:
+                assert (found["votes_malignant"], found["decision"] == "malignant") == (said.votes, bool(said.decision))
+    for fold in config(exported)["folds"]:
+        own = finished.work.read_parquet(f"trials/{fold['image']['trial_id']}/predictions.parquet")
+        for patient in finished.splits.fold(fold["fold"]).validation:
+            expected = own[own["patient_id"] == patient].sort_values("slice_index")["score"].to_numpy()
+            np.testing.assert_allclose(predict_onnx.run(fold["image"]["onnx"], images=images[patient])[0][:, 1], expected, atol=CLOSE)
+
+
+def test_weights_make_the_same_keras_model(exported: Path, images: dict[str, np.ndarray], finished: SmallWork) -> None:
+    from renal_ray.model.backbone import scaled
+
+    said = config(exported)
+    fold = said["folds"][1]
+    model = whole_image_model(said["size"], said["embedding"], load_weights_h5(exported / "weights" / fold["image"]["weights"]))
+    patient = finished.splits.fold(fold["fold"]).validation[0]
+    own = finished.work.read_parquet(f"trials/{fold['image']['trial_id']}/predictions.parquet")
+    expected = own[own["patient_id"] == patient].sort_values("slice_index")["score"].to_numpy()
+    np.testing.assert_allclose(model.predict_on_batch(scaled(images[patient]))[:, 1], expected, atol=CLOSE)
+
+
+def test_the_directory_checks_itself_with_numpy_and_onnxruntime_alone(exported: Path, tmp_path: Path) -> None:
+    blocked = "import sys\nfor name in ('renal_ray', 'keras', 'tensorflow', 'jax', 'onnx', 'pandas'):\n    sys.modules[name] = None\n"
+    code = blocked + "import runpy\nsys.argv = sys.argv[1:]\nrunpy.run_path(sys.argv[0], run_name='__main__')\n"
+
+    def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code, str(folder / "predict_onnx.py"), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+
+    good = run(exported)
+    assert good.returncode == 0, good.stdout + good.stderr
+    assert "as expected" in good.stdout
+    np.save(tmp_path / "one.npy", np.zeros((2, 75, 75, 3), np.uint8))
+    scored = run(exported, "one.npy")
+    assert scored.returncode == 0, scored.stderr
+    assert set(json.loads(scored.stdout)) == {"not_for_clinical_use", "image", "fc", "gru"}
+    spoilt = tmp_path / "spoilt"
+    shutil.copytree(exported, spoilt)
+    shutil.copy(spoilt / "onnx" / "image-fold0.onnx", spoilt / "onnx" / "image-fold1.onnx")
+    bad = run(spoilt)
+    assert bad.returncode == 1
+    assert "NOT as expected" in bad.stdout
+
+
+def test_its_windows_and_calibrators_are_ours() -> None:
+    from renal_ray.apply.exported.predict_onnx import calibrated
+    from renal_ray.apply.exported.predict_onnx import three_windows as theirs
+    from renal_ray.protocol.calibration import fit_calibrator
+    from renal_ray.trial.decide import Decision
+
+    hu = np.arange(-1200, 1500)
+    assert np.array_equal(theirs(hu), three_windows(hu))
+    assert np.array_equal(theirs(hu + 0.37), three_windows(hu + 0.37))
+    rng = np.random.default_rng(0)
+    labels, scores = rng.integers(0, 2, 60), rng.random(60).astype(np.float32)
+    for kind in ("none", "platt", "isotonic", "temperature"):
+        decision = Decision(0.5, fit_calibrator(kind, labels, scores))
+        for raw in (0.0, 1e-30, 0.2, 0.5, 0.999999, 1.0):
+            expected = decision.probabilities(np.array([raw], np.float32))[0]
+            assert calibrated(raw, decision.calibrator.to_json()) == pytest.approx(expected, abs=1e-7)
+
+
+def test_thresholds_and_preprocessing(exported: Path, finished: SmallWork) -> None:
+    said = config(exported)
+    for fold in said["folds"]:
+        for head in Head:
+            levels = finished.results[fold[head]["trial_id"]]["levels"]
+            assert fold[head]["threshold"] == {level: found["threshold"] for level, found in levels.items()}
+            assert set(fold[head]["calibrator"].values().__iter__().__next__()) == {"kind"}
+    made = json.loads((exported / "preprocessing.json").read_text(encoding="utf-8"))
+    assert made["windows_hu"] == {"R": [-110, 190], "G": [20, 120], "B": [-40, 60]}
+    assert made["resize"]["size"] == finished.study.images.size
+    assert made["selection"]["min_area_fraction"] == finished.study.selection.min_area_fraction
+
+
+def test_model_card(exported: Path, finished: SmallWork) -> None:
+    text = (exported / "README.md").read_text(encoding="utf-8")
+    _, front, body = text.split("---\n", 2)
+    card = yaml.safe_load(front)
+    assert card["license"] == "other"
+    assert "not-for-clinical-use" in card["tags"]
+    chosen = choose(open_run(finished.study, finished.work))
+    first = card["model-index"][0]["results"][0]
+    assert {one["type"]: one["value"] for one in first["metrics"]}["roc_auc"] == pytest.approx(chosen.validation("auc")[0], abs=1e-4)
+    for words in (
+        "Not for clinical use",
+        "random weights",
+        "not calibrated",
+        "for the authors to write",
+        "## Limitations",
+        "The sealed test has not been opened",
+    ):
+        assert words in body
+    n = len(finished.splits.training)
+    assert f"| cross-validation | {n} |" in body
+    assert not re.search(r"(?<![\w.])/[a-z]+/[a-z]", text)  # no path of the machine
+    for patient in finished.splits.labels:
+        assert patient not in text
+
+
+def test_an_export_is_replaced_and_nothing_else_is(exported: Path, finished: SmallWork, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    done = CliRunner().invoke(app, ["export", finished.work.uri, "-o", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "holds no config.json" in done.output
+    done = CliRunner().invoke(app, ["export", finished.work.uri, "-o", str(tmp_path / "x"), "--dataset", "slice"])
+    assert done.exit_code == 2
+    assert "the study has roi" in done.output
