@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest, chi2_contingency, ttest_ind, ttest_rel
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import brier_score_loss, matthews_corrcoef, precision_recall_curve, precision_score, recall_score, roc_auc_score
+from sklearn.metrics import brier_score_loss, confusion_matrix, matthews_corrcoef, precision_recall_curve, precision_score, recall_score, roc_auc_score
 from test_report_trials import BEST, Synthetic, study_at
 
 from renal_ray.protocol.bootstrap import bootstrap_interval, rank_auc
@@ -92,6 +92,7 @@ def test_pooled_values_are_those_of_scikit_learn(made, tables, dataset, head, le
     truth = pooled(made, dataset, BEST, head, level)
     label, called = truth["label"], truth["decision"]
     assert (row["n"], row["n_patients"], row["n_malignant"]) == (len(truth), truth["patient_id"].nunique(), label.sum())
+    assert (row["tp"], row["fn"], row["fp"], row["tn"]) == tuple(confusion_matrix(label, called)[i, j] for i, j in ((1, 1), (1, 0), (0, 1), (0, 0)))
     expected = {
         "auc": roc_auc_score(label, truth["score"]),
         "sen": recall_score(label, called),
@@ -276,6 +277,7 @@ def test_agreement_is_counted_over_all_pairs_of_voters(made, tables):
         pairs = [(said[a] == said[b]).mean() for a in said for b in said if a < b]
         assert row.pairwise_mean == pytest.approx(np.mean(pairs))
         assert (row.pairwise_min, row.pairwise_max) == pytest.approx((min(pairs), max(pairs)))
+        assert row.agree_fold1_fold3 == pytest.approx((said[1] == said[3]).mean())
         assert row.unanimous == (said.nunique(axis=1) == 1).sum()
         malignant = said.to_numpy().mean()
         chance = malignant**2 + (1 - malignant) ** 2

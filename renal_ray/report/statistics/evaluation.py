@@ -7,7 +7,7 @@ from functools import cached_property
 import pandas as pd
 
 from renal_ray.protocol.cross_validation import CorrectedMean, corrected_mean
-from renal_ray.protocol.metrics import METRICS, mean_sd
+from renal_ray.protocol.metrics import METRICS, confusion, mean_sd
 from renal_ray.report.evidence import Evidence
 from renal_ray.report.statistics.estimates import Estimate, estimates
 from renal_ray.report.statistics.samples import Scored
@@ -131,7 +131,8 @@ def _row(one: Evaluated, *, samples_of: str) -> dict[str, object]:
     found = one.validation if samples_of == "validation" else one.test
     counts = {"n": len(samples), "n_patients": samples.n_patients, "n_malignant": int(samples.labels.sum())}
     columns = {key: value for name in METRICS for key, value in found[name].columns(name).items()}
-    return one.scored.model.keys() | {"n_folds": len(one.fold_aucs)} | counts | columns
+    cells = vars(confusion(samples.labels, samples.decisions))  # tp, fn, fp, tn
+    return one.scored.model.keys() | {"n_folds": len(one.fold_aucs)} | counts | cells | columns
 
 
 def _corrected(one: Evaluated) -> dict[str, float | None]:

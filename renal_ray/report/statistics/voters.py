@@ -65,13 +65,16 @@ def agreement_table(evidence: Evidence, models: Sequence[Scored]) -> Table:
             voters, n = found.decisions.shape
             if voters < 2:
                 continue
-            kappa, pairs = fleiss_kappa(found.decisions), pairwise_agreement(found.decisions)[np.triu_indices(voters, 1)]
+            places = np.triu_indices(voters, 1)
+            kappa, pairs = fleiss_kappa(found.decisions), pairwise_agreement(found.decisions)[places]
             unanimous = int((found.decisions.min(axis=0) == found.decisions.max(axis=0)).sum())
             sd = float(np.median(spread(found.scores).sd))
             cells = (percent(unanimous, n), two(kappa), two(float(pairs.mean())), f"{two(float(pairs.min()))} to {two(float(pairs.max()))}", two(sd, 3))
             rows.append(Row((one.model.name, str(n), str(voters), *cells)))
-            numbers = {"n": n, "n_voters": voters, "unanimous": unanimous, "fleiss_kappa": kappa, "pairwise_mean": float(pairs.mean())}
-            data.append(one.model.keys() | numbers | {"pairwise_min": float(pairs.min()), "pairwise_max": float(pairs.max()), "median_sd_of_scores": sd})
+            numbers = {"n": n, "n_voters": voters, "unanimous": unanimous, "fleiss_kappa": kappa, "median_sd_of_scores": sd}
+            spans = {"pairwise_mean": float(pairs.mean()), "pairwise_min": float(pairs.min()), "pairwise_max": float(pairs.max())}
+            named = {f"agree_fold{found.folds[a]}_fold{found.folds[b]}": float(share) for a, b, share in zip(*places, pairs, strict=True)}
+            data.append(one.model.keys() | numbers | spans | named)
     return Table(
         name="voter-agreement",
         title="Table S8. Agreement of the voters on the sealed test, per patient",
