@@ -44,6 +44,27 @@ def fleiss_kappa(decisions: ArrayLike) -> float | None:
     return (agreed - chance) / (1 - chance) if len(counts) > 1 else None
 
 
+def cohen_kappa(a: ArrayLike, b: ArrayLike) -> float | None:
+    """Agreement of two voters beyond chance, each with its own shares of the categories.
+
+    J. Cohen, A coefficient of agreement for nominal scales, Educ Psychol Meas 20 (1960) 37-46.
+
+    Args:
+        a, b: (n,) categories (0 or 1 for votes) that either gives to the same patients.
+
+    Returns:
+        Kappa; None where both give one and the same category to everybody.
+
+    Raises:
+        ValueError: the lengths differ, there is no patient, or a category is not a whole number.
+    """
+    if np.shape(a) != np.shape(b):
+        raise ValueError(f"decisions of shapes {np.shape(a)} and {np.shape(b)}: the same patients are needed")
+    first, second = _as_decisions(np.stack([np.asarray(a), np.asarray(b)]))
+    chance = sum(float((first == category).mean() * (second == category).mean()) for category in np.unique(first))
+    return float(((first == second).mean() - chance) / (1 - chance)) if len(np.unique([first, second])) > 1 else None
+
+
 def pairwise_agreement(decisions: ArrayLike) -> NDArray[np.float64]:
     """Share of patients on which each two voters agree.
 

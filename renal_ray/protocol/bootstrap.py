@@ -50,8 +50,9 @@ def bootstrap_interval(
     """Draws patients with replacement within each class, all samples of a patient together, and takes the statistic of each draw.
 
     B. Efron, Better bootstrap confidence intervals, J Am Stat Assoc 82 (1987) 171-185 (BCa; acceleration by the jackknife over patients, in its form
-    for several samples: A. C. Davison and D. V. Hinkley, Bootstrap Methods and their Application, 1997, section 5.3.2); clusters drawn whole:
-    C. A. Field and A. H. Welsh, J R Stat Soc B 69 (2007) 369-390. The draw does not depend on the order of the patients.
+    for several samples: A. C. Davison and D. V. Hinkley, Bootstrap Methods and their Application, 1997, chapter 5); clusters drawn whole:
+    C. A. Field and A. H. Welsh, J R Stat Soc B 69 (2007) 369-390. With `patients` given, the draw does not
+    depend on the order of the samples.
 
     Args:
         statistic: takes labels (bool) and arrays of the drawn samples; None or NaN where it is undefined. `rank_auc` is a fast one.
@@ -118,7 +119,7 @@ def rank_auc(labels: ArrayLike, scores: ArrayLike) -> float | None:
 def _resamples(clusters: Clusters, rows_of: list[NDArray[np.intp]], n: int, rng: np.random.Generator) -> Iterator[NDArray[np.intp]]:
     members = [patients for of_class in (clusters.labels, ~clusters.labels) if len(patients := np.flatnonzero(of_class))]
     for _ in range(n):
-        chosen = np.concatenate([rng.choice(patients, size=len(patients)) for patients in members])
+        chosen = np.concatenate([patients[rng.integers(len(patients), size=len(patients))] for patients in members])
         yield np.concatenate([rows_of[patient] for patient in chosen])
 
 

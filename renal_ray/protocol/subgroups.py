@@ -1,5 +1,6 @@
 """Whether the model is as good in one kind of patient as in another."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from renal_ray.protocol.intervals import Z_95
 from renal_ray.protocol.logistic import fit_logistic, logit, separated
 from renal_ray.protocol.metrics import as_labels_and_scores, as_probabilities
 
+EVEN = 0.5
 FEWEST = 10  # of either class: with 10 and 10 the standard error of an AUC of 0.8 is 0.1 (Hanley and McNeil 1982), so the interval spans 0.4
 
 
@@ -44,7 +46,7 @@ class Interaction:
         levels: each with its AUC, in the order of their names.
         tested: names of the levels that are large enough to be tested.
         unknown: patients without a level; they are in none.
-        q, df, p: Cochran's Q of the tested levels' AUCs, chi-squared under equal AUCs; p is None where fewer than two levels can be tested.
+        q, df, p: Cochran's Q of the tested levels' AUCs on the logit scale, chi-squared under equal AUCs; p is None where fewer than two levels can be tested.
         slope_statistic, slope_p: likelihood ratio of an interaction of group and logit(score) on df degrees; None where it cannot be fitted.
         problem: why something is None.
     """
@@ -78,9 +80,9 @@ def subgroup_aucs(labels: ArrayLike, scores: ArrayLike, groups: Sequence[str | N
 def interaction(labels: ArrayLike, scores: ArrayLike, groups: Sequence[str | None]) -> Interaction:
     """Tests whether the AUC is the same in all levels, and whether a score means the same.
 
-    Cochran's Q of independent DeLong AUCs: W. G. Cochran, The combination of estimates from different experiments, Biometrics 10 (1954) 101-129. Beside
-    it the likelihood-ratio test of label ~ logit(score) * group against label ~ logit(score) + group. Levels with fewer than 10 patients of a class are
-    shown and not tested. A P value above 0.05 from few patients is no evidence of equality.
+    Cochran's Q of independent AUCs on the logit scale with DeLong's errors: W. G. Cochran, The combination of estimates from different experiments,
+    Biometrics 10 (1954) 101-129. Beside it the likelihood-ratio test of label ~ logit(score) * group against label ~ logit(score) + group. Levels with
+    fewer than 10 patients of a class are shown and not tested. A P value above 0.05 from few patients is no evidence of equality.
 
     Args:
         labels: (n,) 0 or 1, of independent patients.
@@ -101,10 +103,10 @@ def interaction(labels: ArrayLike, scores: ArrayLike, groups: Sequence[str | Non
         return Interaction(levels, tested, unknown, None, None, None, None, None, problem)
     q, df = _cochran_q(truth, values, kept), len(kept) - 1
     p = float(chi2.sf(q, df))
-    if any(separated(truth[there], values[there]) for there in kept):
+    statistic = None if any(separated(truth[there], logit(values[there])) for there in kept) else _slope_ratio(truth, values, kept)
+    if statistic is None:
         problem = "the scores separate the classes in a level: the slopes cannot be compared"
         return Interaction(levels, tested, unknown, q, df, p, None, None, problem)
-    statistic = _slope_ratio(truth, values, kept)
     return Interaction(levels, tested, unknown, q, df, p, statistic, float(chi2.sf(statistic, df)), None)
 
 
@@ -126,18 +128,35 @@ def _subgroup(name: str, truth: NDArray[np.bool_], values: NDArray[np.float64]) 
 
 
 def _cochran_q(truth: NDArray[np.bool_], values: NDArray[np.float64], kept: list[NDArray[np.bool_]]) -> float:
-    found = [interval for there in kept if (interval := auc_interval(truth[there], values[there]))]
-    aucs = np.array([interval.auc for interval in found])
-    # An AUC without a fault has no DeLong error: the distance to its score bound, z standard errors at that bound, stands in.
-    ses = np.array([interval.se or max(interval.upper - interval.auc, interval.auc - interval.lower) / Z_95 for interval in found])
+    places, ses = np.array([_on_logit(truth[there], values[there]) for there in kept]).T
     weights = 1 / ses**2
-    return float((weights * (aucs - (weights * aucs).sum() / weights.sum()) ** 2).sum())
+    return float((weights * (places - (weights * places).sum() / weights.sum()) ** 2).sum())
 
 
-def _slope_ratio(truth: NDArray[np.bool_], values: NDArray[np.float64], kept: list[NDArray[np.bool_]]) -> float:
+def _on_logit(truth: NDArray[np.bool_], values: NDArray[np.float64]) -> tuple[float, float]:
+    """logit(AUC) and its standard error.
+
+    An AUC without a fault has neither: half a pair is then taken to be out of order, and the distance to the score bound, z standard errors, stands in.
+    """
+    found = auc_interval(truth, values)
+    if found is None:
+        raise ValueError("labels: a level without both classes cannot be tested")
+    if found.se:
+        return _logit(found.auc), found.se / (found.auc * (1 - found.auc))
+    pairs = int(truth.sum()) * int((~truth).sum())
+    place = _logit((pairs * found.auc + 0.5) / (pairs + 1))
+    bound = found.lower if found.auc > EVEN else found.upper
+    return place, abs(place - _logit(bound)) / Z_95
+
+
+def _logit(share: float) -> float:
+    return math.log(share / (1 - share))
+
+
+def _slope_ratio(truth: NDArray[np.bool_], values: NDArray[np.float64], kept: list[NDArray[np.bool_]]) -> float | None:
     rows = np.any(kept, axis=0)
     x, targets = logit(values[rows]), truth[rows].astype(np.float64)
     group = np.column_stack([there[rows].astype(np.float64) for there in kept])
     common = fit_logistic(np.column_stack([group, x]), targets)
     own = fit_logistic(np.column_stack([group, group * x[:, None]]), targets)
-    return max(0.0, 2 * (own.log_likelihood - common.log_likelihood))
+    return None if common is None or own is None else max(0.0, 2 * (own.log_likelihood - common.log_likelihood))
