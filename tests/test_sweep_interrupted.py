@@ -16,7 +16,7 @@ from renal_ray.store.ledger import Ledger
 from renal_ray.study_file import dump_study
 from renal_ray.trial.plan import finished_results
 
-PATIENCE_S = 180  # a bound on a hang, not a claim about speed
+PATIENCE_S = 600  # a bound on a hang, not a claim about speed
 SLOW = {"training": {"epochs": {"image": 80, "fc": 10, "gru": 10}, "batch_size": 8, "embedding": 32, "gru_units": 8}}
 
 
