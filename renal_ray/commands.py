@@ -193,6 +193,8 @@ def predict_patients(
 
 def say_predicted(done: "Predicted", out: "Path") -> int:
     """Says what the fold models said, and who could not be read."""
+    from renal_ray.report.text import counted
+
     for row in done.rows:
         unusual = "; UNLIKE THE TRAINING COHORT, see its page" if row["unusual"] else ""
         unusual += "; NOT A NEW PATIENT: the image is the study's own" if row["seen_before"] else ""
@@ -200,7 +202,7 @@ def say_predicted(done: "Predicted", out: "Path") -> int:
         print(f"{row['patient_id']}: {row['decision']}, {said}{unusual}{'' if row['dicom'] else '; no DICOM written, its page says why'}")
     for one in done.refused:
         print(f"{one.patient_id}: left out, {one.code}: {one.message}")
-    print(f"wrote {len(done.rows)} patients to {out}; {len(done.refused)} left out. Not for clinical use.")
+    print(f"wrote {counted(len(done.rows), 'patient')} to {out}; {len(done.refused)} left out. Not for clinical use.")
     return DONE
 
 

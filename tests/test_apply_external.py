@@ -200,7 +200,7 @@ def test_who_trained_cannot_test(tested: Path, manifest: Path, finished: SmallWo
     table.to_csv(tmp_path / "overlap.csv", index=False)
     done = external(tested.parent.parent, "--cohort", tmp_path / "overlap.csv")
     assert done.exit_code == 2
-    assert "1 patients have ids that the study has too" in done.output
+    assert "patient ids that the study has too: 1, the first" in done.output
     assert not (tested.parent / "overlap").exists()
 
 

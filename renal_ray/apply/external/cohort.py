@@ -96,7 +96,7 @@ def _refuse_same_ids(run: Run, table: pd.DataFrame, same_ids: bool) -> None:
     both = sorted(set(table["patient_id"]) & set(run.work.read_parquet("cohort.parquet", ["patient_id"])["patient_id"]))
     if both and not same_ids:
         raise StudyError(
-            f"{len(both)} patients have ids that the study has too, the first {both[0]}: who trained a model cannot test it; "
+            f"patient ids that the study has too: {len(both)}, the first {both[0]}: who trained a model cannot test it; "
             "take them out of the external cohort, or give --same-ids where the same ids are other people"
         )
 

@@ -93,7 +93,7 @@ def _models(run: Run, dataset: Dataset) -> tuple[list[TrialSpec], Decisions]:
 
 
 def _score(run: Run, place: Place, read: Read, specs: Sequence[TrialSpec], by_dataset: Sequence[Sequence[TrialSpec]], decisions: Decisions) -> bool:
-    """Writes predictions and votes, unless those of the same models on the same patients under the same rule stand; says whether."""
+    """Writes predictions and votes, unless those of the same models on the same patients under the same rule stand; says whether the seal was opened."""
     weights = [run.results[spec.trial_id]["files"]["weights.h5"] for spec in specs]
     content, rule = content_digest(place, read), rule_of(run.study)
     before, same_rule = _scored_before(place, weights, content), last_rule(place, log=SEAL) == rule
@@ -114,7 +114,7 @@ def _score(run: Run, place: Place, read: Read, specs: Sequence[TrialSpec], by_da
         predictions = pd.concat(tables, ignore_index=True)
     place.write_parquet(PREDICTIONS, predictions)
     place.write_parquet(VOTES, count_votes(predictions))
-    return True
+    return before is None or not same_rule
 
 
 def _scored_before(place: Place, weights: Sequence[str], content: str) -> pd.DataFrame | None:
