@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 # The tests that another backend could fail; the rest compute nothing with Keras.
-ON_JAX := $(patsubst %,tests/test_%.py,model_backbone model_heads model_statistics model_compiled model_steps trial_feed trial_train trial_run trial_score)
+ON_JAX := $(patsubst %,tests/test_%.py,model_backbone model_heads model_statistics model_compiled model_steps model_gradcam trial_feed trial_train trial_run trial_score trial_explain)
 
 # Byte-compiled on purpose: without it TensorFlow's import takes 22 s instead of 8 s.
 COMPILED := env -u PYTHONDONTWRITEBYTECODE

@@ -81,6 +81,23 @@ def test_study(study: "Study", *, address: str | None = None) -> int:
     return DONE
 
 
+def explain_study(study: "Study", *, address: str | None = None) -> int:
+    """Makes the attention maps, or says that they stand; then the share of attention inside the lesion, and whose contour lacks."""
+    from renal_ray.sweep.cluster import cluster, where_ray_is
+    from renal_ray.sweep.explain import explain
+    from renal_ray.trial.attended import summary
+
+    with cluster(study.resources, address):
+        found, made = where_ray_is(explain, study)
+    print("explained the image models" if made else "the same image models had been explained before")
+    for one in summary(found.attention):
+        measured = f"{one.share[0]:.2f} of the attention lies inside the lesion, which has {one.area[0]:.2f} of the area" if one.n else "nobody measured"
+        print(f"  {one.dataset} at {one.freeze_point}: {measured} ({one.n} validation patients)")
+    for why, patients in found.without_contour.items():
+        print(f"note: {patients} patients are shown without the lesion's contour and not measured: {why}")
+    return DONE
+
+
 def report_study(study: "Study", *, paper: bool = False) -> int:
     """Writes the report, and says the headline."""
     from renal_ray.report.page import write_report

@@ -14,7 +14,7 @@ from renal_ray import cli
 from renal_ray.problems import StrictError, StudyError
 from renal_ray.study_file import dump_study
 
-COMMANDS = ("prepare", "plan", "sweep", "test", "report", "run", "status")
+COMMANDS = ("prepare", "plan", "sweep", "test", "explain", "report", "run", "status")
 
 
 def invoke(*words: str | Path) -> Result:

@@ -5,7 +5,7 @@ import pytest
 
 from renal_ray.config import Images
 from renal_ray.imaging.geometry.grid import PatientSlices
-from renal_ray.imaging.regions import dataset_images, fit_square, lesion_box, region
+from renal_ray.imaging.regions import dataset_images, dataset_masks, fit_square, lesion_box, region
 from renal_ray.imaging.windows import three_windows
 from renal_ray.types import DATASETS, Dataset
 
@@ -104,3 +104,21 @@ def test_int16_and_float32_give_the_same_images(one_slice):
     hu, mask = one_slice
     whole, fractional = (dataset_images(slices_of(h, mask), images=Images(size=75)) for h in (hu, hu.astype(np.float32)))
     assert all(np.array_equal(whole[dataset], fractional[dataset]) for dataset in DATASETS)
+
+
+@pytest.mark.parametrize("crop", [True, False])
+@pytest.mark.parametrize("spacing", [(0.8, 0.8), (0.5, 1.0)])
+def test_masks_lie_where_the_images_have_the_lesion(crop: bool, spacing: tuple[float, float]) -> None:
+    """HU that fill the renal window inside the lesion and leave it empty outside: the red channel then is the mask as the image was resized."""
+    y, x = np.mgrid[:40, :60]
+    mask = np.stack([(y - 15) ** 2 / 60 + (x - 38) ** 2 / 150 < 1, (y - 25) ** 2 + (x - 10) ** 2 < 30])
+    slices = slices_of(np.where(mask, 190, -110).astype(np.int16), mask, spacing)
+    images = Images(size=75, crop=crop)
+    made, masks = dataset_images(slices, images=images), dataset_masks(slices, images=images)
+    assert masks.keys() == set(DATASETS)
+    for dataset in DATASETS:
+        assert masks[dataset].dtype == bool
+        assert 0.01 < masks[dataset].mean() < 0.99
+        assert np.array_equal(masks[dataset], made[dataset][..., 0] > 127)
+    assert np.array_equal(masks[Dataset.ROI], masks[Dataset.RBR])
+    assert masks.keys() - dataset_masks(slices, images=images, datasets=[Dataset.ROI]).keys() == {Dataset.SLICE, Dataset.RBR}

@@ -1,4 +1,4 @@
-"""Commands of a study, in its order: prepare, plan, sweep, test, report; and those that do it all or watch."""
+"""Commands of a study, in its order: prepare, plan, sweep, test, explain, report; and those that do it all or watch."""
 
 from pathlib import Path
 from typing import Annotated
@@ -66,6 +66,13 @@ def test(study: StudyFile, set: Set = None, address: Address = None) -> int:
 
 
 @command
+def explain(study: StudyFile, set: Set = None, address: Address = None) -> int:
+    """Show where the image models look: attention maps, and the share of attention inside the lesion."""
+    with working(study, set, keep=False) as loaded:
+        return commands.explain_study(loaded, address=address)
+
+
+@command
 def report(
     study: StudyFile,
     set: Set = None,
@@ -87,7 +94,7 @@ def run(
     dashboard: Dashboard = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="One batch of each distinct kind of trial, on phantoms, in a temporary directory.")] = False,
 ) -> int:
-    """Do all of it in order: prepare, plan, sweep, test, report."""
+    """Do all of it in order: prepare, plan, sweep, test, explain, report."""
     if dry_run:
         from renal_ray.sweep.rehearse import rehearse
 
@@ -104,6 +111,8 @@ def run(
             print("folds.run leaves folds out: the seal stays closed; `renal-ray test` lets the folds that there are vote")
         elif max(codes) == DONE:
             codes.append(commands.test_study(loaded))
+        if max(codes) == DONE:
+            codes.append(commands.explain_study(loaded, address=address))
         codes.append(commands.report_study(loaded))
     return max(codes)
 

@@ -1,6 +1,7 @@
 """The study file: one validated object that every command works from."""
 
 from renal_ray.config.cohort import PHASE_RULES, Cohort, Images, Phase, PhaseRule, Selection, Split
+from renal_ray.config.explain import Explain
 from renal_ray.config.running import Resources, Tracking
 from renal_ray.config.section import Section
 from renal_ray.config.statistics import Statistics
@@ -14,6 +15,7 @@ __all__ = [
     "Cohort",
     "Controls",
     "Epochs",
+    "Explain",
     "Folds",
     "Heads",
     "Images",

@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from renal_ray.config.cohort import Cohort, Images, Selection, Split
+from renal_ray.config.explain import Explain
 from renal_ray.config.running import Resources, Tracking
 from renal_ray.config.section import Section
 from renal_ray.config.statistics import Statistics
@@ -46,6 +47,7 @@ class Study(Section):
     repeats: int = Field(1, ge=1, description="times that the study is run, each with other seeds and with the training patients dealt to other folds")
     robustness: Robustness = Field(Robustness(), description="other patients, scanners and masks")
     controls: Controls = Field(Controls(), description="negative controls")
+    explain: Explain = Field(Explain(), description="where the image models look")
     resources: Resources = Field(Resources(), description="what the machine lends")
     statistics: Statistics = Field(Statistics(), description="how the report says that its numbers are uncertain")
     tracking: Tracking = Field(Tracking(), description="where progress is written too")

@@ -12,6 +12,7 @@ from renal_ray.imaging.windows import packed_windows
 from renal_ray.types import DATASETS, Dataset
 
 Box = tuple[slice, slice]
+WHITE = 255
 
 
 def dataset_images(slices: PatientSlices, *, images: Images, datasets: Collection[Dataset] = DATASETS) -> dict[Dataset, np.ndarray]:
@@ -34,6 +35,27 @@ def dataset_images(slices: PatientSlices, *, images: Images, datasets: Collectio
         box = lesion_box(mask)
         for dataset, stack in made.items():
             stack[n] = fit_square(region(rgb, mask, box, dataset=dataset, crop=images.crop), slices.spacing_mm, images.size)
+    return made
+
+
+def dataset_masks(slices: PatientSlices, *, images: Images, datasets: Collection[Dataset] = DATASETS) -> dict[Dataset, np.ndarray]:
+    """Where the lesion lies in the images that `dataset_images` makes: its mask cut, padded and resized exactly as they are.
+
+    Args:
+        slices: the patient's kept slices.
+        images: as for `dataset_images`.
+        datasets: which datasets.
+
+    Returns:
+        bool (n, size, size) for each dataset: a pixel of which at least half is lesion.
+    """
+    made = {dataset: np.zeros((len(slices.hu), images.size, images.size), bool) for dataset in datasets}
+    for n, mask in enumerate(slices.mask):
+        white = np.repeat(mask[..., None] * np.uint8(WHITE), 3, axis=2)
+        box = lesion_box(mask)
+        for dataset, stack in made.items():
+            fitted = fit_square(region(white, mask, box, dataset=dataset, crop=images.crop), slices.spacing_mm, images.size)
+            stack[n] = fitted[..., 0] > WHITE / 2
     return made
 
 

@@ -128,23 +128,23 @@ def build_suffix(size: int, freeze: FreezePoint) -> keras.Model:
     return keras.models.clone_model(suffix, input_tensors=activation, clone_function=fused)
 
 
-def multi_prefix(backbone: keras.Model, freezes: Sequence[FreezePoint]) -> keras.Model:
+def multi_prefix(backbone: keras.Model, freezes: Sequence[FreezePoint], *, pooled: bool = True) -> keras.Model:
     """One forward pass that yields the activations of several freeze points.
 
     Args:
         backbone: as `build_backbone` gives it.
         freezes: freeze points, each once.
+        pooled: average mixed10's over rows and columns, because the image head pools first; without it they keep their places.
 
     Returns:
-        Model from uint8 RGB images (n, size, size, 3) to a dict: freeze point's name -> float32 activations, in any order;
-        mixed10's are averaged over rows and columns, because the image head pools first. Pixels are scaled as the weights expect,
-        x / 127.5 - 1. Call it by `predict_on_batch`, or with training=False.
+        Model from uint8 RGB images (n, size, size, 3) to a dict: freeze point's name -> float32 activations, in any order.
+        Pixels are scaled as the weights expect, x / 127.5 - 1. Call it by `predict_on_batch`, or with training=False.
     """
     images = keras.Input(backbone.input_shape[1:], dtype="uint8", name="images")
     inputs = keras.layers.Rescaling(SCALE, offset=OFFSET, name="scaled")(images)
     layers = {freeze.value: backbone.get_layer(freeze.value).output for freeze in freezes}
     activations = keras.Model(backbone.input, layers, name="frozen")(inputs, training=False)
-    if (last := FreezePoint.MIXED10.value) in activations:
+    if pooled and (last := FreezePoint.MIXED10.value) in activations:
         activations[last] = keras.layers.GlobalAveragePooling2D(name="pooled")(activations[last])
     prefixes = keras.Model(images, activations, name="prefixes")
     prefixes.compile(jit_compile=XLA)

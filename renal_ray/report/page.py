@@ -8,6 +8,7 @@ import yaml
 
 from renal_ray.config import Study
 from renal_ray.report import cohort_tables, narrative, paper, tables
+from renal_ray.report.attention import Attention, read_attention
 from renal_ray.report.canvas import Drawing
 from renal_ray.report.checklist import Answer, Guideline, answer_table, answers, checklist_page, guidelines
 from renal_ray.report.checklist_state import Facts
@@ -39,6 +40,7 @@ CONTENTS = (
     ("statistics", "Statistics"),
     ("test", "Sealed test"),
     ("patients", "Patients"),
+    ("attention", "Attention"),
     ("robustness", "Robustness"),
     ("control", "Negative control"),
     ("trials", "Trials"),
@@ -83,13 +85,14 @@ def write_report(study: Study, *, paper: bool = False) -> Headline:
     evidence = read_evidence(study)
     work = Place(study.work)
     measured = statistics(evidence)
+    seen = read_attention(evidence)
     answered = checklist_answers(evidence, measured, work)
     lists = [answer_table(guideline, answers) for guideline, answers in answered]
-    made = {table.name: table for table in (*all_tables(evidence), *measured.tables(), *lists)}
+    made = {table.name: table for table in (*all_tables(evidence), *measured.tables(), *seen.tables, *lists)}
     drawings = {drawing.name: drawing for drawing in every_drawing(evidence, measured)}
     results = narrative.dataset_results(evidence)
     caveats = tuple(narrative.caveats(evidence))
-    html = _html(evidence, measured, made, drawings, results, caveats, answered)
+    html = _html(evidence, measured, made, drawings, results, caveats, answered, seen)
     for folder in ("report/tables", "report/figures"):
         work.remove(folder)  # what can no longer be made must not stay from an earlier run
     for table in made.values():
@@ -155,6 +158,7 @@ def _html(
     results: tuple[DatasetResult, ...],
     caveats: tuple[str, ...],
     answered: Answered,
+    seen: Attention,
 ) -> str:
     # Only our own style sheet, script and drawings are marked as safe; every value of the study is escaped.
     return render(
@@ -173,6 +177,7 @@ def _html(
         tested=evidence.test.votes is not None and len(evidence.test.votes) > 0,
         statistics=measured.validation_blocks(),
         test_statistics=measured.test_blocks(),
+        attention=seen,
         robustness=robustness_sentences(evidence),
         control=narrative.control_sentence(evidence),
         trials_sentence=_trials_sentence(evidence),

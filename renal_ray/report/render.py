@@ -14,7 +14,7 @@ from renal_ray import __version__
 from renal_ray.report.canvas import Drawing
 from renal_ray.report.text import moment, unbroken
 
-STYLE, SCRIPT = "style.css", "page.js"
+STYLES, SCRIPT = ("style.css", "attention.css"), "page.js"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def render(template: str, **values: Any) -> str:
     environment.filters |= {"commands": commands, "moment": moment, "unbroken": unbroken}
     script = _file(SCRIPT)
     return environment.get_template(template).render(
-        css=Markup(_file(STYLE)), script=Markup(script), policy=policy(script), program=f"renal-ray {__version__}", **values
+        css=Markup("".join(map(_file, STYLES))), script=Markup(script), policy=policy(script), program=f"renal-ray {__version__}", **values
     )
 
 

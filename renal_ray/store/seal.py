@@ -19,7 +19,7 @@ class SealError(Exception):
 
 @dataclass(frozen=True)
 class Seal:
-    """Proof that the opening was written down; only `open_seal` makes one."""
+    """Proof that the opening was written down; `open_seal` makes one, and `opened_before` finds it again."""
 
     opened: str
 
@@ -72,3 +72,14 @@ def open_seal(work: Place, *, patients: int, slices: int, models: Sequence[str],
     }
     work.append_line(LOG, json.dumps(entry))
     return Seal(opened)
+
+
+def opened_before(work: Place, models: Sequence[str]) -> Seal | None:
+    """The proof that the seal was opened, for who looks once more at what the same models did; None where it was not, or last for others.
+
+    Args:
+        work: the study's work directory.
+        models: checksums of the weights that voted.
+    """
+    last = _last(work)
+    return Seal(str(last["opened"])) if last is not None and was_opened_for(work, models) else None

@@ -123,6 +123,11 @@ class Slices:
         self._refuse(patient_id)
         return self._files.column(patient_id, "slice_index")
 
+    def lesion_area_mm2(self, patient_id: str) -> np.ndarray:
+        """The lesion's area in each of one patient's slices, float32 (n,)."""
+        self._refuse(patient_id)
+        return self._files.column(patient_id, "lesion_area_mm2")
+
     def counts(self) -> dict[str, int]:
         """Number of images per patient."""
         return {patient: where.rows for patient, where in self.where.items()}

@@ -20,13 +20,14 @@ class Prefix:
         size: edge of the images in pixels.
         freeze_points: which activations are wanted.
         batch_size: images a step; the last step is padded, so that one compiled shape serves all.
+        pooled: whether mixed10's activations are averaged over their places, as the image head reads them.
     """
 
-    def __init__(self, weights: Mapping[str, np.ndarray], *, size: int, freeze_points: Sequence[FreezePoint], batch_size: int) -> None:
+    def __init__(self, weights: Mapping[str, np.ndarray], *, size: int, freeze_points: Sequence[FreezePoint], batch_size: int, pooled: bool = True) -> None:
         from renal_ray.model.backbone import build_backbone, multi_prefix
 
         self._backbone: keras.Model = build_backbone(size)
-        self._model: keras.Model = multi_prefix(self._backbone, freeze_points)
+        self._model: keras.Model = multi_prefix(self._backbone, freeze_points, pooled=pooled)
         self._batch_size = batch_size
         self.load(weights)
 

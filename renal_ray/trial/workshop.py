@@ -18,7 +18,10 @@ from renal_ray.trial.spec import TrialSpec
 from renal_ray.types import Head, Rows
 
 if TYPE_CHECKING:
+    import keras
+
     from renal_ray.model.compiled import CompiledModel
+    from renal_ray.model.gradcam import GradCam
 
 
 RESIDENT_MIB = 1024  # of samples held on a device that has told nothing of its memory
@@ -70,6 +73,7 @@ class Workshop:
         self._held: tuple[Rows, Any] | None = None
         self._rates: dict[str, float] = {}
         self._models: dict[tuple, CompiledModel] = {}
+        self._gradcams: dict[keras.Model, GradCam] = {}
         self._backbones: dict[str, Mapping[str, np.ndarray]] = {}
 
     def backbone(self, weights_hash: str) -> Mapping[str, np.ndarray]:
@@ -132,13 +136,23 @@ class Workshop:
             self._rows = key, rows
         return self._rows[1]
 
-    def prefix(self, spec: TrialSpec) -> "Prefix":
-        """The frozen layers up to a trial's freeze point, with its weights; the last one asked for is kept."""
-        key = (spec.inputs.weights, spec.size, spec.freeze_point, spec.training.batch_size)
+    def prefix(self, spec: TrialSpec, *, pooled: bool = True) -> "Prefix":
+        """The frozen layers up to a trial's freeze point, with its weights, see `Prefix`; the last one asked for is kept."""
+        batch_size = spec.training.batch_size
+        key = (spec.inputs.weights, spec.size, spec.freeze_point, batch_size, pooled)
         if self._prefix is None or self._prefix[0] != key:
             weights = self.backbone(spec.inputs.weights)
-            self._prefix = key, Prefix(weights, size=spec.size, freeze_points=[spec.freeze_point], batch_size=spec.training.batch_size)
+            self._prefix = key, Prefix(weights, size=spec.size, freeze_points=[spec.freeze_point], batch_size=batch_size, pooled=pooled)
         return self._prefix[1]
+
+    def gradcam(self, spec: TrialSpec) -> "GradCam":
+        """Grad-CAM of the model that `model` gives for an image trial, with the weights that this has when it is asked."""
+        from renal_ray.model.gradcam import GradCam
+
+        model = self.model(spec).model
+        if model not in self._gradcams:
+            self._gradcams[model] = GradCam(model)
+        return self._gradcams[model]
 
     def resident(self, spec: TrialSpec, source: Rows) -> Any:
         """A trial's samples on the device, None where they do not fit or where steps are so long that it would not pay.

@@ -1,6 +1,6 @@
 """The compiled steps of a model: what Keras has no call for, once for each backend."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import keras
@@ -54,4 +54,27 @@ def make_steps(model: keras.Model, outputs: keras.Model, optimizer: keras.optimi
         from renal_ray.model.steps.on_jax import JaxSteps
 
         return JaxSteps(model, outputs, optimizer)
+    raise ValueError(f"backend {keras.backend.backend()}: tensorflow or jax is needed")
+
+
+def make_input_gradient(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+    """The gradient of a model's output, a number a sample, with respect to its input, in inference mode.
+
+    Args:
+        model: from (n, ...) to (n,); its weights are read at each call.
+
+    Returns:
+        Function from float32 inputs (n, ...) to the gradients, float32 of the same shape.
+
+    Raises:
+        ValueError: another backend.
+    """
+    if keras.backend.backend() == "tensorflow":
+        from renal_ray.model.steps.on_tensorflow import input_gradient
+
+        return input_gradient(model)
+    if keras.backend.backend() == "jax":
+        from renal_ray.model.steps.on_jax import input_gradient as input_gradient_on_jax
+
+        return input_gradient_on_jax(model)
     raise ValueError(f"backend {keras.backend.backend()}: tensorflow or jax is needed")

@@ -1,6 +1,6 @@
 """The compiled steps on JAX."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -106,6 +106,22 @@ class JaxSteps:
 
     def _forward_step(self, trainable: list[jax.Array], fixed: list[jax.Array], inputs: Any) -> list[jax.Array]:
         return self._model.stateless_call(trainable, fixed, inputs.astype(jnp.float32), training=True)[1]
+
+
+def input_gradient(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+    """See `renal_ray.model.steps.make_input_gradient`."""
+
+    def total(inputs: Any, trainable: list[jax.Array], fixed: list[jax.Array]) -> jax.Array:
+        # samples do not meet in inference mode: the gradient of each is that of their sum
+        return model.stateless_call(trainable, fixed, inputs, training=False)[0].sum()
+
+    gradient = jax.jit(jax.grad(total))
+
+    def of(inputs: np.ndarray) -> np.ndarray:
+        weights = [[v.value for v in variables] for variables in (model.trainable_variables, model.non_trainable_variables)]
+        return np.asarray(gradient(jnp.asarray(inputs, jnp.float32), *weights))
+
+    return of
 
 
 def _roomy(order: np.ndarray) -> jax.Array:

@@ -1,6 +1,6 @@
 """The compiled steps on TensorFlow."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -67,6 +67,19 @@ class TensorFlowSteps:
             return self._outputs(tf.cast(tf.gather(inputs, rows), tf.float32), training=False)[1]
 
         return tf.map_fn(body, order, fn_output_signature=tf.TensorSpec([None, 2], tf.float32), parallel_iterations=1)
+
+
+def input_gradient(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+    """See `renal_ray.model.steps.make_input_gradient`."""
+
+    @tf.function(reduce_retracing=True)
+    def gradient(inputs: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            values = model(inputs, training=False)  # samples do not meet in inference mode: the gradient of each is that of their sum
+        return tape.gradient(values, inputs)
+
+    return lambda inputs: gradient(tf.convert_to_tensor(inputs, tf.float32)).numpy()
 
 
 def peak_memory_mib() -> float | None:
