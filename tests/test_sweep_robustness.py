@@ -28,7 +28,7 @@ from renal_ray.types import Dataset
 WANTED = {
     "heads": {"use": ["image", "fc"]},
     "repeats": 2,
-    "robustness": {"leave_scanner_out": True, "scanner_patients": 2, "learning_curve": [0.5], "mask_mm": [3]},
+    "robustness": {"leave_scanner_out": True, "scanner_patients": 1, "learning_curve": [0.5], "mask_mm": [3]},
 }
 
 

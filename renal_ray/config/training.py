@@ -108,7 +108,7 @@ class Robustness(Section):
     """How far the results hold when patients, scanners or masks are others."""
 
     leave_scanner_out: bool = Field(False, description="also train the image head on all scanners but one, and validate on that one, for each scanner")
-    scanner_patients: int = Field(5, ge=2, description="training patients of each class that a scanner, and all others together, need for that")
+    scanner_patients: int = Field(5, ge=1, description="training patients of each class that a scanner, and all others together, need for that")
     learning_curve: list[float] = Field([], description="shares of each fold's training patients on which the image head is trained too, above 0 and below 1")
     mask_mm: list[float] = Field([], description="millimetres by which validation patients' lesion masks are dilated, eroded and shifted; trains nothing")
 
