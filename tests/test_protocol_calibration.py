@@ -108,6 +108,7 @@ def test_overconfident_scores_have_a_slope_below_one():
         ([0, 0, 1, 1], [0.1, 0.2, 0.3, 0.4], "separate", True),
         ([0, 0, 1, 1], [0.4, 0.3, 0.2, 0.1], "separate", True),
         ([0, 0, 1, 1], [0.1, 0.3, 0.3, 0.4], "separate", True),  # touching in a tie is as bad
+        ([0, 0, 1, 1], [0.1, 0.3, 0.3 - 1e-16, 0.4], "separate", True),  # and so is a difference of rounding
         ([0, 0, 1, 1], [0.5] * 4, "equal", True),
         ([1, 1, 1], [0.1, 0.5, 0.9], "both classes", False),
     ],
@@ -129,6 +130,18 @@ def test_overlapping_classes_always_have_a_finite_slope(rows):
         residual = targets - expit(found.intercept.value + found.slope.value * x)
         assert residual.sum() == pytest.approx(0, abs=1e-5)  # the likelihood's equations
         assert (residual * x).sum() == pytest.approx(0, abs=1e-4)
+
+
+@pytest.mark.parametrize("wrong", [1e-30, 1e-9, 0.0])
+def test_a_sure_network_that_is_wrong_has_a_finite_line(wrong):
+    """Plain Newton from 0 goes astray on such scores."""
+    labels = np.array([1] * 30 + [0] * 10)
+    scores = np.concatenate([np.linspace(0.9, 1, 28), [wrong, wrong], np.geomspace(1e-12, 1e-2, 9), [1 - 1e-9]])
+    found = slope_and_intercept(labels, scores)
+    x = scipy_logit(np.clip(scores, 1e-7, 1 - 1e-7))
+    oracle = LogisticRegression(C=np.inf, tol=1e-12, max_iter=5000, solver="newton-cholesky").fit(x[:, None], labels)
+    assert (found.slope.value, found.intercept.value) == pytest.approx((oracle.coef_[0, 0], oracle.intercept_[0]), abs=1e-4)
+    assert fit_calibrator("platt", labels, scores).slope == pytest.approx(found.slope.value, abs=0.1)
 
 
 class Logits(ClassifierMixin, BaseEstimator):
@@ -202,7 +215,10 @@ def test_order_of_patients_is_kept(rows, kind):
 def test_scores_that_say_nothing_or_the_contrary_are_not_turned_round(kind):
     fitted = fit_calibrator(kind, 1 - LABELS, SCORES)
     assert fitted.slope == pytest.approx(SLOPES[0])
+    assert fitted.at_limit
+    assert not fit_calibrator(kind, LABELS, SCORES).at_limit
     assert np.argsort(fitted(SCORES)).tolist() == np.argsort(SCORES).tolist()
+    assert fit_calibrator(kind, [0] * 9 + [1] * 9, [0.4999] * 9 + [0.5001] * 9).at_limit  # nor blown up without end
     share = (1 - LABELS).mean()
     assert kind == "temperature" or fitted(SCORES).mean() == pytest.approx(share, abs=0.01)
     constant = fit_calibrator(kind, [0, 1, 1, 1], [0.5] * 4)

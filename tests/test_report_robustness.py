@@ -270,5 +270,6 @@ def test_another_rule_decides_in_every_table_and_the_old_votes_are_left_out(tmp_
     assert "a sensitivity of at least 1" in text
     assert "Platt's logistic curve" in text
     assert any("counted under another rule than the study's" in caveat for caveat in headline.caveats)
+    assert any("Calibrators were fitted on the validation folds themselves" in caveat for caveat in headline.caveats)
     assert csv(tmp_path, "table3-test")["acc"].isna().all()
     assert Place(asked_for.work).exists("test/votes.parquet")

@@ -50,7 +50,7 @@ def bootstrap_interval(
     """Draws patients with replacement within each class, all samples of a patient together, and takes the statistic of each draw.
 
     B. Efron, Better bootstrap confidence intervals, J Am Stat Assoc 82 (1987) 171-185 (BCa; acceleration by the jackknife over patients, in its form
-    for several samples: A. C. Davison and D. V. Hinkley, Bootstrap Methods and their Application, 1997, section 5.3.2); clusters drawn whole:
+    for several samples: A. C. Davison and D. V. Hinkley, Bootstrap Methods and their Application, 1997, chapter 5); clusters drawn whole:
     C. A. Field and A. H. Welsh, J R Stat Soc B 69 (2007) 369-390. With `patients` given, the draw does not
     depend on the order of the samples.
 

@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from renal_ray.protocol.calibrators import KINDS, Calibrator, fit_calibrator
 from renal_ray.protocol.intervals import as_level, wilson
-from renal_ray.protocol.logistic import LogisticFit, fit_logistic, logit, separated
+from renal_ray.protocol.logistic import LogisticFit, fit_intercept, fit_logistic, logit, separated
 from renal_ray.protocol.metrics import as_probabilities
 
 __all__ = [
@@ -203,13 +203,12 @@ def slope_and_intercept(labels: ArrayLike, scores: ArrayLike, level: float = 0.9
     if malignant in (0, len(truth)):
         return CalibrationLine(None, None, None, f"{malignant} malignant and {len(truth) - malignant} benign: calibration needs both classes")
     x, targets = logit(values), truth.astype(np.float64)
-    ones = np.ones((len(x), 1))
-    in_the_large = _estimate(fit_logistic(ones, targets, x), 0, z)
+    in_the_large = _estimate(fit_intercept(targets, x), 0, z)
     if np.ptp(x) == 0:
         return CalibrationLine(None, None, in_the_large, "all scores are equal: they have no slope")
-    if separated(truth, x):
+    fitted = None if separated(truth, x) else fit_logistic(np.column_stack([x, np.ones(len(x))]), targets)
+    if fitted is None:
         return CalibrationLine(None, None, in_the_large, "the scores separate the classes: no finite slope is the likeliest")
-    fitted = fit_logistic(np.column_stack([x, ones]), targets)
     return CalibrationLine(_estimate(fitted, 0, z), _estimate(fitted, 1, z), in_the_large, None)
 
 

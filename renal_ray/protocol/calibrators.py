@@ -10,7 +10,7 @@ from scipy.special import expit
 from sklearn.isotonic import IsotonicRegression
 
 from renal_ray.problems import StudyError
-from renal_ray.protocol.logistic import fit_logistic, logit
+from renal_ray.protocol.logistic import fit_intercept, fit_logistic, logit
 from renal_ray.protocol.metrics import as_probabilities
 
 Kind = Literal["none", "platt", "isotonic", "temperature"]
@@ -55,6 +55,11 @@ class Calibrator:
         if self.kind == "isotonic":
             return np.interp(values, self.scores, self.probabilities)
         return cast("NDArray[np.float64]", expit(self.slope * _wide_logit(values) + self.intercept))
+
+    @property
+    def at_limit(self) -> bool:
+        """Whether the slope stands at one of SLOPES: the validation scores say nothing, or the contrary, and the report should tell."""
+        return not SLOPES[0] * 1.001 < self.slope < SLOPES[1] / 1.001
 
     def to_json(self) -> dict[str, object]:
         """The calibrator as JSON's own types."""
@@ -131,13 +136,11 @@ def fit_calibrator(kind: Kind, labels: ArrayLike, scores: ArrayLike) -> Calibrat
 
 def _platt(truth: NDArray[np.bool_], values: NDArray[np.float64]) -> Calibrator:
     x, targets = logit(values), _smoothed(truth)
-    ones = np.ones((len(x), 1))
-    slope = SLOPES[0]
-    if np.ptp(x) > 0:
-        slope, intercept = fit_logistic(np.column_stack([x, ones]), targets).coefficients.tolist()
-    if np.ptp(x) == 0 or not SLOPES[0] <= slope <= SLOPES[1]:
+    found = fit_logistic(np.column_stack([x, np.ones(len(x))]), targets) if np.ptp(x) > 0 else None
+    slope, intercept = found.coefficients.tolist() if found else (SLOPES[0], 0.0)  # scores that are all but equal say nothing
+    if found is None or not SLOPES[0] <= slope <= SLOPES[1]:
         slope = min(max(slope, SLOPES[0]), SLOPES[1])
-        (intercept,) = fit_logistic(ones, targets, slope * x).coefficients.tolist()
+        intercept = float(fit_intercept(targets, slope * x).coefficients[0])
     return Calibrator("platt", slope=slope, intercept=intercept)
 
 

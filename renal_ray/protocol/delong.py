@@ -66,7 +66,7 @@ def auc_interval(labels: ArrayLike, scores: ArrayLike, level: float = 0.95, *, p
 
     E. R. DeLong, D. M. DeLong and D. L. Clarke-Pearson, Biometrics 44 (1988) 837-845; by midranks in O(n log n): X. Sun and W. Xu, IEEE Signal
     Process Lett 21 (2014) 1389-1393; slices of one patient kept together: N. A. Obuchowski, Biometrics 53 (1997) 567-578. The logit keeps the bounds
-    in 0..1 and covers better than auc +- z se when the AUC is near 1 (M. S. Pepe, The Statistical Evaluation of Medical Tests, 2003, section 5.2;
+    in 0..1 and covers better than auc +- z se when the AUC is near 1 (M. S. Pepe, The Statistical Evaluation of Medical Tests, 2003;
     G. Qin and L. Hotilovac, Stat Methods Med Res 17 (2008) 207-221); of 2,000 simulated cohorts of 45 and 20 patients with a true AUC of 0.97 it
     covers 95 %, the plain one 83 %. Where all pairs are in order the variance is 0 and [1, 1] would be a false certainty: there the score interval of
     R. G. Newcombe, Stat Med 25 (2006) 559-573, method 5, on the numbers of patients.

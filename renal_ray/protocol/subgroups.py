@@ -103,10 +103,10 @@ def interaction(labels: ArrayLike, scores: ArrayLike, groups: Sequence[str | Non
         return Interaction(levels, tested, unknown, None, None, None, None, None, problem)
     q, df = _cochran_q(truth, values, kept), len(kept) - 1
     p = float(chi2.sf(q, df))
-    if any(separated(truth[there], values[there]) for there in kept):
+    statistic = None if any(separated(truth[there], logit(values[there])) for there in kept) else _slope_ratio(truth, values, kept)
+    if statistic is None:
         problem = "the scores separate the classes in a level: the slopes cannot be compared"
         return Interaction(levels, tested, unknown, q, df, p, None, None, problem)
-    statistic = _slope_ratio(truth, values, kept)
     return Interaction(levels, tested, unknown, q, df, p, statistic, float(chi2.sf(statistic, df)), None)
 
 
@@ -153,10 +153,10 @@ def _logit(share: float) -> float:
     return math.log(share / (1 - share))
 
 
-def _slope_ratio(truth: NDArray[np.bool_], values: NDArray[np.float64], kept: list[NDArray[np.bool_]]) -> float:
+def _slope_ratio(truth: NDArray[np.bool_], values: NDArray[np.float64], kept: list[NDArray[np.bool_]]) -> float | None:
     rows = np.any(kept, axis=0)
     x, targets = logit(values[rows]), truth[rows].astype(np.float64)
     group = np.column_stack([there[rows].astype(np.float64) for there in kept])
     common = fit_logistic(np.column_stack([group, x]), targets)
     own = fit_logistic(np.column_stack([group, group * x[:, None]]), targets)
-    return max(0.0, 2 * (own.log_likelihood - common.log_likelihood))
+    return None if common is None or own is None else max(0.0, 2 * (own.log_likelihood - common.log_likelihood))

@@ -136,6 +136,9 @@ def caveats(evidence: Evidence) -> Iterator[str]:
     if study.training.bn_statistics == "moving":
         yield "Batch-normalisation statistics are Keras's moving averages: after few epochs the models look worse than they are."
     yield from search_caveats(evidence.search, study.training.model_dump(mode="json"))
+    if study.calibrate != "none":
+        wanting = "; isotonic regression wants some hundreds of patients in each" if study.calibrate == "isotonic" else ""
+        yield f"Calibrators were fitted on the validation folds themselves, so that calibration looks better there than it is{wanting} (calibrate)."
     yield from _gaps(evidence)
     failed = [trial for trial in trials.unfinished if trial.reason]
     if failed:

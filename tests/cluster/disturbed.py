@@ -123,9 +123,17 @@ class Cluster:
     seconds: float = 0.0
     lost: list[dict[str, Any]] = field(default_factory=list)
 
-    def run(self, name: str, work: Path | None = None, **changes: Any) -> Run:
+    @property
+    def small_disk(self) -> Path:
+        """A file system of its own, there since before the nodes: what is mounted later they do not see."""
+        return self.folder / "disk"
+
+    def run(self, name: str, *, on_small_disk: bool = False, **changes: Any) -> Run:
         """A copy of the prepared study."""
-        work = work or self.folder / name / "work"
+        if on_small_disk:  # for one run at a time
+            for one in self.small_disk.iterdir():
+                shutil.rmtree(one)
+        work = (self.small_disk if on_small_disk else self.folder) / name / "work"
         shutil.copytree(self.template.work, work, dirs_exist_ok=True)
         study = Study.model_validate(self.template.model_dump() | {"work": str(work)} | changes)
         file = self.folder / f"{name}.yaml"
@@ -151,6 +159,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     folder = tmp_path_factory.mktemp("cluster")
     short = Path(f"/tmp/rr{os.getpid()}")
     short.mkdir()
+    disk = folder / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300m", "tmpfs", str(disk)], check=True)
     network = Network(f"rr{os.getpid()}", 3)
     nodes = Nodes(network, short / "ray")
     try:
@@ -169,6 +180,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     finally:
         nodes.close()
         network.close()
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
         shutil.rmtree(short, ignore_errors=True)
 
 

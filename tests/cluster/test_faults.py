@@ -1,19 +1,21 @@
 """Faults put into a running sweep on a cluster of three nodes: the same command finishes, and the study says what an undisturbed one says."""
 
+import hashlib
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from time import sleep
 
+import numpy as np
 import psutil
 import pytest
 
 from cluster.disturbed import Cluster, Run, cluster
 from cluster.network import driver, output, wait_until
+from renal_ray.model.weight_files import save_weights_h5
 from renal_ray.trial.plan import make_plan
 
 __all__ = ["cluster"]  # the fixture
@@ -122,21 +124,11 @@ def test_the_driver_is_killed(cluster: Cluster) -> None:
     cluster.check(run, "driver killed")
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300m", "tmpfs", str(disk)], check=True)
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
-
-
-def test_the_work_directory_s_disk_is_full_for_a_while(cluster: Cluster, small_disk: Path) -> None:
-    run = cluster.run("full", small_disk / "work")
+def test_the_work_directory_s_disk_is_full_for_a_while(cluster: Cluster) -> None:
+    run = cluster.run("full", on_small_disk=True)
     run.start()
     run.in_the_middle()
-    filler = small_disk / "filler"
+    filler = cluster.small_disk / "filler"
     subprocess.run(["dd", "if=/dev/zero", f"of={filler}", "bs=64k"], capture_output=True)  # until nothing is left
     sleep(15)  # long enough for every running trial to want to write
     filler.unlink()
@@ -146,13 +138,13 @@ def test_the_work_directory_s_disk_is_full_for_a_while(cluster: Cluster, small_d
     cluster.check(run, "disk full for a while")
 
 
-def test_the_work_directory_is_read_only_for_a_while(cluster: Cluster, small_disk: Path) -> None:
-    run = cluster.run("read-only", small_disk / "work")
+def test_the_work_directory_is_read_only_for_a_while(cluster: Cluster) -> None:
+    run = cluster.run("read-only", on_small_disk=True)
     run.start()
     run.in_the_middle()
-    wait_until(lambda: remount(small_disk, "ro"), "a moment without open files", every=0.01)
+    wait_until(lambda: remount(cluster.small_disk, "ro"), "a moment without open files", every=0.01)
     sleep(15)
-    assert remount(small_disk, "rw")
+    assert remount(cluster.small_disk, "rw")
     run.end()
     said_once(run, "Read-only file system")
     run.again()
@@ -233,7 +225,10 @@ def test_a_file_that_trials_read_is_damaged_while_they_run(cluster: Cluster, wha
 def test_a_trial_that_raises_fails_alone(cluster: Cluster) -> None:
     run = cluster.run("raises")
     victim = make_plan(run.study, run.work).specs({})[-1].trial_id
-    run.work.write(f"trials/{victim}", b"a file where a directory should be")
+    state = save_weights_h5({"of/another/model": np.zeros(3, np.float32)})  # a whole checkpoint that no model can continue from
+    told = {"file": "checkpoint-1.h5", "sha256": hashlib.sha256(state).hexdigest(), "epochs": [], "rng": {}, "best": None}
+    run.work.write(f"trials/{victim}/checkpoint-1.h5", state)
+    run.work.write_json(f"trials/{victim}/checkpoint.json", told)
     run.start()
     assert run.end() == 1, run.said
     said_once(run, rf"{victim}: failed")

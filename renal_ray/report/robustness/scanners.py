@@ -40,8 +40,8 @@ def scanner_table(evidence: Evidence) -> Table:
         data=pd.DataFrame(data, columns=list(COLUMNS)),
         left=2,
         notes=(
-            "At the selected freeze point; training patients only. 95 % CI: DeLong, over patients. Cross-validated: the AUC per patient that the study's own fold models give the "
-            "same patients, pooled over folds; those models were trained on patients of this scanner too.",
+            "At the selected freeze point; training patients only. 95 % CI: DeLong, over patients. Cross-validated: the AUC per patient that the study's own "
+            "fold models give the same patients, pooled over folds; those models were trained on patients of this scanner too.",
         ),
     )
 
