@@ -102,7 +102,7 @@ def _lies_in(values: Mapping[str, Value], distributions: "Mapping[str, BaseDistr
         if isinstance(one, CategoricalDistribution):
             if values[name] not in one.choices:
                 return False
-        elif not one.low <= values[name] <= one.high:  # type: ignore[attr-defined]
+        elif not one.low <= values[name] <= one.high:
             return False
     return True
 
