@@ -35,7 +35,7 @@ class ExternallyTested:
         patients: who were tested.
         left_out: who were not.
         models: fold models that scored them.
-        opened: whether they were scored now, or decided anew under another rule; False where the same models had been tested on the same patients.
+        opened: whether the seal was opened: for other models, rules or patients than last time.
         twins: patients who share an image with one of the study's.
         compared: whether images could be compared with the study's.
         page: the report.
