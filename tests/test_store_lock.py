@@ -6,9 +6,11 @@ import platform
 import signal
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime, timedelta
 from time import monotonic, sleep
 
+import psutil
 import pytest
 
 from renal_ray.problems import StudyError
@@ -17,9 +19,9 @@ from renal_ray.store.lock import DEAD_S, NAME, held, is_held
 from renal_ray.store.place import Place
 
 
-def holder(*, host="elsewhere", pid=1, seen_s_ago=0.0):
+def holder(*, host="elsewhere", pid=1, started=0.0, seen_s_ago=0.0):
     seen = datetime.now(UTC) - timedelta(seconds=seen_s_ago)
-    return {"token": "0" * 32, "host": host, "pid": pid, "since": "2026-01-01T00:00:00+00:00", "seen": seen.isoformat()}
+    return {"token": "0" * 32, "host": host, "pid": pid, "started": started, "since": "2026-01-01T00:00:00+00:00", "seen": seen.isoformat()}
 
 
 def wait_until(true, seconds=20.0):
@@ -52,6 +54,22 @@ def test_a_dead_process_holds_nothing(tmp_path):
     work.write_json(NAME, holder(host=platform.node(), pid=dead.pid))
     with held(work):
         assert json.loads((tmp_path / NAME).read_text())["pid"] == os.getpid()
+
+
+def test_another_process_with_the_number_of_a_dead_one_holds_nothing(tmp_path):
+    """Nor does a thread, whose number the system takes for a process's in some of its calls."""
+    work = Place(str(tmp_path))
+    for pid, started in ((os.getpid(), psutil.Process().create_time() - 100), (_a_thread(), psutil.Process().create_time())):
+        work.write_json(NAME, holder(host=platform.node(), pid=pid, started=started))
+        assert not is_held(work)
+    work.write_json(NAME, holder(host=platform.node(), pid=os.getpid(), started=psutil.Process().create_time()))
+    assert is_held(work)
+
+
+def _a_thread():
+    """The number of a thread of this process, which goes on for a while."""
+    threading.Thread(target=sleep, args=(20,), daemon=True).start()
+    return next(thread.id for thread in psutil.Process().threads() if thread.id != os.getpid())
 
 
 def test_a_run_on_another_machine_is_believed_while_it_renews_its_lock(tmp_path):

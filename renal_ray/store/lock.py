@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+import psutil
+
 from renal_ray.problems import StudyError
 from renal_ray.store.place import Place
 
@@ -24,7 +26,7 @@ BEAT_S = 30.0
 INTERRUPTED = 130  # exit code
 DEAD_S = 600.0  # without a beat for so long, a run on another machine counts as gone; clocks of a cluster differ by less
 
-Holder = dict[str, Any]  # token, host, pid, since, seen
+Holder = dict[str, Any]  # token, host, pid, started, since, seen
 
 
 @contextmanager
@@ -41,7 +43,7 @@ def held(work: Place) -> Iterator[None]:
         StudyError: another run holds it; the message names it.
     """
     now = _now()
-    mine = {"token": uuid.uuid4().hex, "host": platform.node(), "pid": os.getpid(), "since": now, "seen": now}
+    mine = {"token": uuid.uuid4().hex, "host": platform.node(), "pid": os.getpid(), "started": psutil.Process().create_time(), "since": now, "seen": now}
     name = NAME if work.is_local else f"{CLAIMS}/{mine['token']}.json"
     try:
         _take(work, mine) if work.is_local else _claim(work, name, mine)
@@ -139,12 +141,9 @@ def _lives(holder: Holder) -> bool:
     if holder["host"] != platform.node():
         return (datetime.now(UTC) - datetime.fromisoformat(holder["seen"])).total_seconds() < DEAD_S
     try:
-        os.kill(holder["pid"], 0)
-    except ProcessLookupError:
+        return psutil.Process(holder["pid"]).create_time() == holder["started"]  # its number may be another process's by now
+    except psutil.NoSuchProcess:
         return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _now() -> str:
