@@ -103,6 +103,7 @@ def placement(folder: Path) -> Any:
 
 def locality(folder: Path) -> Any:
     """Trials on two nodes, each with a disk of its own, over a work directory in object storage."""
+    os.environ["LIGHT_TRIAL_S"] = "3"  # longer than a worker takes to start, so that no node does all of them before the other's is there
     disks = {name: folder / name for name in ("a", "b")}
     for disk in disks.values():
         disk.mkdir()
@@ -202,7 +203,7 @@ def growing(folder: Path) -> Any:
 
     from renal_ray.sweep import fits
 
-    os.environ |= {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
+    os.environ |= {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1", "LIGHT_TRIAL_S": "8"}  # the second node comes some seconds after the first
     port = free_port()
     small, grown = {"CPU": 0}, {"CPU": 2, "GPU": 1, "object_store_memory": 80 * 2**20}
     phases = ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray")
