@@ -96,12 +96,25 @@ def test_the_states_are_those_of_this_study(finished):
     malignant = sum(made.splits.labels[patient] for patient in made.splits.test)
     assert f"✓ 12 test patients, {malignant} malignant; the seal was opened 2 times." in row_of(html, "claim", "37")
     assert "✓ Run: permuted labels (AUC 0.4" in row_of(html, "claim", "30") or "✓ Run: permuted labels (AUC 0.5" in row_of(html, "claim", "30")
-    assert "○ No external cohort in this report" in row_of(html, "claim", "33")
+    assert "○ No external cohort: the sealed patients" in row_of(html, "claim", "33")
     assert "○ The manifest names no scanner." in row_of(html, "claim", "13")
     assert "✓ 60 patients kept; 1 left out" in row_of(html, "stard", "19")
     table = pd.read_csv(Path(made.study.work) / "report/tables/by-patient.csv")
     wrong = table[~table["right"]]["patient_id"].nunique()
     assert f"✓ {wrong} of 60 patients were misjudged" in row_of(html, "claim", "39")
+
+
+def test_an_external_cohort_counts_and_is_linked(finished):
+    made, _ = finished
+    work = Path(made.study.work)
+    (work / "external/north & south").mkdir(parents=True)
+    pd.DataFrame({"patient_id": ["a", "b", "b"]}).to_parquet(work / "external/north & south/votes.parquet")
+    (work / "external/begun").mkdir()
+    write_report(made.study)
+    html = (work / "report/index.html").read_text(encoding="utf-8")
+    assert "✓ Tested on north &amp; south (2 patients); each has a report of its own." in row_of(html, "claim", "33")
+    assert '<a href="../external/north%20%26%20south/report/index.html">' in html
+    assert "external/begun" not in html
 
 
 def test_what_a_study_lacks_is_said(tmp_path):

@@ -181,7 +181,10 @@ def _sealed(facts: Facts) -> State:
 
 
 def _external(facts: Facts) -> State:
-    return State(False, "No external cohort in this report: the sealed patients are of the same cohort as the training patients.")
+    cohorts = [f"{name} ({counted(patients, 'patient')})" for name, patients in facts.evidence.external.items()]
+    if cohorts:
+        return State(True, f"Tested on {listed(cohorts)}; each has a report of its own.")
+    return State(False, "No external cohort: the sealed patients are of the same cohort as the training patients.")
 
 
 def _cohort(facts: Facts) -> State:

@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -68,6 +68,7 @@ class Evidence:
         scanners: of the training patients, where one is to be left out in turn.
         masks: scores under perturbed masks, see `renal_ray.trial.masks.COLUMNS`; empty where none were measured.
         search: WORK/search/search.json of a search on this split; None without one.
+        external: patients of each external cohort that models of this work directory were tested on, by its name.
     """
 
     study: Study
@@ -82,6 +83,7 @@ class Evidence:
     scanners: list[Scanner]
     masks: pd.DataFrame
     search: dict[str, Any] | None = None
+    external: dict[str, int] = field(default_factory=dict)
 
     @property
     def freeze_points(self) -> list[FreezePoint]:
@@ -149,6 +151,7 @@ def read_evidence(study: Study) -> Evidence:
         scanners=plan.scanner_levels,
         masks=_masks(plan, results, work),
         search=_search(plan, work),
+        external=_external(work),
     )
 
 
@@ -161,6 +164,11 @@ def _search(plan: Plan, work: Place) -> dict[str, Any] | None:
     found = read_outcome(work)
     split = {inputs.splits for inputs in plan.inputs.values()}
     return found if found is not None and found["splits"] in split else None
+
+
+def _external(work: Place) -> dict[str, int]:
+    voted = {name: f"external/{name}/votes.parquet" for name in work.entries("external")}
+    return {name: work.read_parquet(file, ["patient_id"])["patient_id"].nunique() for name, file in voted.items() if work.exists(file)}
 
 
 def _selected(plan: Plan, results: Results, trials: Trials) -> dict[Dataset, FreezePoint]:

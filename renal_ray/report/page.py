@@ -181,6 +181,7 @@ def _html(
         tested=evidence.test.votes is not None and len(evidence.test.votes) > 0,
         statistics=measured.validation_blocks(),
         test_statistics=measured.test_blocks(),
+        external=evidence.external,
         attention=seen,
         robustness=robustness_sentences(evidence),
         control=narrative.control_sentence(evidence),
