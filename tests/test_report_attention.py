@@ -242,7 +242,13 @@ def test_a_strip_shows_window_map_and_contour() -> None:
     line = (section.draw_strip(replace(one, lesion=small))[:, : section.PANEL] == section.CONTOUR).all(axis=-1)
     assert line.sum() == 4 * 9
     assert not line[101:109, 51:59].any()
-    full = section.draw_strip(replace(one, attention=none + 255, lesion=np.zeros_like(lesion)))
+    left = none.copy()
+    left[:, : section.PANEL // 2] = 255
+    half = section.draw_strip(replace(one, attention=left, lesion=np.zeros_like(lesion)))[:, -section.PANEL :]
     top = np.array([252, 255, 164])  # the last colour of inferno
     wanted = image[..., 2][..., None] * (1 - section.OPACITY) + top * section.OPACITY
-    np.testing.assert_allclose(full[:, -section.PANEL :].astype(float), wanted, atol=1)
+    seen, unseen = np.s_[:, : section.PANEL // 2], np.s_[:, section.PANEL // 2 :]
+    np.testing.assert_allclose(half[seen].astype(float), wanted[seen], atol=1)
+    np.testing.assert_array_equal(half[unseen], image[..., 2][unseen][..., None].repeat(3, axis=-1))
+    everywhere = section.draw_strip(replace(one, attention=none + 255, lesion=np.zeros_like(lesion)))
+    np.testing.assert_array_equal(everywhere, section.draw_strip(replace(one, lesion=np.zeros_like(lesion))))

@@ -129,8 +129,8 @@ def _sentences(explained: Explained) -> Iterator[str]:
     )
     if any(1 in one.places for one in summary(explained.attention)):
         yield (
-            "At this image size the last convolutional layer has a single row or column of places, so that the maps cannot say where the models look: "
-            "images.size 139 gives 3 × 3 places, 299 gives 8 × 8."
+            "At this image size the last convolutional layer has a single row or column of places, so that the maps cannot say where the models look; "
+            "one that is the same everywhere is not drawn. images.size 139 gives 3 × 3 places, 299 gives 8 × 8."
         )
     for why, patients in explained.without_contour.items():
         yield f"{counted(patients, 'patient')} without the lesion's contour, and not measured: {why}."
@@ -234,7 +234,7 @@ def draw_strip(one: Picture) -> np.ndarray:
     """
     attention = np.asarray(Image.fromarray(one.attention).resize((PANEL, PANEL), Image.Resampling.BILINEAR)) / MOST
     heat = mpl.colormaps[COLOURS](attention)[..., :3] * 255
-    alpha = (OPACITY * attention)[..., None]
+    alpha = (OPACITY * attention * (np.ptp(attention) > 0))[..., None]  # a map that is the same everywhere would hide the image and show nothing
     inside = np.asarray(Image.fromarray(one.lesion.astype(np.uint8) * 255).resize((PANEL, PANEL), Image.Resampling.BILINEAR)) > 127
     edge = inside & ~binary_erosion(inside, iterations=2 if inside.sum() > LARGE else 1)
     strip = np.full((PANEL, 3 * PANEL + 2 * GAP, 3), 255, np.uint8)
