@@ -115,7 +115,8 @@ def _enlarged(image: np.ndarray) -> np.ndarray:
 def _under_attention(grey: np.ndarray, attention: np.ndarray, mask: np.ndarray) -> np.ndarray:
     share = np.asarray(Image.fromarray(attention).resize((TILE, TILE), Image.Resampling.BILINEAR))[..., None]
     colour = mpl.colormaps["inferno"](share[..., 0])[..., :3] * 255
-    mixed = np.rint(grey * (1 - MOST_OPAQUE * share) + colour * MOST_OPAQUE * share).astype(np.uint8)
+    opacity = MOST_OPAQUE * share * (np.ptp(share) > 0)  # attention that is the same everywhere would hide the image and show nothing
+    mixed = np.rint(grey * (1 - opacity) + colour * opacity).astype(np.uint8)
     inside = np.asarray(Image.fromarray(mask).resize((TILE, TILE), Image.Resampling.NEAREST))
     mixed[inside & ~binary_erosion(inside, border_value=1)] = OUTLINE
     return mixed

@@ -22,7 +22,7 @@ from renal_ray.apply.reading import Seen, read_case
 from renal_ray.apply.voters import Vote, attention, vote
 from renal_ray.problems import PROBLEM_COLUMNS, PatientError, Quarantined, StrictError, StudyError
 from renal_ray.store.place import Place
-from renal_ray.trial.workshop import Workshop, configure_keras
+from renal_ray.trial.workshop import Workshop, start_keras
 from renal_ray.types import Dataset
 
 AT_ONCE = 16  # patients in memory
@@ -74,7 +74,7 @@ def predict(
     for case in cases:
         require_ours(out / case.patient_id, marker=FOUND)
     study = chosen.run.study
-    configure_keras(study.backend, int(study.resources.cpus_per_trial))
+    start_keras(study.backend, int(study.resources.cpus_per_trial))
     workshop, reference, owners = Workshop(chosen.run.work), read_reference(chosen), owners_of_images(chosen.run)
     rows: list[dict[str, Any]] = []
     remaining = iter(cases)

@@ -18,7 +18,7 @@ from renal_ray.trial.plan import Plan, finished_results, make_plan
 from renal_ray.trial.prefix import Prefix
 from renal_ray.trial.run import run_trial
 from renal_ray.trial.spec import TrialSpec
-from renal_ray.trial.workshop import Workshop, configure_keras
+from renal_ray.trial.workshop import Workshop, start_keras
 from renal_ray.types import Head
 
 PATIENTS = 16
@@ -44,7 +44,7 @@ def rehearse(study: Study) -> Iterator[str]:
         with cluster(small.resources):
             prepare(small)
         plan = make_plan(small, work)
-        configure_keras(small.backend, max(1, int(small.resources.cpus_per_trial)))
+        start_keras(small.backend, max(1, int(small.resources.cpus_per_trial)))
         workshop = Workshop(work)
         yield _activate(small, work, plan, workshop)
         for spec in _kinds(plan, work):

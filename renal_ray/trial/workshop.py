@@ -1,7 +1,9 @@
 """What a worker keeps from trial to trial: compiled models, one for each shape, and the backbone's weights."""
 
+import importlib
 import logging
 import os
+import sys
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +51,20 @@ def configure_keras(backend: str, threads: int, *, gpu_share: float = 1.0) -> No
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # what fails also raises; the rest is talk about absent GPUs
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+
+def start_keras(backend: str, threads: int) -> None:
+    """As `configure_keras`, and imports Keras without what TensorFlow writes on standard error meanwhile, at any log level: for a process that a person reads."""
+    configure_keras(backend, threads)
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        importlib.import_module("renal_ray.model.backbone")
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def backbone_file(weights_hash: str) -> str:

@@ -21,7 +21,7 @@ from renal_ray.report.evidence import read_evidence
 from renal_ray.store.ledger import Ledger
 from renal_ray.trial.decide import rule_of
 from renal_ray.trial.spec import TrialSpec
-from renal_ray.trial.workshop import Workshop, configure_keras
+from renal_ray.trial.workshop import Workshop, start_keras
 from renal_ray.types import Head
 
 CONFIG = "config.json"
@@ -58,7 +58,7 @@ def export(chosen: Chosen, out: Path) -> Exported:
     heads = [chosen, *(with_head(chosen, head) for head in run.study.heads.use if head is not Head.IMAGE)]
     for one in heads:
         check_weights(one)
-    configure_keras(run.study.backend, int(run.study.resources.cpus_per_trial))
+    start_keras(run.study.backend, int(run.study.resources.cpus_per_trial))
     workshop = Workshop(run.work)
     files: dict[str, bytes] = {}
     folds = [_fold(k, heads, workshop, files) for k in range(len(chosen.images))]

@@ -20,7 +20,7 @@ from renal_ray.sweep.vote import count_votes
 from renal_ray.trial.decide import Decisions, rule_of
 from renal_ray.trial.score import decide_again, score_patients
 from renal_ray.trial.spec import TrialSpec
-from renal_ray.trial.workshop import Workshop, configure_keras
+from renal_ray.trial.workshop import Workshop, start_keras
 from renal_ray.types import Dataset, Head
 
 SEAL, PREDICTIONS, VOTES, COHORT = "seal.jsonl", "predictions.parquet", "votes.parquet", "cohort.yaml"
@@ -109,7 +109,7 @@ def _score(run: Run, place: Place, read: Read, specs: Sequence[TrialSpec], by_da
     else:
         seal = opening()
         place.remove(PREDICTIONS)
-        configure_keras(run.study.backend, int(run.study.resources.cpus_per_trial))
+        start_keras(run.study.backend, int(run.study.resources.cpus_per_trial))
         tables = [table for trials in by_dataset for table in _tables(run, place, read, trials, decisions, seal)]
         predictions = pd.concat(tables, ignore_index=True)
     place.write_parquet(PREDICTIONS, predictions)
