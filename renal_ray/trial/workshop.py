@@ -54,7 +54,7 @@ def configure_keras(backend: str, threads: int, *, gpu_share: float = 1.0) -> No
 
 
 def start_keras(backend: str, threads: int) -> None:
-    """As `configure_keras`, and imports Keras without what TensorFlow writes on standard error meanwhile, at any log level: for a process that a person reads."""
+    """As `configure_keras`, and imports Keras without what TensorFlow writes on standard error meanwhile at any log level: where a person reads."""
     configure_keras(backend, threads)
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
