@@ -33,7 +33,7 @@ def drawn(monkeypatch) -> Callable[..., tuple[Figure, str]]:
     def draw(of, evidence: Evidence) -> tuple[Figure, str]:
         kept = []
 
-        def keep(figure: Figure, *, name: str, caption: str) -> Drawing:
+        def keep(figure: Figure, *, name: str, caption: str, **_: object) -> Drawing:
             figure.draw_without_rendering()
             kept.append((figure, caption))
             return Drawing(name=name, caption=caption, svg=b"", png=b"", inline="")
@@ -130,7 +130,7 @@ def test_no_point_and_no_bar_is_clipped(evidence, drawn, of):
         best = trial.spec.dataset is Dataset.ROI  # mean near 1 with a wide SD; the others low, MCC below 0
         value = (0.7 if trial.spec.fold == 0 else 1.0) if best else 0.12 + 0.1 * trial.spec.fold
         metrics = dict.fromkeys(("auc", "acc", "sen", "spec", "ppv", "npv"), value) | {"mcc": value if best else value - 0.8}
-        return replace(trial, result={"levels": {"slice": {"threshold": 0.5, "metrics": metrics}}})
+        return replace(trial, levels={"slice": {"threshold": 0.5, "metrics": metrics}})
 
     figure, caption = drawn(of, with_trials(evidence, change))
     charts = [axes for axes in figure.axes if any(isinstance(container, ErrorbarContainer) for container in axes.containers)]

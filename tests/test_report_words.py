@@ -130,6 +130,6 @@ def test_bars_end_where_the_metric_ends(points):
     mean, sd = (np.array(values) for values in zip(*points, strict=True))
     down, up = cut_bars(mean, sd, lowest=-1)
     assert ((mean - down >= -1 - 1e-12) & (mean + up <= 1 + 1e-12) & (down <= sd) & (up <= sd)).all()
-    inside = (mean - sd >= -1) & (mean + sd <= 1)
+    inside = (sd <= mean + 1) & (sd <= 1 - mean)
     assert (down[inside] == sd[inside]).all()
     assert (up[inside] == sd[inside]).all()
