@@ -103,7 +103,7 @@ def placement(folder: Path) -> Any:
 
 def locality(folder: Path) -> Any:
     """Trials on two nodes, each with a disk of its own, over a work directory in object storage."""
-    os.environ["LIGHT_TRIAL_S"] = "3"  # longer than a worker takes to start, so that no node does all of them before the other's is there
+    os.environ["LIGHT_TRIAL_S"] = "8"  # longer than a worker takes to start, so that no node does all of them before the other's is there
     disks = {name: folder / name for name in ("a", "b")}
     for disk in disks.values():
         disk.mkdir()
