@@ -43,6 +43,7 @@ class Code(StrEnum):
         return code
 
     UNEXPECTED = "unexpected", Severity.ERROR, "Reading failed in a way that has no code of its own."
+    SEALED = "sealed", Severity.ERROR, "The patient is of the study's sealed test set, and the seal is closed."
     LABEL_MISSING = "label-missing", Severity.ERROR, "No pathology is given for the patient."
     LABEL_CONFLICT = "label-conflict", Severity.ERROR, "The patient is given both labels."
     FILE_MISSING = "file-missing", Severity.ERROR, "A file or folder that is named does not exist."

@@ -152,7 +152,10 @@ def test_an_image_of_the_study_is_no_new_patient(prediction: Prediction, sources
     report = pydicom.dcmread(again(structured_report(known, sources)))
     texts = [str(item.TextValue) for item in walk(report) if item.get("ValueType") == "TEXT"]
     assert any("that of a training patient of the study" in text for text in texts)
-    assert "that of a training patient" in known.to_json()["seen_before"]
+    assert "that of a training patient of the study: the models were made with it" in known.to_json()["seen_before"]
+    sealed = replace(prediction, known="test").seen_before
+    assert "that of a sealed test patient of the study: it counts in the study's own test already" in sealed
+    assert "made with it" not in sealed
 
 
 def walk(item: pydicom.Dataset):

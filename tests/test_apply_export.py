@@ -174,6 +174,7 @@ def test_model_card(exported: Path, finished: SmallWork) -> None:
         assert words in body
     n = len(finished.splits.training)
     assert f"| cross-validation | {n} |" in body
+    assert f"| sealed test | {len(finished.splits.test)} | sealed |" in body  # nobody has opened the seal
     assert not re.search(r"(?<![\w.])/[a-z]+/[a-z]", text)  # no path of the machine
     for patient in finished.splits.labels:
         assert patient not in text

@@ -21,7 +21,11 @@ from renal_ray.apply.voters import vote
 from renal_ray.cli import app
 from renal_ray.cohort.manifest import read_manifest
 from renal_ray.problems import StudyError
+from renal_ray.store.place import Place
+from renal_ray.store.seal import open_seal
 from renal_ray.study_file import load_external
+from renal_ray.trial.plan import finished_results, make_plan
+from renal_ray.trial.subjects import voters
 from renal_ray.types import Dataset, Head
 
 N = 6
@@ -52,7 +56,6 @@ def tested(finished: SmallWork, manifest: Path, tmp_path_factory: pytest.TempPat
     _move(work)
     # The study's own fingerprints: as if its patient P000 had the image of X1, and a sealed one that of X2.
     from renal_ray.imaging.patient import read_patient
-    from renal_ray.store.place import Place
 
     table = read_manifest(manifest)
     prints = [
@@ -61,12 +64,24 @@ def tested(finished: SmallWork, manifest: Path, tmp_path_factory: pytest.TempPat
     ]
     owners = [sorted(finished.splits.training)[0], sorted(finished.splits.test)[0]]
     Place(str(work)).write_checked_json("slices/shards/shard-00000.json", {"fingerprints": dict(zip(owners, prints, strict=True))})
+    refused = external(work, "--cohort", manifest)
+    assert refused.exit_code == 2, refused.output
+    assert "elsewhere: 1 of its patients share an image with sealed test patients of the study, whose seal is closed" in refused.stderr
+    assert not (work / "external/elsewhere/seal.jsonl").exists()
+    open_the_seal(Place(str(work)), finished)
     done = external(work, "--cohort", manifest)
     assert done.exit_code == 0, done.output
     assert f"opened the seal of elsewhere: 6 models voted on {N} patients; 2 left out" in done.output
     assert "warning: 2 patients share an image with the study's own" in done.output
     assert "roi image: AUC" in done.output
     return work / "external" / "elsewhere"
+
+
+def open_the_seal(work: Place, finished: SmallWork) -> None:
+    """As `renal-ray test` leaves the work directory, so far as others ask."""
+    plan = make_plan(finished.study.model_copy(update={"work": work.uri}), work)
+    open_seal(work, patients=1, slices=1, models=voters(plan, finished_results(work)))
+    work.write_parquet("test/votes.parquet", pd.DataFrame())
 
 
 def _move(work: Path) -> None:
@@ -99,7 +114,7 @@ def test_what_is_written(tested: Path, finished: SmallWork) -> None:
     assert "a training patient" in same["X1"]
     assert "a sealed test patient" in same["X2"]
     assert set(pd.read_parquet(tested / "cohort.parquet")["patient_id"]) == {f"X{k}" for k in range(1, N + 1)}
-    assert not (tested.parent.parent / "test").exists()  # the study's own seal stays closed
+    assert len((tested.parent.parent / "test/seal.jsonl").read_text().splitlines()) == 1  # nothing was added to the study's own
 
 
 def test_predictions_are_those_of_the_study_models(tested: Path, finished: SmallWork, manifest: Path) -> None:

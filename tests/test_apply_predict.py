@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from click.testing import Result
 from conftest import SmallWork
+from test_apply_external import open_the_seal
 from typer.testing import CliRunner
 
 from renal_ray.apply.case import Case, find_cases
@@ -18,6 +19,7 @@ from renal_ray.apply.reading import lesion_masks, read_case
 from renal_ray.apply.voters import vote
 from renal_ray.cli import app
 from renal_ray.cohort.manifest import read_manifest
+from renal_ray.imaging.patient import read_patient
 from renal_ray.problems import Code, StudyError
 from renal_ray.store.place import Place
 from renal_ray.store.slices import Slices
@@ -193,6 +195,24 @@ def test_who_cannot_be_read(finished: SmallWork, phantom_manifest: Path, tmp_pat
     strict = predict(finished.work.path(), tmp_path / "nobody", "-o", tmp_path / "out", "--strict")
     assert strict.exit_code == 1
     assert "Traceback" not in alone.output + missing.output + strict.output
+
+
+def test_a_sealed_patient_has_no_score_before_the_seal_is_opened(finished: SmallWork, phantom_manifest: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    shutil.copytree(finished.work.path(), work)
+    row = read_manifest(phantom_manifest).iloc[0]
+    image = read_patient(Path(row["image"]), Path(row["mask"]), cohort=finished.study.cohort, selection=finished.study.selection)
+    sealed = {sorted(finished.splits.test)[0]: sorted(image.fingerprint)}
+    Place(str(work)).write_checked_json("slices/shards/shard-00000.json", {"fingerprints": sealed})
+    refused = predict(work, row["image"], "--mask", row["mask"], "-o", tmp_path / "out")
+    assert refused.exit_code == 2
+    assert "sealed: a sealed test patient of the study, whose score nobody may see yet" in refused.output
+    assert not list((tmp_path / "out").glob("*/prediction.json"))
+    open_the_seal(Place(str(work)), finished)
+    done = predict(work, row["image"], "--mask", row["mask"], "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    [written] = (tmp_path / "out").glob("*/prediction.json")
+    assert "it counts in the study's own test already" in json.loads(written.read_text())["seen_before"]
 
 
 def test_what_cannot_be_asked_for(finished: SmallWork, phantom_manifest: Path, tmp_path: Path) -> None:

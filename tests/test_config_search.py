@@ -88,6 +88,7 @@ def test_what_cannot_be_searched_is_refused_in_words(tmp_path: Path, search: dic
     [
         ({"dataset": "rbr"}, {"datasets": ["roi"]}, "search.dataset: rbr is none of the study's datasets"),
         ({"head": "gru"}, {"heads": {"use": ["image"]}}, "search.head: gru is none of the study's heads"),
+        ({"nested": True}, {"training": {"keep": "best_val_auc"}}, "search.nested: training.keep must be last"),
         ({"nested": True}, {"folds": {"n": 2}}, "search.nested: at least 3 folds"),
         ({"nested": True}, {"folds": {"n": 5, "run": [0, 1]}}, "search.nested: at least 3 folds"),
     ],

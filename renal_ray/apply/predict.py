@@ -20,8 +20,9 @@ from renal_ray.apply.pictures import Tile, sheet, tiles
 from renal_ray.apply.prediction import DISCLAIMER, Prediction
 from renal_ray.apply.reading import Seen, read_case
 from renal_ray.apply.voters import Vote, attention, vote
-from renal_ray.problems import PROBLEM_COLUMNS, PatientError, Quarantined, StrictError, StudyError
+from renal_ray.problems import PROBLEM_COLUMNS, Code, PatientError, Quarantined, StrictError, StudyError
 from renal_ray.store.place import Place
+from renal_ray.trial.subjects import seal_is_open
 from renal_ray.trial.workshop import Workshop, start_keras
 from renal_ray.types import Dataset
 
@@ -76,10 +77,11 @@ def predict(
     study = chosen.run.study
     start_keras(study.backend, int(study.resources.cpus_per_trial))
     workshop, reference, owners = Workshop(chosen.run.work), read_reference(chosen), owners_of_images(chosen.run)
+    hidden = {} if seal_is_open(chosen.run.work, chosen.run.plan, chosen.run.results) else owners
     rows: list[dict[str, Any]] = []
     remaining = iter(cases)
     while group := list(islice(remaining, AT_ONCE)):
-        seen = list(_read(group, chosen, left, strict))
+        seen = list(_read(group, chosen, left, strict, hidden))
         votes = vote(chosen, [one.images[chosen.dataset] for one in seen], workshop) if seen else []
         for one, said in zip(seen, votes, strict=True):
             prediction = _prediction(chosen, one, said, reference, owners, workshop)
@@ -95,10 +97,14 @@ def predict(
     return Predicted(tuple(rows), tuple(left))
 
 
-def _read(group: Sequence[Case], chosen: Chosen, left: list[Quarantined], strict: bool) -> Iterator[Seen]:
+def _read(group: Sequence[Case], chosen: Chosen, left: list[Quarantined], strict: bool, hidden: dict[str, str]) -> Iterator[Seen]:
+    """Reads patients, but for those whose images, by `hidden`, are of the study's sealed test patients."""
     for case in group:
         try:
-            yield read_case(case, chosen.run.study, chosen.dataset)
+            seen = read_case(case, chosen.run.study, chosen.dataset)
+            if role_of(seen.slices.fingerprint, hidden) == "test":
+                raise PatientError(Code.SEALED, "a sealed test patient of the study, whose score nobody may see yet; run `renal-ray test` first")
+            yield seen
         except PatientError as error:
             left.append(Quarantined(case.patient_id, "", error.code, error.message))
             _stop(left, strict)

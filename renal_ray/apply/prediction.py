@@ -75,7 +75,11 @@ class Prediction:
     @property
     def seen_before(self) -> str:
         """That the image is one of the study's own, one sentence; empty where it is not, or where the study kept no fingerprints."""
-        return f"the image is that of {WHOSE[self.known]} of the study: the models were made with it, and their score is no prediction" if self.known else ""
+        why = {
+            "train": "the models were made with it, and their score is no prediction",
+            "test": "it counts in the study's own test already, and is no new patient",
+        }
+        return f"the image is that of {WHOSE[self.known]} of the study: {why[self.known]}" if self.known else ""
 
     @property
     def model_name(self) -> str:

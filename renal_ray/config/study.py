@@ -75,6 +75,8 @@ class Study(Section):
             raise ValueError(f"search.head: {search.head} is none of the study's heads {[str(one) for one in self.heads.use]}")
         if search.screen is not None and search.screen.fold is not None and search.screen.fold not in self.fold_numbers:
             raise ValueError(f"search.screen.fold: {search.screen.fold} is none of the folds that are run, {self.fold_numbers}")
+        if search.nested and self.training.keep != "last":
+            raise ValueError("search.nested: training.keep must be last, or the fold that judges would choose the epoch; leave one of them out")
         if search.nested and (self.folds.n < 3 or len(self.fold_numbers) < 3):
             raise ValueError("search.nested: at least 3 folds are needed, one outside and two within; raise folds.n, or leave folds.run out")
         return self

@@ -12,6 +12,11 @@ HEAD_NAMES = {Head.IMAGE: "Image-level", Head.FC: "FC", Head.GRU: "GRU"}
 FOLDERS = re.compile(r"""(?<![\w./~-])~?/(?:[^\s/'"<>:]+/)+""")  # all of an absolute path but its last name
 METRIC_NAMES = {"auc": "AUC", "acc": "ACC", "sen": "SEN", "spec": "SPEC", "ppv": "PPV", "npv": "NPV", "mcc": "MCC"}
 
+POOLED = (
+    "The scores of different fold models share no scale, so that a pooled AUC can lie below the mean over folds (Airola et al., Comput Stat Data Anal 2011), "
+    "and offsets between folds enter comparisons."
+)
+
 
 def two(value: float | None, digits: int = 2) -> str:
     """A number with two decimals as in the paper, a true minus sign, and a dash where it is undefined."""

@@ -12,6 +12,7 @@ from renal_ray.protocol.delong import auc_interval
 from renal_ray.protocol.intervals import wilson
 from renal_ray.protocol.metrics import METRICS
 from renal_ray.report.evidence import Evidence
+from renal_ray.report.search.sentences import search_caveats
 from renal_ray.report.tables import vote_metrics
 from renal_ray.report.text import METRIC_NAMES, counted, head_name, plus_minus, two
 from renal_ray.trial.record import versions
@@ -117,7 +118,8 @@ def _cohort(evidence: Evidence) -> Iterator[str]:
     yield "| | patients | malignant | slices |\n|---|---|---|---|"
     for role, name in (("train", "cross-validation"), ("test", "sealed test")):
         part = [one for one in evidence.splits.patients if one.role == role]
-        yield f"| {name} | {len(part)} | {sum(one.label for one in part)} | {sum(one.n_images for one in part)} |"
+        malignant = "sealed" if role == "test" and not evidence.test.opened else str(sum(one.label for one in part))
+        yield f"| {name} | {len(part)} | {malignant} | {sum(one.n_images for one in part)} |"
     yield f"\nOrigin, years, scanners, demographics, ethics approval: {AUTHORS}\n"
 
 
@@ -164,6 +166,7 @@ def _limitations(first: Chosen, evidence: Evidence) -> Iterator[str]:
         yield "The frozen layers have random weights: the models show that the program runs, not what the method can do."
     if study.training.keep == "best_val_auc":
         yield "The weights of the epoch with the best validation AUC were kept, so that the validation numbers are optimistic."
+    yield from search_caveats(evidence.search, study.training.model_dump(mode="json"))
     if study.fold_numbers != list(range(study.folds.n)):
         yield f"Only folds {study.fold_numbers} of {study.folds.n} were trained."
     if study.precision != "float32":

@@ -13,6 +13,7 @@ from renal_ray.apply.chosen import Run, check_weights, choose, with_head
 from renal_ray.apply.external.cohort import Read, content_digest, read_external
 from renal_ray.apply.external.report import write_page
 from renal_ray.config import External
+from renal_ray.problems import StudyError
 from renal_ray.store.place import Place
 from renal_ray.store.seal import Seal, last_rule, open_seal, was_opened_for
 from renal_ray.store.slices import Slices
@@ -20,6 +21,7 @@ from renal_ray.sweep.vote import count_votes
 from renal_ray.trial.decide import Decisions, rule_of
 from renal_ray.trial.score import decide_again, score_patients
 from renal_ray.trial.spec import TrialSpec
+from renal_ray.trial.subjects import seal_is_open
 from renal_ray.trial.workshop import Workshop, start_keras
 from renal_ray.types import Dataset, Head
 
@@ -72,6 +74,12 @@ def evaluate_external(
     specs = [spec for found, _ in models.values() for spec in found]
     place = run.work.at(f"external/{external.name}")
     read = read_external(run, external, place, same_ids=same_ids, workers=workers, progress=progress)
+    sealed = sum(role == "test" for role in read.twins.values())
+    if sealed and not seal_is_open(run.work, run.plan, run.results):
+        raise StudyError(
+            f"{external.name}: {sealed} of its patients share an image with sealed test patients of the study, whose seal is closed; "
+            "leave them out, or run `renal-ray test` first"
+        )
     opened = _score(run, place, read, specs, [found for found, _ in models.values()], decisions)
     place.write(COHORT, yaml.safe_dump(external.model_dump(mode="json"), sort_keys=False, allow_unicode=True).encode())
     page, lines = write_page(run, external.name, place, read)

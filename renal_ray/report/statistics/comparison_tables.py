@@ -10,7 +10,7 @@ from renal_ray.report.statistics.comparisons import FAMILIES, Comparison
 from renal_ray.report.statistics.estimates import Estimate
 from renal_ray.report.statistics.forest import LINE_IN, Line, forest_panel
 from renal_ray.report.tables import Row, Table
-from renal_ray.report.text import p_value, two
+from renal_ray.report.text import POOLED, p_value, two
 
 DIFFERENCE_COLUMNS = ("difference", "difference_lower_95", "difference_upper_95", "difference_method", "p", "p_holm")
 
@@ -28,8 +28,10 @@ def auc_table(comparisons: Sequence[Comparison]) -> Table:
             "Paired test of DeLong, DeLong and Clarke-Pearson (Biometrics 1988) on the same patients, each scored by the fold model that never saw that "
             "patient; first minus second. P, Holm: adjusted for the number of tests under the same heading (Holm, Scand J Stat 1979). Read the difference "
             "and its interval first: with few patients a P value above 0.05 is no evidence of equality.",
-            "Freeze points: the selected one, first, against each of the others, image-level. It was selected on these same folds, so its advantage is "
-            "optimistic.",
+            "Freeze points: the selected one, first, against each of the others, image-level. It was selected on these same folds by the image-level "
+            "models' AUC per slice, so its advantage is optimistic; so, a little, is that of the image-level models over the others, and every "
+            "dataset stands at its best.",
+            POOLED,
         ),
     )
 

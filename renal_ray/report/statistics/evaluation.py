@@ -12,7 +12,7 @@ from renal_ray.report.evidence import Evidence
 from renal_ray.report.statistics.estimates import Estimate, estimates
 from renal_ray.report.statistics.samples import Scored
 from renal_ray.report.tables import Row, Table, group_row
-from renal_ray.report.text import METRIC_NAMES, counted, plus_minus, two
+from renal_ray.report.text import METRIC_NAMES, POOLED, counted, plus_minus, two
 from renal_ray.types import Head
 
 
@@ -82,9 +82,9 @@ def validation_intervals(evidence: Evidence, models: Sequence[Evaluated]) -> Tab
         rows=tuple(rows),
         data=pd.DataFrame(data),
         notes=(
-            "Pooled: all folds together, each patient scored by the fold model that never saw that patient and decided with that model's own threshold. The "
-            "scores of different fold models share no scale, so that a pooled AUC can lie below the mean over folds (Airola et al., Comput Stat Data Anal "
-            "2011).",
+            "Pooled: all folds together, each patient scored by the fold model that never saw that patient and decided with that model's own threshold. "
+            f"{POOLED}",
+            "Thresholds and freeze point were chosen on these same patients, so pooled values are somewhat optimistic; the sealed test is the honest figure.",
             "CI under the mean over folds: t interval with the variance of Nadeau and Bengio (Mach Learn 2003), because folds share training patients; cut "
             f"at 0 and 1. {method_note(evidence, test=False)}",
         ),

@@ -104,7 +104,7 @@ class Statistics:
         """The parts of the section on the sealed test; none before it was run."""
         if not self.is_tested:
             return []
-        intervals = ("Who was sealed away, scored by the fold models that vote; nothing was chosen on these patients.",)
+        intervals = ("Who was sealed away, scored by the fold models that vote; freeze points and thresholds were fixed on validation.",)
         said = "Accuracy of two votes on the same patients: the difference and its interval first, then the P value."
         if not self.votes:
             said = "A single model was tested: there is no other vote to compare it with."

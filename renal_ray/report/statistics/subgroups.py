@@ -18,7 +18,7 @@ from renal_ray.report.statistics.forest import LINE_IN, Line, forest_panel
 from renal_ray.report.statistics.groups import Grouping, groupings
 from renal_ray.report.statistics.samples import Samples, Scored
 from renal_ray.report.tables import Row, Table
-from renal_ray.report.text import DASH, counted, dataset_name, head_name, p_value
+from renal_ray.report.text import DASH, POOLED, counted, dataset_name, head_name, p_value
 from renal_ray.types import Dataset
 
 MEASURES = {"auc": "AUC", "sen": "SEN", "spec": "SPEC"}
@@ -165,6 +165,7 @@ def _notes(unknown: Sequence[str], *, validation: bool) -> tuple[str, ...]:
         "level where all are of one class; a dash where fewer than two levels can be tested. Not adjusted for the number of characteristics: exploratory.",
         "Shown is, of each dataset, the model with the highest pooled AUC per patient out of fold; all of them are in the CSV. "
         "Size: maximum diameter as the manifest gives it, else measured in the axial plane on the mask.",
+        *((POOLED,) if validation else ()),
         *((f"Not known, and in no level: {', '.join(unknown)}.",) if unknown else ()),
     )
 

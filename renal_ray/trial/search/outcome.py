@@ -108,10 +108,11 @@ def best_study(study: Study, values: Values) -> Study:
 def best_file(study: Study, values: Values, found: dict[str, Any]) -> str:
     """A configuration as a study file that runs as it is, in the same work directory: what is prepared and trained there is used again."""
     row = found["configurations"][found["best"]]
+    told = "; the report says by how much" if found["nested"] else ""
     said = ", ".join(f"{name} {value}" for name, value in values.items())
     lines = (
         f"configuration {row['number']} of the search of {study.name} on {found['dataset']}: {said}",
-        f"mean validation AUC {row['mean']:.3f} over {len(row['aucs'])} folds: chosen on these folds, so it is optimistic; the report says by how much",
+        f"mean validation AUC {row['mean']:.3f} over {len(row['aucs'])} folds: chosen on these folds, so it is optimistic{told}",
     )
     return "".join(f"# {line}\n" for line in lines) + dump_study(best_study(study, values))
 
