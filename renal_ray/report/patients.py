@@ -92,6 +92,7 @@ def patient_table(evidence: Evidence) -> Table:
             f"P(malignant) at each dataset's selected freeze point; {RIGHT} right, {WRONG} wrong. Fold: by the model that had not trained on the patient, "
             "at its own threshold, which was chosen on these same patients. Test: mean over the fold models, with the votes for malignant. The image-level "
             "models score a patient by the mean over the slices.",
+            *(("Fold scores stand before calibration, test scores after it; decisions are made after it.",) if evidence.study.calibrate != "none" else ()),
             *(() if "test" in set(data["part"]) else (f"The {sealed} are not in this table: the seal was not opened for these models.",)),
             *note,
         ),

@@ -68,5 +68,8 @@ def learning_table(evidence: Evidence) -> Table:
         columns=("Dataset", "Share", "Patients", "Folds", "AUC, per slice", "AUC, per patient"),
         rows=tuple(rows),
         data=pd.DataFrame(data, columns=None if data else ["dataset", "freeze_point", "share", "train_patients", "n_folds"]),
-        notes=("Shares are nested and hold both classes alike: a larger one adds patients. Mean ± SD over folds; 100 %: the study's own trials.",),
+        notes=(
+            "Shares are nested and hold both classes alike: a larger one adds patients. Mean ± SD over folds; 100 %: the study's own trials, on which the "
+            "freeze point was selected, so that the end of the curve is a little optimistic.",
+        ),
     )

@@ -6,7 +6,7 @@ from renal_ray.protocol.delong import auc_interval
 from renal_ray.protocol.metrics import auc
 from renal_ray.report.evidence import Evidence
 from renal_ray.report.tables import Row, Table
-from renal_ray.report.text import DASH, dataset_name, two
+from renal_ray.report.text import DASH, POOLED, dataset_name, two
 from renal_ray.report.trials import Trial
 from renal_ray.trial.decide import patient_scores
 from renal_ray.types import Head
@@ -42,6 +42,7 @@ def scanner_table(evidence: Evidence) -> Table:
         notes=(
             "At the selected freeze point; training patients only. 95 % CI: DeLong, over patients. Cross-validated: the AUC per patient that the study's own "
             "fold models give the same patients, pooled over folds; those models were trained on patients of this scanner too.",
+            f"The freeze point was selected on all training patients, those left out among them: optimistic. {POOLED}",
         ),
     )
 
