@@ -204,6 +204,8 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     for arguments, message in (
         ([made.study.work], "1 work directories given; give two"),
         ([made.study.work, made.study.work], "is given twice"),
+        ([made.study.work, f"{made.study.work}/"], "is given twice"),
+        ([made.study.work, f"{made.study.work}/../work"], "is given twice"),
         ([made.study.work, str(tmp_path / "nowhere")], "nowhere"),
         ([made.study.work, made.study.work, "-o", str(tmp_path / "page.pdf")], "ends in .html"),
     ):

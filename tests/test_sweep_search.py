@@ -166,6 +166,7 @@ def test_a_study_without_a_search_is_refused_before_ray_starts(study_file: Path,
     done = command("search", study_file, "search=null", f"work={tmp_path / 'none'}")
     assert done.exit_code == 2
     assert "no section `search`" in done.stderr
+    assert not (tmp_path / "none" / "study.yaml").exists()
     done = command("search", study_file, f"work={tmp_path / 'none'}")
     assert done.exit_code == 2
     assert "run `renal-ray prepare` first" in done.stderr

@@ -2,11 +2,12 @@
 
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
-from renal_ray.problems import StudyError
+from renal_ray.problems import StudyError, reason
 from renal_ray.store.place import TEMPORARY
 
 
@@ -48,6 +49,20 @@ def require_ours(target: Path, *, marker: str) -> None:
     """
     if target.exists() and not (target / marker).is_file() and not (target.is_dir() and not any(target.iterdir())):
         raise StudyError(f"{target} is there already and holds no {marker}: it was written by something else; give another folder")
+
+
+def require_writable(folder: Path) -> None:
+    """Makes a folder and a passing file in it, before any work.
+
+    Raises:
+        StudyError: it cannot be made, or not written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise StudyError(f"{folder} cannot be written to ({reason(error)}); give another folder by -o") from None
 
 
 def holds(target: Path, files: Mapping[str, bytes], names: set[str]) -> bool:

@@ -13,7 +13,7 @@ import pandas as pd
 from renal_ray.apply.case import Case
 from renal_ray.apply.chosen import Chosen, check_weights
 from renal_ray.apply.familiar import Reference, attenuation, read_reference
-from renal_ray.apply.folder import holds, require_ours, write_folder
+from renal_ray.apply.folder import holds, require_ours, require_writable, write_folder
 from renal_ray.apply.known import owners_of_images, role_of
 from renal_ray.apply.page import patient_page
 from renal_ray.apply.pictures import Tile, sheet, tiles
@@ -66,7 +66,7 @@ def predict(
         progress: called with patients done and patients in all.
 
     Raises:
-        StudyError: nobody can be read, a trial's weights are damaged, or something else stands where a patient's folder goes.
+        StudyError: nobody can be read, a trial's weights are damaged, `out` cannot be written to, or something else stands where a patient's folder goes.
         StrictError: strict, and somebody cannot be read.
     """
     left = list(refused)
@@ -74,6 +74,7 @@ def predict(
     check_weights(chosen)
     for case in cases:
         require_ours(out / case.patient_id, marker=FOUND)
+    require_writable(out)
     study = chosen.run.study
     start_keras(study.backend, int(study.resources.cpus_per_trial))
     workshop, reference, owners = Workshop(chosen.run.work), read_reference(chosen), owners_of_images(chosen.run)

@@ -61,6 +61,9 @@ def sweep(study: StudyFile, set: Set = None, address: Address = None, dashboard:
 @command
 def search(study: StudyFile, set: Set = None, address: Address = None, dashboard: Dashboard = False) -> int:
     """Search over training settings, by cross-validation, from wherever the last run stopped; write the best as a study file."""
+    from renal_ray.trial.search.configurations import searched
+
+    searched(load(study, set))  # a study without a search is refused before it is recorded
     with working(study, set) as loaded:
         return commands.search_study(loaded, address=address, dashboard=dashboard)
 

@@ -15,7 +15,7 @@ from renal_ray.apply.chosen import Chosen, check_weights, with_head
 from renal_ray.apply.exported.card import model_card
 from renal_ray.apply.exported.predict_onnx import example
 from renal_ray.apply.exported.preprocessing import preprocessing
-from renal_ray.apply.folder import require_ours, write_folder
+from renal_ray.apply.folder import require_ours, require_writable, write_folder
 from renal_ray.apply.voters import vote
 from renal_ray.report.evidence import read_evidence
 from renal_ray.store.ledger import Ledger
@@ -58,6 +58,7 @@ def export(chosen: Chosen, out: Path) -> Exported:
     heads = [chosen, *(with_head(chosen, head) for head in run.study.heads.use if head is not Head.IMAGE)]
     for one in heads:
         check_weights(one)
+    require_writable(out.absolute().parent)
     start_keras(run.study.backend, int(run.study.resources.cpus_per_trial))
     workshop = Workshop(run.work)
     files: dict[str, bytes] = {}

@@ -13,6 +13,7 @@ from renal_ray.problems import StudyError
 from renal_ray.report.evidence import Evidence, read_evidence
 from renal_ray.report.tables import Row, Table
 from renal_ray.report.text import DASH
+from renal_ray.store.place import Place
 
 PATHS = ("cohort.manifest", "cohort.dicom", "cohort.labels", "cohort.kits", "weights")  # shown by their last name: a page tells nothing of a machine
 NO_SETTING = ("name", "work")  # who it is and where it lies
@@ -46,7 +47,7 @@ def read_studies(studies: Sequence[Study]) -> list[Compared]:
     Raises:
         StudyError: there are fewer than two or too many, one is given twice, or one cannot be read.
     """
-    places = [study.work for study in studies]
+    places = [str(Place(study.work).path().resolve()) if Place(study.work).is_local else study.work for study in studies]
     if not 2 <= len(places) <= MOST:
         raise StudyError(f"compare: {len(places)} work directories given; give two to {MOST}")
     if repeated := sorted({place for place in places if places.count(place) > 1}):
