@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
 
 from renal_ray.config import Folds, Split
 from renal_ray.problems import StudyError
@@ -82,6 +81,8 @@ def _sealed(labels: Sequence[int], split: Split) -> list[bool]:
 
 def _stratified_folds(labels: Sequence[int], image_counts: Sequence[int], *, seed: int, n_folds: int) -> list[int]:
     """StratifiedGroupKFold over images, a patient being a group."""
+    from sklearn.model_selection import StratifiedGroupKFold  # half of what `renal-ray status` would import, and does not need
+
     y = np.repeat(labels, image_counts)
     groups = np.repeat(np.arange(len(labels)), image_counts)
     folds = [0] * len(labels)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import roc_auc_score
 
 METRICS = ("auc", "acc", "sen", "spec", "ppv", "npv", "mcc")
 
@@ -73,6 +72,8 @@ def auc(labels: ArrayLike, scores: ArrayLike) -> float | None:
     Raises:
         ValueError: the lengths differ, a label is neither 0 nor 1, or a score is not finite.
     """
+    from sklearn.metrics import roc_auc_score  # see `protocol.draw`
+
     truth, values = as_labels_and_scores(labels, scores)
     return float(roc_auc_score(truth, values)) if truth.any() and not truth.all() else None
 
