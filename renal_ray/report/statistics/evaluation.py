@@ -12,7 +12,7 @@ from renal_ray.report.evidence import Evidence
 from renal_ray.report.statistics.estimates import Estimate, estimates
 from renal_ray.report.statistics.samples import Scored
 from renal_ray.report.tables import Row, Table, group_row
-from renal_ray.report.text import METRIC_NAMES, POOLED, counted, plus_minus, two
+from renal_ray.report.text import METRIC_NAMES, POOLED, plus_minus, two
 from renal_ray.types import Head
 
 
@@ -142,9 +142,3 @@ def _corrected(one: Evaluated) -> dict[str, float | None]:
         "fold_auc_lower_95": mean.lower if mean else None,
         "fold_auc_upper_95": mean.upper if mean else None,
     }
-
-
-def folds_behind(models: Sequence[Evaluated]) -> str:
-    """How many folds stand behind some models, in words."""
-    counts = sorted({len(model.fold_aucs) for model in models})
-    return counted(counts[0], "fold") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} folds"

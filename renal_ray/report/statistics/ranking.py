@@ -15,8 +15,7 @@ from renal_ray.report.curves import roc
 from renal_ray.report.evidence import Evidence
 from renal_ray.report.statistics.samples import Samples, Scored
 from renal_ray.report.tables import Table
-from renal_ray.report.text import dataset_name, head_name, listed, two
-from renal_ray.types import Dataset
+from renal_ray.report.text import dataset_name, head_name, two
 
 FIFTHS = (0, 0.2, 0.4, 0.6, 0.8, 1)
 
@@ -147,9 +146,3 @@ def curve_points(models: Sequence[Scored]) -> Table:
                     rows += [model.model.keys() | {"part": part, "curve": kind, "x": float(x), "y": float(y)} for x, y in zip(*points, strict=True)]
     columns = ["dataset", "freeze_point", "head", "level", "part", "curve", "x", "y"]
     return Table(name="roc-and-pr-points", title="Points of the ROC and precision-recall curves", columns=(), rows=(), data=pd.DataFrame(rows, columns=columns))
-
-
-def tested_datasets(models: Sequence[Scored]) -> str:
-    """The datasets whose models voted on the test, in words."""
-    names: dict[Dataset, None] = {model.model.dataset: None for model in models if len(model.test)}
-    return listed(dataset_name(dataset) for dataset in names)

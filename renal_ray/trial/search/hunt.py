@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from renal_ray.store.place import Place, digest
 from renal_ray.trial.plan import Results
@@ -138,9 +137,3 @@ class Hunt:
         """Trials if nothing is given up and nothing is shared."""
         per = len(self.bench.chain(self.main.entries[0].values, self.main.folds[0]))
         return per * (sum(race.most() for race in self.races) + len(self.outer))
-
-
-def read_record(work: Place, name: str) -> dict[str, Any] | None:
-    """A file of WORK/search, None where there is none."""
-    file = f"{FOLDER}/{name}"
-    return work.read_checked_json(file) if work.exists(file) else None
