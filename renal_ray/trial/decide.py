@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
 from renal_ray.config import Study
-from renal_ray.protocol.calibration import Calibrator, fit_calibrator
+from renal_ray.protocol.calibrators import Calibrator, fit_calibrator
 from renal_ray.protocol.metrics import auc, confusion
 from renal_ray.protocol.thresholds import choose_threshold
 from renal_ray.store.ledger import Ledger

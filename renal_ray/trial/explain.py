@@ -6,13 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from renal_ray.protocol.attention import attention_map
-from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place, digest
 from renal_ray.store.slices import Slices
 from renal_ray.trial.lesions import largest_slice
 from renal_ray.trial.spec import TrialSpec
 from renal_ray.trial.subjects import Subject
-from renal_ray.trial.workshop import Workshop
+from renal_ray.trial.workshop import Workshop, with_weights
 from renal_ray.types import FreezePoint
 
 AT_ONCE = 64  # images whose activations are in memory together
@@ -52,13 +51,11 @@ def evidence(spec: TrialSpec, images: np.ndarray, work: Place, workshop: Worksho
     """
     from renal_ray.model.heads import HEAD_LAYERS
     from renal_ray.model.initial import redraw
-    from renal_ray.model.weight_files import load_weights_h5
 
     prefix = workshop.prefix(spec, pooled=spec.freeze_point is not FreezePoint.MIXED10)
     # Through the cache's number format, so that the model sees what it was trained on.
     activations = prefix(images)[spec.freeze_point].astype(spec.activation_dtype).astype(np.float32)
-    model, gradcam, batch_size = workshop.model(spec), workshop.gradcam(spec), spec.training.batch_size
-    model.set_weights_by_name(load_weights_h5(Ledger(work).read_checked(spec.trial_id, "weights.h5")))
+    model, gradcam, batch_size = with_weights(spec, work, workshop), workshop.gradcam(spec), spec.training.batch_size
     own = gradcam(activations, batch_size)
     if not redrawn:
         return (own,)

@@ -16,9 +16,8 @@ from renal_ray.store.place import Place, digest
 from renal_ray.store.slices import Slices
 from renal_ray.trial.feed import patient_inputs
 from renal_ray.trial.plan import Plan, Results
-from renal_ray.trial.score import with_weights
 from renal_ray.trial.spec import TrialSpec
-from renal_ray.trial.workshop import Workshop
+from renal_ray.trial.workshop import Workshop, with_weights
 from renal_ray.types import Dataset, PatientId
 
 MASKED = (Dataset.ROI, Dataset.RBR)  # the whole slice is the same whatever the mask

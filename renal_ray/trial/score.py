@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from renal_ray.protocol.splits import SplitSet
-from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place
 from renal_ray.store.seal import Seal
 from renal_ray.store.slices import Slices
@@ -16,11 +15,11 @@ from renal_ray.trial.decide import Decision, Decisions, patient_scores
 from renal_ray.trial.feed import Picked, Samples, patient_inputs
 from renal_ray.trial.run import prediction_table
 from renal_ray.trial.spec import TrialSpec
-from renal_ray.trial.workshop import Workshop
+from renal_ray.trial.workshop import Workshop, with_weights
 from renal_ray.types import Head
 
 if TYPE_CHECKING:
-    from renal_ray.model.compiled import CompiledModel
+    pass
 
 COLUMNS = ("dataset", "freeze_point", "head", "level", "fold", "trial_id", "patient_id", "slice_index", "label", "score", "threshold", "decision", "raw_score")
 
@@ -127,19 +126,6 @@ def score_patients(
         else:
             tables.append(_decided(output.spec, "patient", prediction_table(whole, output.scores, "test"), decisions))
     return pd.concat(tables, ignore_index=True)
-
-
-def with_weights(spec: TrialSpec, work: Place, workshop: Workshop) -> "CompiledModel":
-    """The model of a finished trial, with the weights that it was left with.
-
-    Raises:
-        DamagedFileError: the weights are not those that it wrote.
-    """
-    from renal_ray.model.weight_files import load_weights_h5
-
-    model = workshop.model(spec)
-    model.set_weights_by_name(load_weights_h5(Ledger(work).read_checked(spec.trial_id, "weights.h5")))
-    return model
 
 
 def _apply(spec: TrialSpec, inputs: np.ndarray, work: Place, workshop: Workshop) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ import numpy as np
 from renal_ray.problems import DamagedFileError
 from renal_ray.protocol.splits import SplitSet
 from renal_ray.store.activations import Activations
+from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place
 from renal_ray.store.slices import Slices
 from renal_ray.trial.augment import ComputedRows, CopiedRows, FrozenLayers, copies_seed
@@ -229,3 +230,16 @@ class Workshop:
         if precision not in self._rates:
             self._rates[precision] = matrix_gflops(precision)
         return self._rates[precision]
+
+
+def with_weights(spec: TrialSpec, work: Place, workshop: Workshop) -> "CompiledModel":
+    """The model of a finished trial, with the weights that it was left with.
+
+    Raises:
+        DamagedFileError: the weights are not those that it wrote.
+    """
+    from renal_ray.model.weight_files import load_weights_h5
+
+    model = workshop.model(spec)
+    model.set_weights_by_name(load_weights_h5(Ledger(work).read_checked(spec.trial_id, "weights.h5")))
+    return model
