@@ -1,8 +1,10 @@
 """What can be wrong: a study that cannot run, and a patient who cannot be read."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Self
 
 
@@ -46,12 +48,14 @@ class Code(StrEnum):
     SEALED = "sealed", Severity.ERROR, "The patient is of the study's sealed test set, and the seal is closed."
     LABEL_MISSING = "label-missing", Severity.ERROR, "No pathology is given for the patient."
     LABEL_CONFLICT = "label-conflict", Severity.ERROR, "The patient is given both labels."
+    DIFFERENT_PERSONS = "different-persons", Severity.ERROR, "Two persons have one PatientID: name, sex or birth date differ."
     FILE_MISSING = "file-missing", Severity.ERROR, "A file or folder that is named does not exist."
     FILE_UNREADABLE = "file-unreadable", Severity.ERROR, "A file is damaged, closed to the reader or not of its kind."
     FILE_TRUNCATED = "file-truncated", Severity.ERROR, "A file ends before its pixels do."
     TOO_LARGE = "too-large", Severity.ERROR, "A file declares more than it can hold or than any CT series has."
     PATH_OUTSIDE = "path-outside", Severity.ERROR, "A relative path leads out of its root folder."
     NOT_CT = "not-ct", Severity.ERROR, "The images are no CT, or their values are no HU."
+    HU_OUT_OF_RANGE = "hu-out-of-range", Severity.ERROR, "Values beyond -20,000 to 20,000 HU, which no CT has."
     NO_PIXEL_DATA = "no-pixel-data", Severity.ERROR, "An image has no pixels."
     NO_PIXEL_SPACING = "no-pixel-spacing", Severity.ERROR, "The distance between pixels is not given."
     NO_POSITION = "no-position", Severity.ERROR, "Position or orientation in the patient is not given."
@@ -65,15 +69,26 @@ class Code(StrEnum):
     NOT_AXIAL = "not-axial", Severity.ERROR, "The slices are oblique, coronal or sagittal."
     TILT = "tilt", Severity.ERROR, "The gantry was tilted: slices are shifted against their normal."
     SEVERAL_SERIES = "several-series", Severity.ERROR, "Several CT series are candidates and nothing decides between them."
+    MIXED_ACQUISITIONS = "mixed-acquisitions", Severity.ERROR, "One series holds several acquisitions: phases, kernels or stacks that are no one volume."
     SERIES_WITHOUT_MASK = "series-without-mask", Severity.ERROR, "A CT series has no lesion mask."
     MASK_WITHOUT_SERIES = "mask-without-series", Severity.ERROR, "The series that a mask was drawn on is not there."
     SEVERAL_MASKS = "several-masks", Severity.ERROR, "Several masks belong to one series."
     MASK_UNSUPPORTED = "mask-unsupported", Severity.ERROR, "The mask is of a kind that cannot be read."
     MASK_OFF_GRID = "mask-off-grid", Severity.ERROR, "The mask does not lie on the image's voxels."
     MASK_EMPTY = "mask-empty", Severity.ERROR, "The mask holds no lesion."
+    MASK_INTERPOLATED = "mask-interpolated", Severity.ERROR, "A label map holds fractions: it was interpolated, so its labels cannot be told."
+    MASK_BEYOND_IMAGE = "mask-beyond-image", Severity.ERROR, "More than 1 % of the lesion lies outside of the image."
+    LESION_UNNAMED = "lesion-unnamed", Severity.ERROR, "A mask holds several segments or ROIs, and the study does not say which is the lesion."
     IMAGE_RESAMPLED = "image-resampled", Severity.WARNING, "A tilted or oblique series was resampled to straight axial slices, as asked for."
     MASK_RESAMPLED = "mask-resampled", Severity.WARNING, "A mask off the image's voxels was resampled to them, as asked for."
+    CONTOURS_CROSS = "contours-cross", Severity.WARNING, "Closed contours of one plane cross each other; they were united."
+    CONTOURS_LEFT_OUT = "contours-left-out", Severity.WARNING, "Contours that enclose no area were left out."
     REFERENCES_ABSENT = "references-absent", Severity.WARNING, "The mask refers to images that are not there; it was matched by geometry."
+    FRAME_CONTRADICTS = "frame-contradicts", Severity.WARNING, "The frames of reference differ, but the mask names the series and its images."
+    MASK_UNPAIRED = "mask-unpaired", Severity.WARNING, "A mask that belongs to no image by reference, id or folder."
+    ID_MISSING = "id-missing", Severity.WARNING, "The files have no PatientID; the id is a keyed hash."
+    DERIVED_IMAGE = "derived-image", Severity.WARNING, "The images are derived ones, or their unit is not said to be HU; they were read as HU."
+    LOSSY_COMPRESSION = "lossy-compression", Severity.WARNING, "The images were compressed with loss."
     INTERCEPT_SUSPECTED = "intercept-suspected", Severity.WARNING, "The histogram looks as if the rescale intercept were missing."
     IMAGE_HU_IMPLAUSIBLE = "image-hu-implausible", Severity.WARNING, "The body is not between -200 and 400 HU, or air is not near -1000 HU."
     MASK_OUTSIDE_BODY = "mask-outside-body", Severity.WARNING, "Most of the lesion lies in air."
@@ -81,10 +96,12 @@ class Code(StrEnum):
     FLIP_SUSPECTED = "flip-suspected", Severity.WARNING, "The anatomy looks flipped left to right, front to back or head to foot."
     LESION_TOO_LARGE = "lesion-too-large", Severity.WARNING, "The lesion is larger than 160 mm."
     LESION_TOO_SMALL = "lesion-too-small", Severity.WARNING, "The lesion is smaller than 3 mm."
+    SEVERAL_LESIONS = "several-lesions", Severity.WARNING, "The mask holds lesions that are more than 10 mm apart."
     SAME_PIXELS = "same-pixels", Severity.WARNING, "Two patients have the same image: a leak where the split parts them."
     SAME_PERSON = "same-person", Severity.WARNING, "Two ids seem to be one person."
     DICOMDIR_INCOMPLETE = "dicomdir-incomplete", Severity.WARNING, "A DICOMDIR names files that are not there."
     NOT_DICOM = "not-dicom", Severity.NOTE, "Not a DICOM file, and no volume that is read."
+    PACKED = "packed", Severity.NOTE, "A packed file or archive; unpack it to have it read."
     LOCALIZER = "localizer", Severity.NOTE, "A scout view."
     DOSE_REPORT = "dose-report", Severity.NOTE, "A dose report or another structured report."
     SECONDARY_CAPTURE = "secondary-capture", Severity.NOTE, "A screen shot, or an image derived from the series."
@@ -153,6 +170,22 @@ class Quarantined:
     def row(self) -> dict[str, str]:
         """As written to quarantine.csv and problems.csv."""
         return {"patient_id": self.patient_id, "file": self.file, "code": str(self.code), "message": self.message, "severity": str(self.code.severity)}
+
+
+def trouble(path: Path) -> tuple[Code, str] | None:
+    """Why a file or folder cannot be opened; a path that no file system takes, or behind a closed folder, counts as absent.
+
+    Args:
+        path: any path, as a table or a study file names it.
+
+    Returns:
+        FILE_MISSING or FILE_UNREADABLE with a message; None when it can be opened.
+    """
+    if not os.path.exists(path):  # unlike Path.exists of Python 3.11, False where a name is too long or a folder above is closed
+        return Code.FILE_MISSING, "there is no such file or folder, or a folder above it is closed; correct the path"
+    if not os.access(path, os.R_OK | os.X_OK if os.path.isdir(path) else os.R_OK):
+        return Code.FILE_UNREADABLE, "the file or folder may not be read; change its permissions"
+    return None
 
 
 PROBLEM_COLUMNS = ("patient_id", "file", "code", "message", "severity")

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from renal_ray.cohort.access import trouble
 from renal_ray.cohort.kits import IMAGE, MASK
 from renal_ray.cohort.manifest import UNSAFE_ID, read_manifest
 from renal_ray.cohort.source import file_problem
 from renal_ray.config import Phase
 from renal_ray.imaging.images.volume import is_volume
-from renal_ray.problems import Code, PatientError, Quarantined, StudyError
+from renal_ray.problems import Code, PatientError, Quarantined, StudyError, trouble
 
 TABLES = (".csv", ".parquet")
 

@@ -6,13 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from renal_ray.cohort.access import trouble
 from renal_ray.cohort.manifest import COLUMNS, LABEL_COLUMNS, read_table, refuse_duplicates
 from renal_ray.cohort.scan.hashing import KEY_FILE, keyed_hash
 from renal_ray.cohort.scan.propose import Proposal
 from renal_ray.cohort.scan.scan import look, same_person
 from renal_ray.config import Phase
-from renal_ray.problems import Code, PatientError, Quarantined, StudyError
+from renal_ray.problems import Code, PatientError, Quarantined, StudyError, trouble
 
 
 def read_dicom_tree(folder: Path, labels: Path, *, keep_ids: bool, phase: Phase | None = None) -> tuple[pd.DataFrame, list[Quarantined]]:

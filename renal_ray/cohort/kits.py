@@ -7,8 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from renal_ray.cohort.access import trouble
-from renal_ray.problems import Code, Quarantined, StudyError
+from renal_ray.problems import Code, Quarantined, StudyError, trouble
 
 TABLES = ("kits23.json", "kits.json")
 IMAGE, MASK = "imaging.nii.gz", "segmentation.nii.gz"

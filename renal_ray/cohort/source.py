@@ -4,11 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from renal_ray.cohort.access import trouble
 from renal_ray.cohort.kits import read_kits
 from renal_ray.cohort.manifest import read_manifest
 from renal_ray.config import Cohort
-from renal_ray.problems import Code, Quarantined
+from renal_ray.problems import Code, Quarantined, trouble
 
 
 def load_cohort(cohort: Cohort) -> tuple[pd.DataFrame, list[Quarantined]]:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from renal_ray.cohort.access import trouble
 from renal_ray.config import Cohort, Selection
 from renal_ray.dicom.headers import quiet
 from renal_ray.imaging.checks import lesion_findings
@@ -17,7 +16,7 @@ from renal_ray.imaging.images.straightened import Straightened
 from renal_ray.imaging.masks.lesion import kept, max_diameter_mm
 from renal_ray.imaging.masks.open import open_mask
 from renal_ray.imaging.survey import fingerprint, survey_findings, survey_slices
-from renal_ray.problems import PatientError
+from renal_ray.problems import PatientError, trouble
 
 
 def read_patient(image: Path, mask: Path, *, cohort: Cohort, selection: Selection, series: str = "", lesion: str = "") -> PatientSlices:

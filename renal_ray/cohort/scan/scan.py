@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from renal_ray.cohort.access import trouble
 from renal_ray.cohort.manifest import COLUMNS, LABEL_COLUMNS, MAX_ID, UNSAFE_ID, read_table, refuse_duplicates, write_manifest
 from renal_ray.cohort.scan.dicomdir import check_dicomdir
 from renal_ray.cohort.scan.hashing import KEY_FILE, keyed_hash
@@ -17,7 +16,7 @@ from renal_ray.cohort.scan.propose import Proposal, propose
 from renal_ray.cohort.scan.volumes import VolumePair, pair_volumes
 from renal_ray.cohort.scan.walk import Found, Kind, walk
 from renal_ray.config import Phase
-from renal_ray.problems import PROBLEM_COLUMNS, Code, PatientError, Quarantined, StudyError
+from renal_ray.problems import PROBLEM_COLUMNS, Code, PatientError, Quarantined, StudyError, trouble
 
 
 @dataclass(frozen=True)

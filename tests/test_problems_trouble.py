@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from renal_ray.cohort.access import trouble
 from renal_ray.cohort.kits import read_kits
 from renal_ray.cohort.phantom import write_phantom
 from renal_ray.cohort.source import load_cohort
 from renal_ray.config import Cohort, Selection
 from renal_ray.imaging.patient import read_patient
-from renal_ray.problems import Code, PatientError, StudyError
+from renal_ray.problems import Code, PatientError, StudyError, trouble
 
 IMPOSSIBLE = ["x" * 300, "loop", "beyond\0end"]
 
