@@ -126,7 +126,8 @@ def test_segments_by_label_code_meaning_and_number(highdicom_seg, kind):
         got = read(image, mask, lesion_segments=[name])
         assert np.array_equal(got.mask, LESION[1:4]), name
     assert read(image, mask, lesion="2").mask.sum() == 6
-    assert read(image, mask).mask.sum() == LESION.sum() + 6
+    assert read(image, mask, lesion_segments=[1, "Simple cyst"]).mask.sum() == LESION.sum() + 6
+    assert code_of(image, mask) is Code.LESION_UNNAMED
     assert code_of(image, mask, lesion_segments=["tumour"]) is Code.MASK_EMPTY
 
 

@@ -127,8 +127,13 @@ def _one_series(headers: list[Header], wanted: References, key: str) -> list[Hea
     if key:
         if key not in groups:
             raise PatientError(Code.FILE_MISSING, f"the image's folder holds no CT series with the key {key} that the manifest names; scan it again")
+        others = [group for other, group in groups.items() if other != key]
+        if not _holds(groups[key], wanted.images) and any(_holds(group, wanted.images) for group in others):
+            raise PatientError(Code.MASK_WITHOUT_SERIES, "the mask names slices of another series of the folder than the manifest does; pair it with its own")
         return _without_scouts(groups[key])
     named = [group for group in groups.values() if group[0].text("SeriesInstanceUID") in wanted.series]
+    if len(named) != 1:
+        named = [group for group in named or groups.values() if _holds(group, wanted.images)]
     if len(named) == 1:
         return _without_scouts(named[0])
     strangers = sorted({shown_modality(header.text("Modality")) for header in headers if header.text("Modality") not in COMPANIONS | {"CT", ""}})
@@ -143,6 +148,11 @@ def _one_series(headers: list[Header], wanted: References, key: str) -> list[Hea
     if len(series) != 1:
         raise PatientError(Code.SEVERAL_SERIES, f"the folder holds {len(groups)} CT series and the mask does not say which; give the folder of one")
     return _without_scouts(series[0])
+
+
+def _holds(headers: list[Header], sop_uids: frozenset[str]) -> bool:
+    """Whether any of these images is among those that a mask names."""
+    return any(header.text("SOPInstanceUID") in sop_uids for header in headers)
 
 
 def _without_scouts(headers: list[Header]) -> list[Header]:

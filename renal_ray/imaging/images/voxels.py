@@ -12,11 +12,11 @@ import numpy as np
 from isal import igzip, igzip_lib
 
 from renal_ray.imaging.geometry.grid import Grid
+from renal_ray.imaging.images.labels import LEAST_LABEL, fractions, refuse_fractions, whole_within
 from renal_ray.imaging.images.source import HuStack
 from renal_ray.problems import Code, PatientError
 
 UNPACKING_FAULTS: tuple[type[Exception], ...] = (OSError, ValueError, zlib.error, igzip_lib.IsalError)  # type: ignore[assignment] # a class, though its stub says otherwise
-LEAST_LABEL = -100  # label maps may use a few negative values for what is not labelled; air and fat lie below
 BLOCK = 8 << 20  # bytes of voxels that are unpacked at once
 CHUNK = 512 << 10  # bytes of a packed file that are read at once
 GZIP_MAGIC = b"\x1f\x8b"
@@ -74,16 +74,15 @@ class Voxels:
         """Places along an axis where any rounded value is one of the labels, ascending, and there where: bool, the others whole.
 
         Raises:
-            PatientError: MASK_UNSUPPORTED when the values are those of an image, FILE_TRUNCATED or FILE_UNREADABLE.
+            PatientError: MASK_UNSUPPORTED when the values are those of an image, MASK_INTERPOLATED, FILE_TRUNCATED or FILE_UNREADABLE.
         """
         rows, columns, depth = self.grid.shape
         packed: dict[int, np.ndarray] = {}  # a plane's bits, eight to the byte: a label map is as large as its image
         hit = np.zeros(self.grid.shape[axis], bool)
         for first, block in self._blocks(np.ones(depth, bool)):
             values = self._whole(block)
-            if values.dtype.kind != "u" and (values < LEAST_LABEL).any():
-                least = float(np.nanmin(values))
-                raise PatientError(Code.MASK_UNSUPPORTED, f"the mask holds values down to {least:.0f}, as a CT image does; name the label map as the mask")
+            if values is None or (values.dtype.kind != "u" and (values < LEAST_LABEL).any()):
+                raise self._no_labels()
             mask = reduce(np.logical_or, (values == label for label in labels))  # several times faster than a set test
             for k in np.flatnonzero(mask.any(axis=(0, 1))).tolist():
                 packed[first + k] = np.packbits(mask[:, :, k].T)
@@ -103,15 +102,14 @@ class Voxels:
         return places, out
 
     def values(self) -> list[int]:
-        """Up to ten of the rounded values that it holds.
+        """Up to ten of the values that a label map holds.
 
         Raises:
             PatientError: FILE_TRUNCATED or FILE_UNREADABLE.
         """
         found: set[int] = set()
         for _, block in self._blocks(np.ones(self.grid.shape[2], bool)):
-            values = self._whole(block)
-            found |= {int(value) for value in np.unique(values[np.isfinite(values)])[:11]}
+            found |= {round(value) for value in np.unique(self._scaled(block))[:11].tolist()}
             if len(found) > 10:
                 break
         return sorted(found)[:10]
@@ -119,10 +117,27 @@ class Voxels:
     def _scaled(self, block: np.ndarray) -> np.ndarray:
         return block if (self.slope, self.intercept) == (1, 0) else block * np.float64(self.slope) + self.intercept
 
-    def _whole(self, block: np.ndarray) -> np.ndarray:
-        """Scaled values, rounded: label maps are often saved as floating point."""
+    def _whole(self, block: np.ndarray) -> np.ndarray | None:
+        """Scaled values, rounded: label maps are often saved as floating point. None where they are no whole numbers."""
         scaled = self._scaled(block)
-        return scaled if scaled.dtype.kind in "iu" else np.rint(scaled)
+        if scaled.dtype.kind in "iu":
+            return scaled
+        whole = np.rint(scaled)
+        if np.array_equal(whole, scaled) and np.isfinite(whole).all():
+            return whole
+        return None if fractions(scaled, whole_within(self.dtype, self.slope)).any() else whole
+
+    def _no_labels(self) -> PatientError:
+        """Why the values are no labels, from all of them."""
+        odd, held, finite, ends = 0, 0, True, list[float]()
+        for _, block in self._blocks(np.ones(self.grid.shape[2], bool)):
+            values = self._scaled(block)
+            odd += int(np.count_nonzero(fractions(values, whole_within(self.dtype, self.slope))))
+            held += int(np.count_nonzero(values))
+            known = values[np.isfinite(values)]
+            finite = finite and known.size == values.size
+            ends += [float(known.min()), float(known.max())] if known.size else []
+        return refuse_fractions(odd / held, min(ends, default=0.0), max(ends, default=0.0), finite=finite)
 
     def _blocks(self, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         """Unpacks planes along the slowest axis, block by block, up to the last one wanted.
