@@ -8,6 +8,7 @@ from dicom_files import save, write_seg, write_series
 from pydicom import Dataset, dcmread
 
 from renal_ray.config import Cohort, Selection
+from renal_ray.dicom.headers import read_headers, series_key
 from renal_ray.imaging.patient import read_patient
 from renal_ray.problems import Code, PatientError
 
@@ -137,6 +138,25 @@ def test_the_series_that_the_seg_refers_to_is_taken(tmp_path, volume, lesion):
     slices = write_series(tmp_path / "ct" / "venous", volume)
     write_seg(tmp_path / "seg.dcm", [(1, slices[2], lesion[2])])
     assert np.array_equal(read(tmp_path).hu, volume[[2]])
+
+
+def test_a_seg_that_names_slices_but_no_series_chooses_theirs(tmp_path, volume, lesion):
+    """Two phases in one frame of reference, in one folder."""
+    write_series(tmp_path / "ct" / "arterial", volume + 50)
+    slices = write_series(tmp_path / "ct" / "venous", volume)
+    write_seg(tmp_path / "seg.dcm", [(1, slices[k], lesion[k]) for k in (2, 3)], series=None)
+    got = read(tmp_path)
+    assert np.array_equal(got.hu, volume[[2, 3]])
+    assert not {finding.code for finding in got.findings} & {Code.REFERENCES_ABSENT}
+    venous, arterial = (series_key(read_headers(tmp_path / "ct" / name, ["SeriesInstanceUID"])[0]) for name in ("venous", "arterial"))
+    cohort = Cohort(manifest="unused.csv")
+    told = read_patient(tmp_path / "ct", tmp_path / "seg.dcm", cohort=cohort, selection=EVERYTHING, series=venous)
+    assert np.array_equal(told.hu, volume[[2, 3]])
+    with pytest.raises(PatientError) as caught:
+        read_patient(tmp_path / "ct", tmp_path / "seg.dcm", cohort=cohort, selection=EVERYTHING, series=arterial)
+    assert caught.value.code is Code.MASK_WITHOUT_SERIES
+    write_seg(tmp_path / "seg.dcm", [(1, slices[k], lesion[k]) for k in (2, 3)], series=None, sources=False)
+    assert code_of(tmp_path) is Code.SEVERAL_SERIES
 
 
 def test_sop_references_that_the_series_does_not_know_are_ignored(tmp_path, volume, lesion):

@@ -33,7 +33,7 @@ def refuse_fractions(share: float, low: float, high: float, *, finite: bool) -> 
         low, high: least and greatest of the values that are finite.
         finite: whether all of them are.
     """
-    percent = f"{100 * share:.2g} % of the label map's voxels other than 0"
+    percent = f"{100 * share:.3g} % of the label map's voxels other than 0"
     if low < LEAST_LABEL:
         return PatientError(Code.MASK_UNSUPPORTED, f"the mask holds values down to {low:.0f}, as a CT image does; name the label map as the mask")
     if not finite:

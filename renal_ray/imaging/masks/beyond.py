@@ -35,7 +35,7 @@ def require_inside(planes: Iterable[tuple[np.ndarray, np.ndarray, float]], steps
         sides += thickness * on_side
     if not beyond:
         return ""
-    share = f"{100 * beyond / whole:.2g} % of the lesion lies outside of the image ({', '.join(_named(sides, image))})"
+    share = f"{100 * beyond / whole:.3g} % of the lesion lies outside of the image ({', '.join(_named(sides, image))})"
     if beyond > MOST_BEYOND * whole:
         raise PatientError(Code.MASK_BEYOND_IMAGE, f"{share}; use an image that holds all of it, or the mask that was drawn on this one")
     return share

@@ -94,10 +94,10 @@ def compared(mask: Grid, image: Grid) -> str:
     differs = [name for name, there in (("size", mask.shape != image.shape), ("spacing", stretched.any()), ("orientation", min(along) < STRAIGHT)) if there]
     off = image.index_of(mask.origin)
     if differs == ["size"] and np.abs(off - np.rint(off)).max() <= GRID_TOLERANCE:
-        differs.append("extent, though its voxels lie on the image's")
+        differs = ["size alone, and where both have voxels they are the same"]
     elif np.abs(off).max() > GRID_TOLERANCE:
         differs.append(f"position (the first voxel lies {np.linalg.norm(off @ image.steps):.1f} mm off)")
-    return f"the label map ({sized(mask)}) is not on the voxels of the image ({sized(image)}): it differs in {', '.join(differs)}"
+    return f"the label map ({sized(mask)}) is not on the voxels of the image ({sized(image)}): it differs in {' and '.join(differs)}"
 
 
 def _on_slices(planes: Sequence[MaskPlane], image: ImageSource) -> dict[int, np.ndarray]:
