@@ -122,10 +122,13 @@ class Voxels:
         scaled = self._scaled(block)
         if scaled.dtype.kind in "iu":
             return scaled
-        whole = np.rint(scaled)
-        if np.array_equal(whole, scaled) and np.isfinite(whole).all():
-            return whole
-        return None if fractions(scaled, whole_within(self.dtype, self.slope)).any() else whole
+        with np.errstate(invalid="ignore"):  # what 16 bits do not hold, or is infinite, is another number then
+            short = scaled.astype(np.int16)
+            if np.array_equal(short, scaled):
+                return short
+            whole = np.rint(scaled)
+            off, within = scaled - whole, whole_within(self.dtype, self.slope)
+        return whole if off.max() <= within and off.min() >= -within else None
 
     def _no_labels(self) -> PatientError:
         """Why the values are no labels, from all of them."""
