@@ -10,7 +10,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from renal_ray.dicom.headers import CT_STORAGE, Header, quiet, read_header, series_key
+from renal_ray.dicom.headers import CT_STORAGE, Header, quiet, read_header
+from renal_ray.dicom.series import series_key
 from renal_ray.problems import Code, PatientError
 
 TAGS = [
