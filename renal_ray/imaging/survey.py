@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 from scipy import ndimage
 
-from renal_ray.imaging.images.sizes import HU_RANGE
+from renal_ray.imaging.images.source import HU_RANGE
 from renal_ray.problems import Code, Finding
 
 SLICES = 7
