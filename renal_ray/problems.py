@@ -88,6 +88,8 @@ class Code(StrEnum):
     MASK_UNPAIRED = "mask-unpaired", Severity.WARNING, "A mask that belongs to no image by reference, id or folder."
     ID_MISSING = "id-missing", Severity.WARNING, "The files have no PatientID; the id is a keyed hash."
     DERIVED_IMAGE = "derived-image", Severity.WARNING, "The images are derived ones, or their unit is not said to be HU; they were read as HU."
+    FILE_LEFT_OUT = "file-left-out", Severity.WARNING, "A damaged file of the series was left out; the other slices are complete without it."
+    ACQUISITION_PAUSE = "acquisition-pause", Severity.WARNING, "The scanner paused within the series; its parts may be of different contrast phases."
     LOSSY_COMPRESSION = "lossy-compression", Severity.WARNING, "The images were compressed with loss."
     INTERCEPT_SUSPECTED = "intercept-suspected", Severity.WARNING, "The histogram looks as if the rescale intercept were missing."
     IMAGE_HU_IMPLAUSIBLE = "image-hu-implausible", Severity.WARNING, "The body is not between -200 and 400 HU, or air is not near -1000 HU."

@@ -14,8 +14,8 @@ TISSUE_HU = -300.0  # above: the body; below: air
 BODY_HU = (-200.0, 400.0)
 SOFT_HU = 10.0  # fat and its edges left out, the middle of a body lies above
 AIR_HU = (-1100.0, -900.0)
-EVEN = 0.06  # of its median, between the quartiles: air and noise; lung is less even
-PADDING_HU, MOST_PADDING_HU = -1500.0, 10.0  # below, and of one value but for compression: outside of the field of view
+EVEN = 0.04  # of its median: half of the air lies as near to it, and lung does not
+PADDING_HU, MOST_PADDING_HU = -1200.0, 10.0  # below, and of one value but for compression: outside of the field of view
 BONE_HU, MOST_BONE = 600.0, 0.25  # share of the picture
 LEAST_SOFT = 500  # pixels
 UNSCALED_HU = (850.0, 1250.0)  # fat to spongy bone, where the intercept is missing
@@ -154,7 +154,7 @@ def _implausible(hu: np.ndarray, bodies: list[np.ndarray]) -> str | None:
 def _air_around(hu: np.ndarray, bodies: list[np.ndarray]) -> float | None:
     """What the air around a body is at, in HU; None where too little of it is seen, or what is seen can be lung."""
     around = (hu < TISSUE_HU) & ~np.stack(bodies)
-    if around[:, [0, 0, -1, -1], [0, -1, 0, -1]].mean() < 0.5:  # a picture that is cut out of another shows lung and bowel at its edges
+    if around[:, [0, 0, -1, -1], [0, -1, 0, -1]].mean() < 0.9:  # a picture that is cut out of another shows lung and bowel at its edges
         return None
     values = hu[around]
     padding = values[values < PADDING_HU]
@@ -162,8 +162,8 @@ def _air_around(hu: np.ndarray, bodies: list[np.ndarray]) -> float | None:
         values = values[values >= PADDING_HU]
     if len(values) <= LEAST_BODY * hu.size:
         return None
-    low, middle, high = (float(value) for value in np.percentile(values, (25, 50, 75)))
-    return middle if high - low <= EVEN * -middle else None
+    middle = float(np.median(values))
+    return middle if np.mean(np.abs(values - middle) <= EVEN * -middle) >= 0.5 else None
 
 
 def _is_trunk(hu: np.ndarray, body: np.ndarray, pixel_mm: np.ndarray) -> bool:

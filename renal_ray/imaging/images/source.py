@@ -19,10 +19,12 @@ class References:
     Args:
         series: SeriesInstanceUIDs.
         frame_of_reference: FrameOfReferenceUID.
+        images: SOPInstanceUIDs of the slices that it was drawn on.
     """
 
     series: frozenset[str] = frozenset()
     frame_of_reference: str = ""
+    images: frozenset[str] = frozenset()
 
 
 class ImageSource(Protocol):
