@@ -81,6 +81,7 @@ class Code(StrEnum):
     LESION_UNNAMED = "lesion-unnamed", Severity.ERROR, "A mask holds several segments or ROIs, and the study does not say which is the lesion."
     IMAGE_RESAMPLED = "image-resampled", Severity.WARNING, "A tilted or oblique series was resampled to straight axial slices, as asked for."
     MASK_RESAMPLED = "mask-resampled", Severity.WARNING, "A mask off the image's voxels was resampled to them, as asked for."
+    RESCALE_IGNORED = "rescale-ignored", Severity.WARNING, "A mask's images carry a rescale that makes no labels of them; their stored values were taken."
     CONTOURS_CROSS = "contours-cross", Severity.WARNING, "Closed contours of one plane cross each other; they were united."
     CONTOURS_LEFT_OUT = "contours-left-out", Severity.WARNING, "Contours that enclose no area were left out."
     REFERENCES_ABSENT = "references-absent", Severity.WARNING, "The mask refers to images that are not there; it was matched by geometry."

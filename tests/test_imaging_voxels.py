@@ -83,14 +83,43 @@ def test_attenuation_is_int16_until_a_value_asks_for_more(tmp_path):
     assert (got[0, 0, 8], got[1, 1, 0], got[2, 2, 1], got[2, 2, 2], got.dtype) == (-1000, -1000, -1000, 40, np.int16)
 
 
-def test_labels_are_rounded_and_an_image_is_no_label_map(tmp_path):
-    values = np.full(SHAPE, np.nan, np.float32)
-    values[2, 3, 4], values[2, 3, 5], values[1, 1, 1] = 1.9999, 2.4, 1.4
+def test_labels_are_whole_to_within_a_rounding_error(tmp_path):
+    values = np.zeros(SHAPE, np.float32)
+    values[2, 3, 4], values[1, 1, 1] = 1.9999, -3.0001
     places, mask = written(tmp_path / "a", values).hits(0, [2])
-    assert (places.tolist(), mask.sum()) == ([2], 2)
-    for air in (-1024.0, -np.inf):
-        values[0, 0, 0] = air
-        assert code_of(written(tmp_path / "b", values).hits, 0, [2]) is Code.MASK_UNSUPPORTED
+    assert (places.tolist(), np.argwhere(mask).tolist()) == ([2], [[0, 3, 4]])
+    stored = np.zeros(SHAPE, np.uint8)
+    stored[2, 3, 4], stored[1, 1, 1] = 255, 128  # 0 to 2 scaled into bytes: 1 becomes 1.0039
+    scaled = written(tmp_path / "b", stored, slope=2 / 255)
+    assert [np.argwhere(scaled.hits(0, [label])[1]).tolist() for label in (1, 2)] == [[[0, 1, 1]], [[0, 3, 4]]]
+    assert scaled.values() == [0, 1, 2]
+    halves = written(tmp_path / "c", stored // 100, slope=0.5, intercept=1.0)  # every value is one of 1, 1.5, 2
+    with pytest.raises(PatientError, match=r"0.317 % of the label map's voxels.*interpolated") as caught:
+        halves.hits(0, [2])
+    assert caught.value.code is Code.MASK_INTERPOLATED
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_fractions_are_no_labels_whichever_block_they_are_in(tmp_path, monkeypatch, dtype):
+    monkeypatch.setattr(module, "BLOCK", 1)
+    values = np.zeros(SHAPE, dtype)
+    values[2:4, 2, :3], values[4, 2, 8] = 2, 1.4
+    with pytest.raises(PatientError, match=r"^mask-interpolated: 14.3 % of the label map's voxels other than 0 are no whole numbers") as caught:
+        written(tmp_path / "a", values).hits(0, [2])
+    assert caught.value.code is Code.MASK_INTERPOLATED
+    with pytest.raises(PatientError, match="map of probabilities"):
+        written(tmp_path / "b", values / 2).hits(0, [1])
+    for odd in (np.nan, np.inf, -np.inf):
+        values[4, 2, 8] = odd
+        with pytest.raises(PatientError, match=r"14.3 % .* not a number or infinite") as caught:
+            written(tmp_path / "c", values).hits(0, [2])
+        assert caught.value.code is Code.MASK_UNSUPPORTED
+    values[4, 2, 8] = np.nan
+    values[0, 0, 8] = -1024.0
+    with pytest.raises(PatientError, match="down to -1024, as a CT image does"):
+        written(tmp_path / "d", values).hits(0, [2])
+    values[4, 2, 8] = 1.4
+    assert code_of(written(tmp_path / "e", values).hits, 0, [2]) is Code.MASK_UNSUPPORTED
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, zlib.compress, igzip.compress], ids=["gzip", "zlib", "igzip"])

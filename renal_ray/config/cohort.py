@@ -45,7 +45,7 @@ class Cohort(Section):
     kits: Path | None = Field(None, description="folder in the KiTS layout: case_NNNNN/imaging.nii.gz, segmentation.nii.gz, kits23.json")
     lesion_labels: list[int] = Field([2], min_length=1, description="values of a label map that are the lesion (KiTS: 2 tumour, 3 cyst)")
     lesion_segments: list[str | int] | None = Field(
-        None, description="segments of a DICOM SEG that are the lesion, each by label, code (SCHEME:VALUE) or number; all when omitted"
+        None, description="segments of a DICOM SEG that are the lesion, each by label, code (SCHEME:VALUE) or number; the only one when omitted"
     )
     lesion_rois: list[str] | None = Field(None, description="ROIs of an RTSTRUCT that are the lesion, by name or pattern (GTV*); the only one when omitted")
     fractional_threshold: float = Field(0.5, gt=0, le=1, description="share of the maximum from which a voxel of a fractional SEG is lesion")

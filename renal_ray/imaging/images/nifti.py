@@ -52,7 +52,10 @@ def open_nifti(path: Path) -> Voxels:
     except HEADER_FAULTS:
         raise PatientError(Code.FILE_UNREADABLE, "not readable as NIfTI; give a .nii or .nii.gz file") from None
     if not single or len(shape) < 3 or any(n != 1 for n in shape[3:]) or min(shape) < 1 or dtype.kind not in "iuf" or dtype.itemsize > 8:
-        raise PatientError(Code.FILE_UNREADABLE, f"a NIfTI file of shape {shape} and type {dtype} is no volume of numbers; give one image in one file")
+        raise PatientError(
+            Code.FILE_UNREADABLE,
+            f"a NIfTI file of {' x '.join(map(str, shape[::-1]))} voxels of type {dtype} is no volume of numbers; give one image in one file",
+        )
     shape = (int(shape[0]), int(shape[1]), int(shape[2]))
     if not length <= offset <= MOST_EXTENSIONS:
         raise PatientError(Code.FILE_UNREADABLE, "the NIfTI header says that the voxels begin inside it or far behind; convert the series again")

@@ -29,7 +29,7 @@ def require_sane(shape: tuple[int, ...], itemsize: int, stored: int, *, compress
         PatientError: TOO_LARGE or FILE_TRUNCATED.
     """
     if max(shape) > MOST_PIXELS or prod(shape[:2]) > MOST_PLANE or prod(shape) > MOST_VOXELS:
-        raise PatientError(Code.TOO_LARGE, f"the header declares {' x '.join(map(str, shape))} voxels, more than any CT series has; export it again")
+        raise PatientError(Code.TOO_LARGE, f"the header declares {' x '.join(map(str, shape[::-1]))} voxels, more than any CT series has; export it again")
     if prod(shape) * itemsize > stored * (MOST_DEFLATED if compressed else 1):
         raise PatientError(Code.FILE_TRUNCATED, "the file holds fewer voxels than its header declares; copy it again")
 
