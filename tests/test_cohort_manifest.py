@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from renal_ray.cohort.manifest import read_manifest, write_manifest
+from renal_ray.cohort.manifest import normal_id, read_manifest, write_manifest
 from renal_ray.cohort.source import load_cohort
 from renal_ray.config import Cohort
 from renal_ray.problems import Code, StudyError
@@ -130,3 +130,26 @@ def test_rows_that_cannot_be_used_are_set_aside(tmp_path):
     assert [(item.patient_id, item.code) for item in quarantined] == [("b", Code.LABEL_MISSING), ("c", Code.FILE_MISSING), ("d", Code.FILE_MISSING)]
     assert quarantined[1].file == str(tmp_path / "nothing")
     assert "mask" in quarantined[2].message
+
+
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        (" 007 ", "007"),
+        ("\u00a0007\u2009", "007"),
+        ("\u200b0\u200d07\ufeff", "007"),
+        ("\u202a007\u202c", "007"),
+        ("Ju\u0308rgen", "J\u00fcrgen"),
+        ("\uff30\uff10\uff17", "P07"),
+        ("\uff76\uff9e", "\u30ac"),  # half-width ka and voicing mark: one letter
+        ("A\u00a01", "A 1"),
+        ("A  1", "A  1"),
+        ("P\u00b2", "P\u00b2"),  # not P2
+        ("kits-1", "kits-1"),
+        ("a\tb", "a\tb"),
+        ("\u200b", ""),
+    ],
+)
+def test_ids_that_look_the_same_are_the_same(text, normal):
+    assert normal_id(text) == normal
+    assert normal_id(normal) == normal

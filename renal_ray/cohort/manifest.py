@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 import warnings
 from pathlib import Path
 
@@ -20,6 +21,22 @@ LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1} | {label.na
 SEXES = {"m": "male", "f": "female"}
 UNSAFE_ID = re.compile(r"[/\\\x00-\x1f\x7f]|^\.{1,2}$")  # ids become names of rows, shards and folders
 MAX_ID = 128
+
+
+def normal_id(text: str) -> str:
+    """The normal form of a patient's id: ids that look the same become the same text. Case and leading zeros stay.
+
+    Unicode NFC (UAX #15); full-width and half-width letters and digits as ordinary ones (UAX #11); without invisible characters (category Cf: zero-width,
+    direction marks, soft hyphens); every kind of space an ordinary one (category Zs); none at the ends.
+
+    Args:
+        text: an id as a table or a DICOM header has it.
+    """
+    if text.isascii():
+        return text.strip()
+    plain = (unicodedata.normalize("NFKC", char) if unicodedata.east_asian_width(char) in ("F", "H") else char for char in text)
+    visible = (" " if unicodedata.category(char) == "Zs" else char for char in "".join(plain) if unicodedata.category(char) != "Cf")
+    return unicodedata.normalize("NFC", "".join(visible)).strip()
 
 
 def read_manifest(path: Path, *, labelled: bool = True) -> pd.DataFrame:
