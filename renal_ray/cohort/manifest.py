@@ -43,6 +43,11 @@ def normal_id(text: str) -> str:
     return unicodedata.normalize("NFC", "".join(visible)).strip()
 
 
+def label_of(word: str) -> int | None:
+    """The label that a word or number stands for, in any case; None where it stands for neither."""
+    return LABELS.get(_WHOLE.sub(r"\1", word.strip()).lower())
+
+
 def read_manifest(path: Path, *, labelled: bool = True) -> pd.DataFrame:
     """Reads and validates a manifest.
 
@@ -203,10 +208,9 @@ def _refuse_changed(cells: pd.Series, path: Path) -> None:
 def _labels(cells: pd.Series, path: Path) -> pd.Series:
     labels = []
     for line, cell in cells.items():
-        word = _WHOLE.sub(r"\1", cell).lower()
-        if word and word not in LABELS:
+        if cell and label_of(cell) is None:
             raise StudyError(f"{path}: {cells.index.name} {line}: label {cell!r} is none of 0, 1, benign, malignant or empty")
-        labels.append(LABELS[word] if word else None)
+        labels.append(label_of(cell))
     return pd.Series(labels, cells.index, dtype="Int8")
 
 
