@@ -1,6 +1,5 @@
 """DICOM files by their headers alone: which files are DICOM, what they are, whether their pixels are there."""
 
-import hashlib
 import logging
 import struct
 import warnings
@@ -99,24 +98,6 @@ class Header:
 def shown_modality(modality: str) -> str:
     """A modality for a message: as it stands where it is one of DICOM's terms; a header may hold anything in its place."""
     return modality if modality in IMAGING | COMPANIONS | {"CT"} else "unknown"
-
-
-def series_key(header: Header) -> str:
-    """Names the series of an image without its UID.
-
-    Args:
-        header: with SeriesInstanceUID, and for files that lost it ImageOrientationPatient, PixelSpacing, Rows and Columns.
-
-    Returns:
-        The first 12 hexadecimal digits of SHA-256 of the SeriesInstanceUID, or, where de-identification emptied it, of plane, spacing and matrix.
-    """
-    what: object = header.text("SeriesInstanceUID")
-    if not what:
-        with readable(f"file {header.number} by name"):
-            orientation = tuple(round(float(value), 2) + 0.0 for value in header.dataset.get("ImageOrientationPatient") or ())
-            spacing = tuple(round(float(value), 3) for value in header.dataset.get("PixelSpacing") or ())
-            what = (orientation, spacing, header.text("Rows"), header.text("Columns"))
-    return hashlib.sha256(str(what).encode()).hexdigest()[:12]
 
 
 @contextmanager

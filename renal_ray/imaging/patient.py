@@ -29,7 +29,7 @@ def read_patient(image: Path, mask: Path, *, cohort: Cohort, selection: Selectio
         mask: DICOM SEG or RTSTRUCT, a folder that holds one, a folder of a mask kept as an image series, or a label map.
         cohort: which labels or segments of the mask are the lesion.
         selection: which slices are kept.
-        series: which CT series of the image's folder (`dicom.headers.series_key`); empty where the mask or the folder decides.
+        series: which CT series of the image's folder (`dicom.series.series_key`); empty where the mask or the folder decides.
         lesion: what of this mask is the lesion, in place of the study's: values, segments or ROIs, separated by semicolons.
 
     Returns:

@@ -12,8 +12,9 @@ from pydicom.uid import UID
 
 from renal_ray.config import Cohort
 from renal_ray.dicom.flat import FlatDataset
-from renal_ray.dicom.headers import COMPANIONS, Header, Pixels, read_headers, readable, series_key, shown_modality, syntax_of
+from renal_ray.dicom.headers import COMPANIONS, Header, Pixels, read_headers, readable, shown_modality, syntax_of
 from renal_ray.dicom.pixels import load, native_pixels, pixels, require_decoder, within_bits
+from renal_ray.dicom.series import series_key
 from renal_ray.imaging.geometry.grid import AS_STORED, Grid, Turn, nearest_turn, turn_to_axial
 from renal_ray.imaging.geometry.stack import Plane, stack
 from renal_ray.imaging.images.sizes import FARTHEST_MM, MOST_PLANE, SPACING_MM
@@ -21,7 +22,7 @@ from renal_ray.imaging.images.source import OUTSIDE_HU, HuStack, References, siz
 from renal_ray.problems import Code, Finding, PatientError
 
 TAGS = [
-    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality", "ImageType"),
+    *("PatientID", "StudyInstanceUID", "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality", "ImageType"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept", "RescaleType"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "ConcatenationUID", "InConcatenationTotalNumber"),
     *("BitsStored", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
