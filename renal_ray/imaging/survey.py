@@ -5,6 +5,7 @@ import hashlib
 import numpy as np
 from scipy import ndimage
 
+from renal_ray.imaging.images.sizes import HU_RANGE
 from renal_ray.problems import Code, Finding
 
 SLICES = 7
@@ -13,6 +14,8 @@ TISSUE_HU = -300.0  # above: the body; below: air
 BODY_HU = (-200.0, 400.0)
 AIR_HU = (-1100.0, -900.0)
 LEAST_BODY = 0.02  # share of the picture; less is no body
+FAT_HU = -30.0  # fat lies below, in every body and near every organ
+MOST_LABELS = 256  # values of a label map, or of an 8-bit picture
 
 
 def survey_slices(n_slices: int) -> np.ndarray:
@@ -25,6 +28,34 @@ def survey_slices(n_slices: int) -> np.ndarray:
         int, ascending, at most seven.
     """
     return np.unique(np.rint(np.linspace(0, n_slices - 1, SLICES)).astype(int))
+
+
+def no_ct(values: np.ndarray) -> str | None:
+    """Why a sample of an image's values cannot be a CT's.
+
+    Args:
+        values: of slices all over the image, in HU as far as the file says, any shape; what is not a number says nothing.
+
+    Returns:
+        The reason in words, without an end: "every value is 0"; None where they can be HU.
+    """
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return "it holds no numbers"
+    least, most = finite.min().item(), finite.max().item()
+    shown = f"from {least:.6g} to {most:.6g}"
+    if least == most:
+        return f"every value is {least:.6g}"
+    if least < HU_RANGE[0] or most > HU_RANGE[1]:
+        return f"its values run {shown}, and no CT has such HU"
+    if most <= TISSUE_HU:
+        return f"its values run {shown}, so it shows air alone"
+    if least < FAT_HU:
+        return None
+    distinct = np.unique(finite)
+    if len(distinct) <= MOST_LABELS and np.array_equal(distinct, np.rint(distinct)):
+        return f"it holds {len(distinct)} whole numbers {shown}, as a label map or a picture does"
+    return f"its values run {shown}, so it shows neither air nor fat"
 
 
 def fingerprint(hu: np.ndarray) -> frozenset[str]:

@@ -80,7 +80,7 @@ class DicomSeries:
             # parsed once, however many frames are wanted of it; plain pixels need no parsing
             dataset = load(path, number=first.header.number) if native is None else None
             for n in places:
-                stack.put(n, _attenuation(self.slices[slices[n]], dataset, native))
+                stack.put(n, attenuation(self.slices[slices[n]], dataset, native))
         return np.ascontiguousarray(self.turn.apply(stack.array))
 
 
@@ -103,7 +103,7 @@ def open_series(folder: Path, wanted: References, cohort: Cohort, *, series: str
     """
     headers = _one_series(read_headers(folder, TAGS), wanted, series)
     _require_whole(headers)
-    slices = [item for header in headers for item in _slices_of(header)]
+    slices = [item for header in headers for item in slices_of(header)]
     order, stored = stack([item.plane for item in slices])
     if nearest_turn(stored).axes[0] != 0 and cohort.oblique == "refuse":
         raise PatientError(Code.NOT_AXIAL, "the series is coronal or sagittal; use the axial one, or set cohort.oblique: resample")
@@ -160,7 +160,7 @@ def _require_whole(headers: list[Header]) -> None:
             raise PatientError(Code.MISSING_SLICE, f"{there} of the {int(total)} files that make up a multi-frame image are there; export it again, complete")
 
 
-def _slices_of(header: Header) -> list[CtSlice]:
+def slices_of(header: Header) -> list[CtSlice]:
     """The slices of one file: one, or those of an enhanced CT."""
     if header.pixels is not Pixels.PRESENT:
         code = Code.NO_PIXEL_DATA if header.pixels is Pixels.ABSENT else Code.FILE_TRUNCATED
@@ -257,7 +257,7 @@ def _whole_hu(stored: np.ndarray, slope: int, intercept: int) -> np.ndarray:
     return stored.astype(np.int64 if stored.dtype.itemsize > 2 else np.int32) * slope + intercept
 
 
-def _attenuation(item: CtSlice, whole: Dataset | None, native: np.ndarray | None) -> np.ndarray:
+def attenuation(item: CtSlice, whole: Dataset | None, native: np.ndarray | None) -> np.ndarray:
     """HU of one slice as stored, (rows, cols), integer where slope and intercept are; padding becomes air."""
     dataset: Dataset | FlatDataset = item.header.dataset if whole is None else whole
     stored = native if whole is None else pixels(whole, frame=item.frame, number=item.header.number)

@@ -13,6 +13,7 @@ MOST_VOXELS = 2**31
 MOST_DEFLATED = 1032  # bytes that deflate makes of one at the very most
 SPACING_MM = (0.01, 100.0)
 FARTHEST_MM = 1e5
+HU_RANGE = (-20_000, 20_000)  # no CT holds values beyond
 LEAST_VOLUME = 1e-3  # of the box of the three steps: less, and they lie in one plane
 
 
