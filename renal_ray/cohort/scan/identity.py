@@ -81,7 +81,7 @@ def identity(name: str, born: str, sex: str, patient: str) -> Identity:
         (_digest(date), _digest(date[:4])) if date else (b"", b""),
         date.endswith("0101"),
         SEXES.get(sex.upper(), ""),
-        _digest(f"{name.upper()}|{date}") if words and date else b"",
+        _digest(f"{name.upper()}|{date}") if date and any(_components(group, "") for group in name.split("=")) else b"",
     )
 
 

@@ -7,21 +7,29 @@ from pathlib import Path
 ENDING = re.compile(r"\.(nii|nii\.gz|nrrd|nhdr|mha|mhd)$", re.IGNORECASE)
 WORD = re.compile(r"[^\W\d_]+|\d+")
 WORD_WITHIN = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[^\W\d_A-Z]+|[A-Z]+")  # TumorMask, CTimage
-MASK_WORDS = frozenset(
-    "mask masks seg segs segmentation segmentations segmented label labels labelmap labelmaps dseg gt groundtruth annotation annotations contour contours "
-    "delineation delineations maske masken masque masques".split()
+
+
+def _set(*words: str) -> frozenset[str]:
+    return frozenset(" ".join(words).split())
+
+
+MASK_WORDS = _set(
+    "mask masks seg segs segmentation segmentations segmented label labels labelmap labelmaps dseg gt groundtruth",
+    "annotation annotations contour contours delineation delineations maske masken masque masques",
 )
-LESION_WORDS = frozenset(
-    "lesion lesions tumor tumors tumour tumours gtv ctv mass masses cancer neoplasm nodule rcc ccrcc carcinoma metastasis metastases roi rois".split()
+LESION_WORDS = _set(
+    "lesion lesions tumor tumors tumour tumours gtv ctv mass masses cancer neoplasm nodule rcc ccrcc carcinoma",
+    "metastasis metastases roi rois",
 )
-ORGAN_WORDS = frozenset(
-    "liver spleen pancreas stomach gallbladder bladder duodenum bowel colon rectum esophagus oesophagus trachea lung lungs heart atrium ventricle myocardium "
-    "aorta vena cava vein veins artery arteries vessel vessels brain brainstem skull spine cord vertebra vertebrae rib ribs sternum sacrum femur hip hips humerus "
-    "scapula clavicula clavicle pelvis bone bones muscle muscles gluteus autochthon iliopsoas thyroid parotid mandible eye eyes lens prostate uterus adrenal adrenals "
-    "body skin fat leber milz lunge herz foie rate poumon coeur".split()
+ORGAN_WORDS = _set(
+    "liver spleen pancreas stomach gallbladder bladder duodenum bowel colon rectum esophagus oesophagus trachea lung",
+    "lungs heart atrium ventricle myocardium aorta vena cava vein veins artery arteries vessel vessels brain brainstem",
+    "skull spine cord vertebra vertebrae rib ribs sternum sacrum femur hip hips humerus scapula clavicula clavicle",
+    "pelvis bone bones muscle muscles gluteus autochthon iliopsoas thyroid parotid mandible eye eyes lens prostate",
+    "uterus adrenal adrenals body skin fat leber milz lunge herz foie rate poumon coeur",
 )
-KIDNEY_WORDS = frozenset("kidney kidneys renal niere nieren rein reins".split())
-IMAGE_WORDS = frozenset("image images img imgs imaging ct cect volume vol scan orig original".split())
+KIDNEY_WORDS = _set("kidney kidneys renal niere nieren rein reins")
+IMAGE_WORDS = _set("image images img imgs imaging ct cect volume vol scan orig original")
 CHANNEL = "0000"  # nnU-Net's name for the first channel of an image
 
 

@@ -1,13 +1,14 @@
 """Files gathered to patients, their CT series and their masks."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from renal_ray.cohort.manifest import same_id
+from renal_ray.cohort.manifest import normal_id
 from renal_ray.cohort.scan.identity import persons
 from renal_ray.cohort.scan.names import is_called_mask
+from renal_ray.cohort.scan.references import named_slices
 from renal_ray.cohort.scan.series import CtSeries, common_folder, split
 from renal_ray.cohort.scan.walk import Found, Kind
 from renal_ray.dicom.series import by_series
@@ -54,8 +55,8 @@ class Person:
         masks: drawn on any of them.
         studies: StudyInstanceUIDs.
         digests: of name and birth date.
-        parts: keys of the series of each person, where files of several persons have this PatientID.
-        broken: files of this patient that cannot be read, or whose pixels are not there.
+        parts: keys of the series of each person whose files have this PatientID.
+        passed_over: files of this patient that are no candidates.
         no_ct: series whose values are no CT's.
     """
 
@@ -67,18 +68,18 @@ class Person:
     studies: set[str] = field(default_factory=set)
     digests: set[bytes] = field(default_factory=set)
     parts: list[list[str]] = field(default_factory=list)
-    broken: list[Found] = field(default_factory=list)
+    passed_over: list[Found] = field(default_factory=list)
     no_ct: list[PatientError] = field(default_factory=list)
 
 
-def gather(found: Sequence[Found]) -> list[Person]:
-    """Groups DICOM files by patient and series.
+def gather(found: Sequence[Found]) -> tuple[list[Person], list[PatientError]]:
+    """Groups DICOM files by patient and series, and gives masks without images of their patient to whom they name.
 
     Args:
         found: from `walk`.
 
     Returns:
-        Patients by PatientID; files without one by study, then folder.
+        Patients by PatientID; files without one by study, then folder. And MASK_UNPAIRED for each mask of nobody.
     """
     files: dict[str, list[Found]] = defaultdict(list)
     for one in found:
@@ -86,13 +87,16 @@ def gather(found: Sequence[Found]) -> list[Person]:
             files[_owner(one)].append(one)
     people = {owner: _person(owner, of_owner) for owner, of_owner in files.items()}
     for one in found:
-        if one.kind is Kind.BROKEN and one.patient and (person := people.get(_owner(one))):
-            person.broken.append(one)
-    return sorted(people.values(), key=lambda person: (person.patient, sorted(person.series)))
+        person = people.get(_owner(one))
+        if person and one.kind in (Kind.PASSED_OVER, Kind.DERIVED):
+            person.passed_over.append(one)
+    unpaired = _bring_home(list(people.values()))
+    there = [person for person in people.values() if person.series or person.masks or person.no_ct]
+    return sorted(there, key=lambda person: (person.patient, sorted(person.series))), unpaired
 
 
 def _owner(one: Found) -> str:
-    patient = same_id(one.patient)
+    patient = normal_id(one.patient)
     return f"id {patient}" if patient else f"study {one.study}" if one.study else f"folder {Path(one.path).parent}"
 
 
@@ -100,19 +104,59 @@ def _person(owner: str, files: list[Found]) -> Person:
     kinds: dict[Kind, list[Found]] = defaultdict(list)
     for one in files:
         kinds[one.kind].append(one)
-    person = Person(files[0].patient, owner)
+    person = Person(normal_id(files[0].patient), owner)
     person.studies = {one.study for one in files} - {""}
     person.digests = {one.identity.digest for one in files} - {b""}
-    person.broken = [one for one in kinds[Kind.CT] if one.code]
     for key, of_series in _by_key(kinds[Kind.CT]).items():
         _take(person, key, of_series)
-    person.derived = {key: CtSeries(key, of_key, len(of_key)) for key, of_key in _by_key(kinds[Kind.DERIVED]).items() if key not in person.series}
+    derived = {key: of_key for key, of_key in _by_key(kinds[Kind.DERIVED]).items() if key not in person.series}
+    person.derived = {part.key: part for key, of_key in derived.items() for part in split(key, of_key)}
     person.masks += [Mask(Path(one.path), one.modality, one) for one in kinds[Kind.OBJECT]]
     person.masks += [_mask_of_images(of_key) for of_key in _by_key(kinds[Kind.LABELS]).values()]
-    parts = persons((one.identity, one.series_key) for one in files if one.kind is not Kind.DERIVED)
-    if len(parts) > 1:
-        person.parts = [sorted({key for key in part if any(one == key or one.startswith(key) for one in person.series)}) for part in parts]
+    person.parts = [
+        sorted(key for key, series in person.series.items() if any(one.startswith(series.series_key) for one in set(part)))
+        for part in persons((one.identity, one.series_key) for one in files if one.kind is not Kind.DERIVED)
+    ]
     return person
+
+
+def _bring_home(people: list[Person]) -> list[PatientError]:
+    """Gives masks of patients without images to the one patient whose series, images, study or frame of reference they name.
+
+    Returns:
+        MASK_UNPAIRED for those without a PatientID that name nobody.
+    """
+    lost = [person for person in people if person.masks and not (person.series or person.derived)]
+    homes = [person for person in people if person.series or person.derived]
+    unpaired = []
+    for person in lost:
+        masks, person.masks = person.masks, []
+        for mask in masks:
+            if home := _home(mask, homes, nameless=not person.patient):
+                home.masks.append(mask)
+            elif person.patient:
+                person.masks.append(mask)
+            else:
+                message = f"a mask ({mask.name}) without a PatientID that names no series in the folders; enter it in the manifest beside its image"
+                unpaired.append(PatientError(Code.MASK_UNPAIRED, message, str(mask.path)))
+    return unpaired
+
+
+def _home(mask: Mask, homes: list[Person], *, nameless: bool) -> Person | None:
+    assert mask.found is not None
+    study, frame = mask.found.study, mask.frame_of_reference
+
+    def files(person: Person) -> Iterator[Found]:
+        return (one for series in [*person.series.values(), *person.derived.values()] for one in series.files)
+
+    named = [person for person in homes if any(one.series in mask.series for one in files(person))]
+    if not named and (slices := named_slices(mask.path)):
+        named = [person for person in homes if any(one.sop in slices for one in files(person))]
+    if not named and nameless and study:
+        named = [person for person in homes if study in person.studies]
+    if not named and nameless and frame:
+        named = [person for person in homes if any(one.frame_of_reference == frame for one in files(person))]
+    return named[0] if len(named) == 1 else None
 
 
 def _by_key(files: list[Found]) -> dict[str, list[Found]]:

@@ -12,7 +12,7 @@ from renal_ray.cohort.scan.walk import ACQUIRED, PLANE, Found
 from renal_ray.dicom.acquisitions import ACQUISITION_TAGS, PAUSE_S, Acquired, acquired, acquisitions
 from renal_ray.dicom.flat import FlatDataset
 from renal_ray.dicom.headers import Header, Pixels, read_header
-from renal_ray.dicom.series import acquisition_key
+from renal_ray.dicom.series import acquisition_key, without_acquisition
 from renal_ray.imaging.geometry.grid import Grid
 from renal_ray.imaging.geometry.stack import Plane, stack
 from renal_ray.imaging.images.dicom_series import TAGS, frames_of, plane_of
@@ -34,6 +34,11 @@ class CtSeries:
     files: list[Found] = field(default_factory=list)
     n_images: int = 0
     is_part: bool = False
+
+    @property
+    def series_key(self) -> str:
+        """The key of the whole series."""
+        return without_acquisition(self.key)[0]
 
     @property
     def folder(self) -> Path:

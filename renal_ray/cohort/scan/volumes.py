@@ -1,17 +1,20 @@
 """Volume files: which are images and which masks, and on which image each mask was drawn."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from renal_ray.cohort.scan.best import best
 from renal_ray.cohort.scan.grids import Fit, fit, fit_series, volume_grid
-from renal_ray.cohort.scan.names import IMAGE_WORDS, MASK_WORDS, case_words, id_words, is_called_mask, is_of_organ, is_surely_mask, named_in, role_words
+from renal_ray.cohort.scan.names import ENDING, IMAGE_WORDS, MASK_WORDS, case_words, id_words, is_called_mask, is_of_organ, is_surely_mask, named_in, role_words
 from renal_ray.cohort.scan.people import Mask, Person
 from renal_ray.cohort.scan.walk import Found
 from renal_ray.imaging.geometry.grid import Grid
 from renal_ray.problems import Code, PatientError
 
+ROLES = IMAGE_WORDS | MASK_WORDS | frozenset({"tr", "ts", "va", "train", "test", "val"})  # of folders that hold many patients
 DEPTH = 2  # folders between a patient's folder and the image, or the mask
 
 
@@ -22,14 +25,44 @@ class VolumeImage:
     Args:
         path: the file.
         grid: None where its header cannot be read.
-        names: what its patient may be called: its folder, the file's name without what says image; the likeliest first.
+        names: what its patient may be called: the file's name without what says image, the folder's.
+        is_alone: whether its folder holds no other image.
         masks: drawn on it.
     """
 
     path: Path
     grid: Grid | None
     names: tuple[str, ...]
+    is_alone: bool
     masks: list[Mask] = field(default_factory=list)
+
+    @property
+    def pair(self) -> "VolumePair":
+        """The image with the one mask that is the lesion's."""
+        masks, aside = best(self.masks, self.path.parent)
+        if len(masks) == 1:
+            together = self.is_alone and masks[0].path.parent == self.path.parent and self.path.parent.name in self.names
+            return VolumePair(self.names[:: -1 if together else 1], self.path, masks[0].path, aside)
+        code, what = (Code.SEVERAL_MASKS, f"{len(masks)} masks") if masks else (Code.SERIES_WITHOUT_MASK, "no mask")
+        problem = PatientError(code, f"{what} of the image's name or folder and size; enter the right one in the manifest", str(self.path))
+        return VolumePair(self.names, self.path, None, [problem, *aside])
+
+
+@dataclass(frozen=True)
+class VolumePair:
+    """An image and its mask.
+
+    Args:
+        names: what the patient may be called, the likeliest first.
+        image: the file.
+        mask: None where it is not clear which.
+        problems: what stands in the way, and what is to be looked at.
+    """
+
+    names: tuple[str, ...]
+    image: Path
+    mask: Path | None
+    problems: list[PatientError]
 
 
 @dataclass(frozen=True)
@@ -63,26 +96,25 @@ def sort_volumes(found: Sequence[Found]) -> tuple[list[VolumeImage], list[Path],
             problems.append(PatientError(one.code, one.remark, one.path))
         elif not one.remark:
             images.append(path)
-        elif (is_called_mask(path.name) or is_of_organ(path) or is_called_mask(path.parent.name)) and IMAGE_WORDS.isdisjoint(role_words(path.name)):
+        elif is_called_mask(path.name) or (IMAGE_WORDS.isdisjoint(role_words(path.name)) and (is_of_organ(path) or is_called_mask(path.parent.name))):
             masks.append(path)
         else:
             problems.append(PatientError(Code.NOT_CT, f"not proposed as an image: {one.remark}; if it is a mask, enter it in the manifest", one.path))
-    alone = {folder for folder, count in _counted(path.parent for path in images).items() if count == 1}
-    return [VolumeImage(path, volume_grid(path), _names(path, alone=path.parent in alone)) for path in images], masks, problems
+    images_in = Counter(path.parent for path in images)
+    return [VolumeImage(path, volume_grid(path), _names(path), is_alone=images_in[path.parent] == 1) for path in images], masks, problems
 
 
-def _counted(folders: Iterable[Path]) -> dict[Path, int]:
-    counts: dict[Path, int] = defaultdict(int)
-    for folder in folders:
-        counts[folder] += 1
-    return counts
+def _names(path: Path) -> tuple[str, ...]:
+    """What says who it is: the file's name, and that of the nearest folder that says more than image or mask."""
+    folders = [folder.name for folder in path.parents if folder.name and not role_words(folder.name) <= ROLES]
+    return tuple(name for name in ("_".join(_case(path)), *folders[:1]) if name) or (path.name,)
 
 
-def _names(path: Path, *, alone: bool) -> tuple[str, ...]:
-    folders = [folder.name for folder in path.parents if folder.name and not role_words(folder.name) <= IMAGE_WORDS | MASK_WORDS | {"tr", "ts", "va"}]
-    own, folder = "_".join(case_words(path)), folders[0] if folders else ""
-    names = (folder, own) if alone and folder == path.parent.name else (own, folder)
-    return tuple(name for name in names if name) or (path.name,)
+def _case(path: Path) -> list[str]:
+    """The words of `case_words` as they are written."""
+    wanted = list(case_words(path))
+    parts = [part for part in re.split(r"[\W_]+", ENDING.sub("", path.name)) if part]
+    return [part for part in parts if set(id_words(part)) <= set(wanted)]
 
 
 def pair_masks(masks: Sequence[Path], images: Sequence[VolumeImage], people: Sequence[Person], roots: Sequence[Path]) -> list[PatientError]:
@@ -125,8 +157,8 @@ class _Search:
         for target in targets:
             for words in _ids(target.owner):
                 self._ids[words].append(target)
-            for folder in {above for folder in target.folders for above in self._above(folder)[: DEPTH + 1]}:
-                self._near[folder].append(target)
+            for near in {above for folder in target.folders for above in self._above(folder)[: DEPTH + 1]}:
+                self._near[near].append(target)
 
     def target(self, path: Path) -> VolumeImage | Person | str:
         """The image or patient, or why there is none."""
@@ -135,7 +167,7 @@ class _Search:
         if named := self._named(own) or self._named_in_part(own):
             return self._chosen(named, grid, path, "the name is that of an image or patient")
         for depth, folder in enumerate(self._above(path.parent)):
-            if depth <= DEPTH and (near := self._near[folder] if folder in self._near else []):
+            if depth <= DEPTH and (near := self._near.get(folder, [])):
                 close = [one for one in near if folder in one.folders] if depth == 0 else []
                 if close:
                     return self._chosen(close, grid, path, "an image lies beside it")
@@ -143,7 +175,8 @@ class _Search:
                     return near[0].owner
             if named := self._named(id_words(folder.name)):
                 return self._chosen(named, grid, path, "a folder above has the name of an image or patient")
-        return "a mask that belongs to no image by reference, name or folder, or whose grid is not that of the image beside it"
+        beside = self._near.get(path.parent) or self._near.get(path.parent.parent)
+        return "a mask whose grid is not that of the image beside it" if beside else "a mask of which no image has the name, and none lies beside it"
 
     def _above(self, folder: Path) -> list[Path]:
         """A folder and those above it, up to the one that was scanned."""

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from pydicom.filereader import read_partial
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian, RTStructureSetStorage, SegmentationStorage
 
 from renal_ray.cohort.scan.identity import NOBODY, Identity, identity
 from renal_ray.cohort.scan.names import is_called_mask, is_surely_mask
-from renal_ray.dicom.headers import CT_STORAGE, DICOM_FAULTS, Header, Pixels, quiet, read_header
+from renal_ray.dicom.headers import CT_STORAGE, DICOM_FAULTS, Header, Pixels, quiet, read_header, readable
 from renal_ray.dicom.series import series_key
 from renal_ray.imaging.sample import volume_no_ct
 from renal_ray.problems import Code, PatientError
@@ -40,6 +40,7 @@ DICOMDIR = "1.2.840.10008.1.3.10"
 SECONDARY = "1.2.840.10008.5.1.4.1.1.7"  # and its multi-frame kinds
 DERIVED = ("MPR", "MIP", "MINIP", "PROJECTION", "REFORMATTED", "SCREEN SAVE", "SUMMED", "VRT", "CSA")
 OBJECTS = ("SEG", "RTSTRUCT")
+OF_MODALITIES = CT_STORAGE | {SegmentationStorage, RTStructureSetStorage}  # storage classes of objects that have to say their modality
 FAULTS = {Pixels.ABSENT: Code.NO_PIXEL_DATA, Pixels.CUT_OFF: Code.FILE_TRUNCATED}
 LAST_OF_OWNER = 0x0020000E  # SeriesInstanceUID
 PLANE = struct.Struct("13d")
@@ -190,7 +191,8 @@ def look_at(path: str) -> Found:
         header = read_header(Path(path), TAGS)
         if header is None:
             return Found(path, Kind.PASSED_OVER, Code.PACKED if _packed(path) else Code.NOT_DICOM)
-        return _found(path, header)
+        with readable("the file"):
+            return _found(path, header)
     except PatientError as error:
         return Found(path, Kind.BROKEN, error.code, **_owner_of_broken(Path(path)))
 
@@ -205,7 +207,7 @@ def _packed(path: str) -> bool:
     ending = Path(path).suffix.lower()
     if ending in PACKED or (ending not in IMAGE_ENDINGS and not ending[1:].isdecimal()):
         return ending in PACKED
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         return file.read(8).startswith(PACKED_MAGIC)
 
 
@@ -224,13 +226,16 @@ def _owner_of_broken(path: Path) -> dict[str, Any]:
 
 
 def _found(path: str, header: Header) -> Found:
+    meta = str(getattr(header.dataset, "file_meta", {}).get("MediaStorageSOPClassUID") or "")
     storage, image_type, modality = header.text("SOPClassUID"), header.text("ImageType").upper(), header.text("Modality")
-    if str(getattr(header.dataset, "file_meta", {}).get("MediaStorageSOPClassUID")) == DICOMDIR:
+    if meta == DICOMDIR:
         return Found(path, Kind.DICOMDIR)
     kind, code = Kind.PASSED_OVER, Code.NOT_AN_IMAGE
     if modality in OBJECTS:
         return Found(path, Kind.OBJECT, **_facts(header))
     is_ct = modality == "CT" and (not storage or storage in CT_STORAGE)
+    if (is_ct and header.text("Rows") in ("", "0")) or (not modality and {storage, meta} & OF_MODALITIES):  # most often it ends within its header
+        return Found(path, Kind.BROKEN, Code.FILE_UNREADABLE if header.text("Rows") else Code.FILE_TRUNCATED, **_facts(header))
     is_derived = any(word in image_type for word in DERIVED)
     if modality == "SR":
         code = Code.DOSE_REPORT
