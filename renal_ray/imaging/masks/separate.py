@@ -137,13 +137,12 @@ def _linked(parts: np.ndarray, n_parts: int, spacing_mm: np.ndarray) -> np.ndarr
 
 
 def _surface(filled: np.ndarray) -> np.ndarray:
-    """The voxels of a mask that have a face outside of it; bool as the mask."""
+    """The voxels of a mask with a neighbour, across a face, that is outside of the mask; bool as the mask. What lies beyond the array is no neighbour."""
     inside = filled.copy()
     for axis in range(3):
         here, there = np.moveaxis(inside, axis, 0), np.moveaxis(filled, axis, 0)
         here[1:] &= there[:-1]
         here[:-1] &= there[1:]
-        here[[0, -1]] = False
     return filled & ~inside
 
 
