@@ -123,6 +123,7 @@ def _measured(patient_id: str, found: PatientSlices) -> dict[str, Any]:
         "n_images": len(found.slice_index),
         "n_slices_total": int(found.n_slices_total),
         "max_diameter_mm": float(found.max_diameter_mm),
+        "n_lesions": len(found.lesions),
     }
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from renal_ray.config import Study
+from renal_ray.config import Selection, Study
 from renal_ray.problems import StudyError
 from renal_ray.store.place import Place, digest
 from renal_ray.types import DATASETS
@@ -15,6 +15,8 @@ def _settings(study: Study) -> dict[str, Any]:
     """What decides slices and split; the folds to run now do not."""
     said = study.model_dump(mode="json", include={"seed", "cohort", "selection", "images", "split", "folds"})
     del said["folds"]["run"]
+    if said["selection"]["lesions"] == Selection.model_fields["lesions"].default:
+        del said["selection"]["lesions"]  # came later: what was prepared before it keeps its word
     return said
 
 
