@@ -7,7 +7,7 @@ import typer
 
 from renal_ray import commands
 from renal_ray.cli.app import Address, Dashboard, ProbeSteps, Set, Strict, StudyFile, command
-from renal_ray.cli.opening import load, open_study, sets_work, working
+from renal_ray.cli.opening import load, open_study, working
 from renal_ray.commands import DONE
 
 
@@ -143,8 +143,5 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Look again every few seconds, until nothing runs any more or Ctrl-C.")] = False,
 ) -> int:
     """Show which trials are finished, running, waiting or failed, and on which node; from any machine that sees the work directory."""
-    from renal_ray.store.place import Place
-
     loaded, work = open_study(study, set, show=False)
-    # Where this machine has mounted it under another name than the one that sweeps.
-    return commands.status_study(loaded, Place(study) if Path(study).is_dir() and not sets_work(set) else work, watch=watch)
+    return commands.status_study(loaded, work, watch=watch)
