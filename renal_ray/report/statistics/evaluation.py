@@ -136,9 +136,9 @@ def _row(one: Evaluated, *, samples_of: str) -> dict[str, object]:
 
 
 def _corrected(one: Evaluated) -> dict[str, float | None]:
-    mean = one.fold_mean
+    found = one.fold_estimate
     return {
-        "fold_auc_corrected_se": mean.se if mean else None,
-        "fold_auc_lower_95": mean.lower if mean else None,
-        "fold_auc_upper_95": mean.upper if mean else None,
+        "fold_auc_corrected_se": one.fold_mean.se if one.fold_mean else None,
+        "fold_auc_lower_95": found.lower,
+        "fold_auc_upper_95": found.upper,
     }
