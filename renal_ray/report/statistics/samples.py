@@ -94,7 +94,7 @@ class Scored:
     Args:
         model: which.
         folds: its finished trials, one a fold.
-        validation: each training patient by the fold model that never saw that patient; empty without a finished fold.
+        validation: each training patient by the fold model not trained on that patient; empty without a finished fold.
         test: the sealed patients by the vote of the fold models; empty when they were not tested.
     """
 
