@@ -104,8 +104,9 @@ def provenance_facts(evidence: Evidence) -> list[tuple[str, str]]:
         ("Activations", study.activation_dtype),
     ]
     facts += [(f"SHA-256 of the {name}", str(value)) for name, value in (given.pop("hashes", None) or {}).items()]
-    if created := given.pop("created", None):
-        facts.append(("Prepared", moment(str(created))))
+    created = given.pop("created", None)
+    if prepared_on := given.pop("prepared", created):
+        facts.append(("Prepared", moment(str(prepared_on))))
     return facts + [(name.replace("_", " ").capitalize(), value) for name, value in _flat(given)]
 
 
