@@ -95,7 +95,7 @@ def test_rois_are_chosen_by_name_or_pattern_and_united(tmp_path):
     assert read(tmp_path, lesion_rois=["kidney"]).mask.sum() == 80
     with pytest.raises(PatientError, match="GTV 1, Kidney, gtv 2") as caught:
         read(tmp_path)
-    assert caught.value.code is Code.MASK_EMPTY
+    assert caught.value.code is Code.LESION_UNNAMED
     assert code_of(tmp_path, lesion_rois=["liver"]) is Code.MASK_EMPTY
     chosen = read_patient(tmp_path / "ct", tmp_path / "rt.dcm", cohort=Cohort(manifest="unused.csv"), selection=EVERYTHING, lesion="GTV 1")
     assert chosen.mask.sum() == 4
