@@ -153,7 +153,9 @@ def _near(outlines: list[np.ndarray]) -> list[tuple[int, int]]:
 def relation(first: np.ndarray, second: np.ndarray) -> Relation:
     """How an outline lies to another, to within half a pixel.
 
-    Both are looked at on a grid finer than the pixels. One lies within the other where no part of it sticks out; both are one where neither does.
+    Both are looked at on a grid finer than the pixels. One lies within the other where no part of
+    it sticks out; both are one where neither does. Outlines that run along each other but for a
+    lobe, less than half a pixel apart on average, are neither: they count as crossing.
 
     Args:
         first, second: (n, 2), row and column in pixels.
@@ -173,7 +175,14 @@ def relation(first: np.ndarray, second: np.ndarray) -> Relation:
     inner = other if sticks_out[0] else one
     if 2 * np.count_nonzero(common) <= np.count_nonzero(inner):  # beside the other, and thinner than what counts as near
         return Relation.APART
+    if np.count_nonzero(one ^ other) <= NEAR * samples**2 * min(_length(first), _length(second)):
+        return Relation.CROSSING
     return Relation.AROUND if sticks_out[0] else Relation.WITHIN
+
+
+def _length(points: np.ndarray) -> float:
+    """Length of a closed outline."""
+    return float(np.linalg.norm(points - np.roll(points, 1, axis=0), axis=1).sum())
 
 
 def _grown(mask: np.ndarray, by: int) -> np.ndarray:
