@@ -8,7 +8,8 @@ from dicom_files import save, write_seg, write_series
 from pydicom import Dataset, dcmread
 
 from renal_ray.config import Cohort, Selection
-from renal_ray.dicom.headers import read_headers, series_key
+from renal_ray.dicom.headers import read_headers
+from renal_ray.dicom.series import series_key
 from renal_ray.imaging.patient import read_patient
 from renal_ray.problems import Code, PatientError
 
