@@ -143,10 +143,10 @@ def test_the_three_datasets_of_a_real_slice(real_data):
         ("broken/misc/no_meta.dcm", Code.FILE_UNREADABLE),
         ("broken/misc/nested_priv_SQ.dcm", Code.NOT_CT),
         ("broken/misc/rtstruct.dcm", Code.NOT_CT),
-        ("broken/misc", Code.NOT_CT),
+        ("broken/misc", Code.SEVERAL_SERIES),
         ("codecs/no-pixel-data.dcm", Code.NOT_CT),
         ("codecs/no-pixel-spacing.dcm", Code.NOT_CT),
-        ("codecs", Code.NOT_CT),
+        ("codecs", Code.SEVERAL_SERIES),
     ],
 )
 def test_refused_with_a_code(real_data, folder, code):

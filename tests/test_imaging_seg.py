@@ -8,7 +8,8 @@ from dicom_files import save, write_seg, write_series
 from pydicom import Dataset, dcmread
 
 from renal_ray.config import Cohort, Selection
-from renal_ray.dicom.headers import read_headers, series_key
+from renal_ray.dicom.headers import read_headers
+from renal_ray.dicom.series import series_key
 from renal_ray.imaging.patient import read_patient
 from renal_ray.problems import Code, PatientError
 
@@ -179,12 +180,17 @@ def test_seg_without_series_reference_lies_by_geometry(tmp_path, volume, lesion)
     assert np.array_equal(read(tmp_path).mask, lesion[[2]])
 
 
-def test_seg_in_another_frame_of_reference(tmp_path, volume, lesion):
+def test_seg_in_another_frame_of_reference_is_believed_where_it_names_series_and_slices(tmp_path, volume, lesion):
     slices = write_series(tmp_path / "ct", volume)
-    seg = write_seg(tmp_path / "seg.dcm", [(1, slices[2], lesion[2])])
-    seg.FrameOfReferenceUID = "1.2.3.99"
-    save(seg)
-    assert code_of(tmp_path) is Code.MASK_OFF_GRID
+    for named in (False, True):
+        seg = write_seg(tmp_path / "seg.dcm", [(1, slices[2], lesion[2])], sources=named)
+        seg.FrameOfReferenceUID = "1.2.3.99"
+        save(seg)
+        if not named:
+            assert code_of(tmp_path) is Code.MASK_OFF_GRID
+    got = read(tmp_path)
+    assert np.array_equal(got.mask, lesion[[2]])
+    assert Code.FRAME_CONTRADICTS in {finding.code for finding in got.findings}
 
 
 @pytest.mark.parametrize("shift", [(0.2, 0, 0), (0, -0.5, 0), (0, 0, 1.0), (0, 0, 25.0)])

@@ -15,7 +15,7 @@ def open_image(path: Path, wanted: References, cohort: Cohort, *, series: str = 
         path: a volume file, a folder of DICOM, or one DICOM file.
         wanted: what the mask refers to: decides between several series.
         cohort: what to do with tilted and oblique images.
-        series: `dicom.headers.series_key` of the series to take; empty where mask or folder decide.
+        series: `dicom.series.series_key` of the series to take; empty where mask or folder decide.
 
     Raises:
         PatientError: with the code of what is wrong.

@@ -35,7 +35,7 @@ def require_sane(shape: tuple[int, ...], itemsize: int, stored: int, *, compress
 
 
 def require_placed(grid: Grid, kind: str) -> None:
-    """Refuses a grid whose numbers are none of a patient's: not finite, no volume, voxels or distances that no scanner has.
+    """Refuses a grid that `misplaced` finds fault with.
 
     Args:
         grid: as the header gives it.
@@ -44,12 +44,26 @@ def require_placed(grid: Grid, kind: str) -> None:
     Raises:
         PatientError: NO_POSITION or NO_PIXEL_SPACING.
     """
+    if found := misplaced(grid):
+        code, what = found
+        raise PatientError(code, f"the header of the {kind} gives {what}; convert the series again")
+
+
+def misplaced(grid: Grid) -> tuple[Code, str] | None:
+    """Whether a grid's numbers are none of a patient's: not finite, no volume, voxels or distances that no scanner has.
+
+    Args:
+        grid: as the header gives it.
+
+    Returns:
+        NO_POSITION or NO_PIXEL_SPACING with what the grid gives, in words; None where it can be one.
+    """
     finite = np.isfinite(grid.steps).all() and np.isfinite(grid.origin).all() and np.abs(grid.origin).max() < FARTHEST_MM
     if not finite or np.abs(grid.steps).max() == 0:
-        raise PatientError(Code.NO_POSITION, f"the header of the {kind} gives no place in the patient; convert the series again")
+        return Code.NO_POSITION, "no place in the patient"
     low, high = SPACING_MM
     if grid.spacing.min() < low or grid.spacing.max() > high:
-        least, most = grid.spacing.min(), grid.spacing.max()
-        raise PatientError(Code.NO_PIXEL_SPACING, f"the header of the {kind} gives voxels of {least:.3g} to {most:.3g} mm; convert the series again, in mm")
+        return Code.NO_PIXEL_SPACING, f"voxels of {grid.spacing.min():.3g} to {grid.spacing.max():.3g} mm"
     if abs(np.linalg.det(grid.steps / grid.spacing[:, None])) < LEAST_VOLUME:
-        raise PatientError(Code.NO_POSITION, f"the header of the {kind} gives axes that span no volume; convert the series again")
+        return Code.NO_POSITION, "axes that span no volume"
+    return None

@@ -7,7 +7,9 @@ import numpy as np
 
 from renal_ray.imaging.geometry.grid import Grid
 from renal_ray.imaging.geometry.resample import OUTSIDE_HU
-from renal_ray.problems import Finding
+from renal_ray.problems import Code, Finding, PatientError
+
+HU_RANGE = (-20_000, 20_000)  # no tissue, metal or padding of a CT lies beyond
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,26 @@ def compact_hu(hu: np.ndarray) -> np.ndarray:
     limits = np.iinfo(np.int16)
     whole = hu.size == 0 or (hu.min() >= limits.min and hu.max() <= limits.max)
     return hu.astype(np.int16 if whole else np.float32)
+
+
+def require_ct_range(hu: np.ndarray) -> None:
+    """Refuses attenuation that no CT has, as a wrong sign, slope or type of the stored values makes it.
+
+    Args:
+        hu: in HU, of any shape, padding already replaced.
+
+    Raises:
+        PatientError: HU_OUT_OF_RANGE.
+    """
+    if hu.size == 0:
+        return
+    low, high = float(hu.min()), float(hu.max())
+    if low < HU_RANGE[0] or high > HU_RANGE[1]:
+        raise PatientError(
+            Code.HU_OUT_OF_RANGE,
+            f"values from {low:.0f} to {high:.0f} HU, and no CT lies beyond {HU_RANGE[0]:,} to {HU_RANGE[1]:,};"
+            " the values' sign, slope or type was lost: export the series again",
+        )
 
 
 class HuStack:

@@ -1,25 +1,20 @@
 """The voxels of a volume file, streamed: of a long case only what is wanted ever stands in memory."""
 
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol
+from typing import Literal
 
 import numpy as np
-from isal import igzip, igzip_lib
 
 from renal_ray.imaging.geometry.grid import Grid
 from renal_ray.imaging.images.labels import LEAST_LABEL, fractions, refuse_fractions, whole_within
 from renal_ray.imaging.images.source import HuStack
+from renal_ray.imaging.images.streams import BLOCK, UNPACKING_FAULTS, Deflated, Raw, Stream
 from renal_ray.problems import Code, PatientError
 
-UNPACKING_FAULTS: tuple[type[Exception], ...] = (OSError, ValueError, zlib.error, igzip_lib.IsalError)  # type: ignore[assignment] # a class, though its stub says otherwise
-BLOCK = 8 << 20  # bytes of voxels that are unpacked at once
-CHUNK = 512 << 10  # bytes of a packed file that are read at once
-GZIP_MAGIC = b"\x1f\x8b"
 Packing = Literal["raw", "deflated"]
 
 
@@ -114,6 +109,18 @@ class Voxels:
                 break
         return sorted(found)[:10]
 
+    def sample(self, planes: np.ndarray) -> np.ndarray:
+        """Values of whole planes along the slowest axis, scaled, as they come; unlike what `take` gives, those that are not a number stay so.
+
+        Args:
+            planes: ascending.
+
+        Raises:
+            PatientError: FILE_TRUNCATED or FILE_UNREADABLE.
+        """
+        wanted = np.isin(np.arange(self.grid.shape[2]), planes)
+        return np.concatenate([self._scaled(block[:, :, wanted[first : first + block.shape[2]]]).ravel() for first, block in self._blocks(wanted)])
+
     def _scaled(self, block: np.ndarray) -> np.ndarray:
         return block if (self.slope, self.intercept) == (1, 0) else block * np.float64(self.slope) + self.intercept
 
@@ -167,85 +174,14 @@ class Voxels:
                 stream.verify()
 
     @contextmanager
-    def _stream(self) -> Iterator["_Stream"]:
+    def _stream(self) -> Iterator[Stream]:
         """The bytes of the file from the voxels on, unpacked as they are asked for."""
         try:
             # read, not mapped: mapped pages that were looked at count as memory of the process, and a file that shrinks meanwhile ends it
             with self.path.open("rb") as file:
                 file.seek(self.start)
-                yield _Raw(file) if self.packing == "raw" else _Deflated(file)
+                yield Raw(file) if self.packing == "raw" else Deflated(file)
         except EOFError:
             raise PatientError(Code.FILE_TRUNCATED, f"the {self.kind} ends before its voxels do; copy it again") from None
         except UNPACKING_FAULTS:
             raise PatientError(Code.FILE_UNREADABLE, f"the {self.kind} is damaged: its voxels cannot be unpacked; copy it again") from None
-
-
-class _Stream(Protocol):
-    def read(self, count: int) -> bytes:
-        """So many bytes; EOFError where there are fewer."""
-        ...
-
-    def skip(self, count: int) -> None:
-        """Passes over bytes."""
-        ...
-
-    def verify(self) -> None:
-        """Compares the checksum at the end of the stream, where there is one."""
-        ...
-
-
-class _Raw:
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-
-    def read(self, count: int) -> bytes:
-        data = self._file.read(count)
-        if len(data) < count:
-            raise EOFError
-        return data
-
-    def skip(self, count: int) -> None:
-        self._file.seek(count, 1)
-
-    def verify(self) -> None:
-        """Raw voxels carry no checksum."""
-
-
-class _Deflated:
-    """A gzip stream of one or more members, or a zlib stream."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        start = file.tell()
-        gzipped = file.read(2) == GZIP_MAGIC
-        file.seek(start)
-        self._stream = igzip.IGzipFile(fileobj=file, mode="rb") if gzipped else _Zlib(file)
-
-    def read(self, count: int) -> bytes:
-        data = self._stream.read(count)
-        if len(data) < count:
-            raise EOFError
-        return data
-
-    def skip(self, count: int) -> None:
-        while count > 0:
-            count -= len(self.read(min(count, BLOCK)))
-
-    def verify(self) -> None:
-        """The checksum is compared once the end is reached; what follows the voxels in the stream is left alone."""
-        self._stream.read(1)
-
-
-class _Zlib:
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self._inflate = file, igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_ZLIB)
-
-    def read(self, count: int) -> bytes:
-        """So many bytes, fewer at the end of the stream; EOFError where the file ends before the stream does."""
-        parts = []
-        while count > 0 and not self._inflate.eof:
-            more = self._file.read(CHUNK) if self._inflate.needs_input else b""
-            if self._inflate.needs_input and not more:
-                raise EOFError
-            parts.append(self._inflate.decompress(more, count))
-            count -= len(parts[-1])
-        return b"".join(parts)

@@ -6,8 +6,9 @@ import numpy as np
 from pydicom import Dataset
 
 from renal_ray.dicom.flat import FlatDataset
-from renal_ray.dicom.headers import Header, Pixels, readable, series_key
+from renal_ray.dicom.headers import Header, Pixels, readable
 from renal_ray.dicom.pixels import load, pixels
+from renal_ray.dicom.series import by_series, series_key
 from renal_ray.imaging.geometry.stack import Plane
 from renal_ray.imaging.images.dicom_series import frames_of, numbers, plane_of
 from renal_ray.imaging.images.labels import LEAST_LABEL, fractions, refuse_fractions, whole_within
@@ -52,7 +53,7 @@ class ImageSeriesMask:
     """
 
     def __init__(self, headers: list[Header], labels: list[int], *, resample: bool) -> None:
-        if len({series_key(header) for header in headers}) != 1:
+        if len(by_series([series_key(header) for header in headers])) != 1:
             raise PatientError(Code.SEVERAL_MASKS, "the mask's folder holds images of several series; give the folder of one")
         self._headers, self._labels, self._resample = headers, labels, resample
         self.references = References(frame_of_reference=headers[0].text("FrameOfReferenceUID"))

@@ -36,21 +36,32 @@ class MaskPlane:
     step_mm: float = 0.0
 
 
-def require_same_place(what: str, mask: References, image: References) -> None:
+def require_same_place(what: str, mask: References, image: ImageSource) -> list[Finding]:
     """Refuses a mask that says it was drawn on another series, or in another frame of reference.
+
+    Some programs invent the frame of reference. A mask that names the image's series and slices of it, and no other slice, is believed against it.
 
     Args:
         what: names the mask in messages.
         mask: what it refers to.
-        image: what the image is.
+        image: the image.
+
+    Returns:
+        FRAME_CONTRADICTS, where that is so.
 
     Raises:
         PatientError: MASK_WITHOUT_SERIES or MASK_OFF_GRID.
     """
-    if mask.series and image.series and not mask.series & image.series:
+    ours = image.references
+    if mask.series and ours.series and not mask.series & ours.series:
         raise PatientError(Code.MASK_WITHOUT_SERIES, f"the {what} was drawn on another series than the image; pair it with its own series")
-    if mask.frame_of_reference and image.frame_of_reference and mask.frame_of_reference != image.frame_of_reference:
+    if not mask.frame_of_reference or not ours.frame_of_reference or mask.frame_of_reference == ours.frame_of_reference:
+        return []
+    named = image.slices_named(set(mask.images))
+    if not mask.series & ours.series or not named or len(named) != len(mask.images):
         raise PatientError(Code.MASK_OFF_GRID, f"the {what} has another frame of reference than the image, so their positions do not compare")
+    message = f"the {what} has another frame of reference than the image, but names its series and {len(named)} of its slices, which were believed"
+    return [Finding(Code.FRAME_CONTRADICTS, message)]
 
 
 def place(planes: Sequence[MaskPlane], image: ImageSource, *, resample: bool) -> tuple[dict[int, np.ndarray], list[Finding]]:

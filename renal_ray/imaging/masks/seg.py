@@ -72,7 +72,7 @@ class SegMask:
             PatientError: LESION_UNNAMED, MASK_OFF_GRID, MASK_BEYOND_IMAGE, MASK_WITHOUT_SERIES, MASK_EMPTY, MASK_UNSUPPORTED, NO_POSITION,
                 NO_PIXEL_SPACING or what stops the decoding.
         """
-        require_same_place("SEG", self.references, image.references)
+        contradictions = require_same_place("SEG", self.references, image)
         require_decoder(self._dataset.file_meta.TransferSyntaxUID)
         with readable("the SEG"):
             chosen = _chosen([_segment(item) for item in self._dataset.SegmentSequence], self._segments)
@@ -88,7 +88,7 @@ class SegMask:
             if not planes:
                 raise PatientError(Code.MASK_EMPTY, f"all frames of the segments {named} are empty")
             frames, findings = place(planes, image, resample=self._resample)
-        self.findings = tuple(findings)
+        self.findings = (*contradictions, *findings)
         return lesion_of(frames, f"nothing of the segments {named} lies on the image")
 
     def _frames(self, kind: str, chosen: list[Segment]) -> Iterator[tuple[int, np.ndarray]]:
