@@ -16,7 +16,7 @@ from renal_ray.config import Cohort, Selection
 from renal_ray.imaging.patient import read_patient
 from renal_ray.problems import Code, StudyError
 
-VOLUME = np.arange(3 * 6 * 6).reshape(3, 6, 6).astype(np.int16)
+VOLUME = (np.arange(3 * 6 * 6).reshape(3, 6, 6) - 100).astype(np.int16)
 MASK = np.zeros((6, 6), bool)
 MASK[1:4, 2:5] = True
 
@@ -58,7 +58,7 @@ def test_series_and_seg_are_paired_by_header(tmp_path):
 def test_one_flat_folder_with_everything(tmp_path):
     """Two phases, a scout and the mask side by side: the pair is read as it was found."""
     tree = tmp_path / "tree"
-    arterial = write_series(tree, VOLUME + 100, series="1.2.1")
+    arterial = write_series(tree, VOLUME[::-1], series="1.2.1")
     for item in arterial:
         (tree / item.filename).rename(tree / f"a{(tree / item.filename).name}")
     venous = write_series(tree, VOLUME, series="1.2.2")
@@ -91,9 +91,9 @@ def test_patients_that_cannot_be_used(tmp_path):
     write_seg(tree / "9" / "other.dcm", [(1, other[1], MASK)], patient_id="two-series")
     slices = patient(tree / "10", "unsaid", seg=False)
     write_series(tree / "10" / "other", VOLUME, patient_id="unsaid")
-    write_seg(tree / "10" / "seg.dcm", [(1, slices[1], MASK)], patient_id="unsaid", series=None)
+    write_seg(tree / "10" / "seg.dcm", [(1, slices[1], MASK)], patient_id="unsaid", series=None, sources=False)
     slices = patient(tree / "11", "elsewhere", seg=False)
-    write_seg(tree / "11" / "seg.dcm", [(1, slices[1], MASK)], patient_id="elsewhere", series="1.2.99")
+    write_seg(tree / "11" / "seg.dcm", [(1, slices[1], MASK)], patient_id="elsewhere", series="1.2.99", sources=False)
     names = ["ok", "empty-label", "no-seg", "only-seg", "absent", "two-segs", "two-series", "unsaid", "elsewhere"]
     rows = "".join(f"{name},{'' if name == 'empty-label' else 1},\n" for name in names)
     table, quarantined = read_dicom_tree(tree, labels(tmp_path, rows + "conflict,1,\nconflict,0,\n"), keep_ids=True)
@@ -181,7 +181,7 @@ def test_a_bad_key_is_refused(tmp_path):
 
 def test_repeated_rows_and_absent_folders(tmp_path):
     path = labels(tmp_path, "P1,1,\nP1,1,\n")
-    with pytest.raises(StudyError, match=r"patient_id P1 is in rows \[1, 2\]"):
+    with pytest.raises(StudyError, match=r"patient_id P1 is in lines \[2, 3\]"):
         read_dicom_tree(tmp_path, path, keep_ids=True)
     with pytest.raises(StudyError) as caught:
         read_dicom_tree(tmp_path, path, keep_ids=False)

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from renal_ray.cohort.manifest import read_manifest, write_manifest
+from renal_ray.cohort.manifest import normal_id, read_manifest, write_manifest
 from renal_ray.cohort.source import load_cohort
 from renal_ray.config import Cohort
 from renal_ray.problems import Code, StudyError
@@ -84,21 +84,19 @@ def test_parquet_with_numbers(tmp_path):
         ("patient_id,label,image,mask,tumour_size\np,1,i,m,3\n", ["unknown columns ['tumour_size']", "max_diameter_mm"]),
         ("patient_id,label,image\np,1,i\n", ["['mask']", "missing"]),
         ("patient_id,label,image,mask\n", ["no patients"]),
-        ("patient_id,label,image,mask\np,2,i,m\n", ["row 1", "'2'", "benign"]),
-        ("patient_id,label,image,mask\np,1,i,m\nq,1,i,m\np,1,i,m\n", ["patient_id p", "[1, 3]"]),
-        ("patient_id,label,image,mask\np,1,i,m\np,0,j,m\n", ["patient_id p", "[1, 2]"]),
-        ("patient_id,label,image,mask\na/b,1,i,m\n", ["row 1", "slash"]),
-        ("patient_id,label,image,mask\na\\b,1,i,m\n", ["row 1"]),
-        ("patient_id,label,image,mask\n..,1,i,m\n", ["row 1"]),
-        ("patient_id,label,image,mask\n,1,i,m\n", ["row 1", "empty"]),
-        ("patient_id,label,image,mask,age\np,1,i,m,old\n", ["row 1", "age", "'old'"]),
+        ("patient_id,label,image,mask\np,2,i,m\n", ["line 2", "'2'", "benign"]),
+        ("patient_id,label,image,mask\np,1,i,m\nq,1,i,m\np,1,i,m\n", ["patient_id p", "[2, 4]"]),
+        ("patient_id,label,image,mask\np,1,i,m\np,0,j,m\n", ["patient_id p", "[2, 3]"]),
+        ("patient_id,label,image,mask\na/b,1,i,m\n", ["line 2", "slash"]),
+        ("patient_id,label,image,mask\na\\b,1,i,m\n", ["line 2"]),
+        ("patient_id,label,image,mask\n..,1,i,m\n", ["line 2"]),
+        ("patient_id,label,image,mask\n,1,i,m\n", ["line 2", "empty"]),
+        ("patient_id,label,image,mask,age\np,1,i,m,old\n", ["line 2", "age", "'old'"]),
         ("patient_id,label,image,mask,age\np,1,i,m,-3\n", ["age", "zero or more"]),
         ("patient_id,label,image,mask,max_diameter_mm\np,1,i,m,inf\n", ["max_diameter_mm"]),
         ('patient_id,label,image,mask\n"p,1,i,m\n', ["not readable"]),
-        ("patient_id,label,image,mask\np,1,i,m,\n", ["more cells", "commas"]),
         ("patient_id,label,image,mask\nx,p,1,i,m\ny,q,0,i,m\n", ["more cells"]),
-        ("patient_id;label;image;mask\np;1;i;m\n", ["semicolons"]),
-        ("patient_id\tlabel\timage\tmask\np\t1\ti\tm\n", ["tabs"]),
+        ("patient_id,label,image,mask\np,1,i,m\nq,1,i,m,x\n", ["line 3", "more cells (5)", "(4)", "surplus commas"]),
     ],
 )
 def test_refusals_say_what_and_where(tmp_path, text, words):
@@ -130,3 +128,26 @@ def test_rows_that_cannot_be_used_are_set_aside(tmp_path):
     assert [(item.patient_id, item.code) for item in quarantined] == [("b", Code.LABEL_MISSING), ("c", Code.FILE_MISSING), ("d", Code.FILE_MISSING)]
     assert quarantined[1].file == str(tmp_path / "nothing")
     assert "mask" in quarantined[2].message
+
+
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        (" 007 ", "007"),
+        ("\u00a0007\u2009", "007"),
+        ("\u200b0\u200d07\ufeff", "007"),
+        ("\u202a007\u202c", "007"),
+        ("Ju\u0308rgen", "J\u00fcrgen"),
+        ("\uff30\uff10\uff17", "P07"),
+        ("\uff76\uff9e", "\u30ac"),  # half-width ka and voicing mark: one letter
+        ("A\u00a01", "A 1"),
+        ("A  1", "A  1"),
+        ("P\u00b2", "P\u00b2"),  # not P2
+        ("kits-1", "kits-1"),
+        ("a\tb", "a\tb"),
+        ("\u200b", ""),
+    ],
+)
+def test_ids_that_look_the_same_are_the_same(text, normal):
+    assert normal_id(text) == normal
+    assert normal_id(normal) == normal

@@ -57,7 +57,8 @@ def test_overlapping_segments(real_data):
     for item in seg.SegmentSequence:
         expected = sum(int(frame.sum()) for number, frame in zip(numbers, seg.pixel_array, strict=True) if number == item.SegmentNumber)
         assert read(real_data / "seg_liver/ct-3slice", path, segments=[item.SegmentLabel]).mask.sum() == expected
-    assert read(real_data / "seg_liver/ct-3slice", path).mask.sum() == 40505
+    assert read(real_data / "seg_liver/ct-3slice", path, segments=[item.SegmentLabel for item in seg.SegmentSequence]).mask.sum() == 40505
+    assert code_of(real_data / "seg_liver/ct-3slice", path) is Code.LESION_UNNAMED
 
 
 def test_columns_that_are_no_multiple_of_eight(real_data):

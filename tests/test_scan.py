@@ -178,7 +178,7 @@ def test_rules_of_ones_own(tmp_path):
 
 def test_two_series_in_one_flat_folder_are_told_apart_by_key(tmp_path):
     tree = tmp_path / "tree"
-    first, second = (write_series(tree / name, VOLUME + shift, series=uid) for name, shift, uid in (("x", 0, "1.2.5"), ("y", 300, "1.2.6")))
+    first, second = (write_series(tree / name, VOLUME * times, series=uid) for name, times, uid in (("x", 1, "1.2.5"), ("y", 2, "1.2.6")))
     for folder in ("x", "y"):
         for path in (tree / folder).iterdir():
             path.rename(tree / f"{folder}{path.name}")
@@ -187,7 +187,7 @@ def test_two_series_in_one_flat_folder_are_told_apart_by_key(tmp_path):
     scan([tree], tmp_path / "m.csv", keep_ids=True)
     row = read_manifest(tmp_path / "m.csv").iloc[0]
     got = read_patient(Path(row["image"]), Path(row["mask"]), cohort=Cohort(manifest="x"), selection=Selection(), series=row["series"])
-    assert np.array_equal(got.hu[0], VOLUME[2] + 300)
+    assert np.array_equal(got.hu[0], VOLUME[2] * 2)
     with pytest.raises(PatientError, match="scan it again"):
         read_patient(Path(row["image"]), Path(row["mask"]), cohort=Cohort(manifest="x"), selection=Selection(), series="0" * 12)
     assert first
@@ -197,11 +197,12 @@ def test_volume_files_in_pairs(tmp_path):
     affine = np.diag([-1.0, -1, 2, 1])
     for name in ("one/image.nii.gz", "one/mask.nii.gz", "flat/a_ct.nii.gz", "flat/a_seg.nii.gz", "flat/b_ct.nii.gz", "flat/c_lesion.nii.gz"):
         (tmp_path / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
-        nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.int16), affine), tmp_path / "tree" / name)
+        values = np.zeros((4, 4, 4), np.int16) if "seg" in name or "mask" in name or "lesion" in name else np.arange(64, dtype=np.int16).reshape(4, 4, 4) - 50
+        nib.save(nib.Nifti1Image(values, affine), tmp_path / "tree" / name)
     scan([tmp_path / "tree"], tmp_path / "m.csv", keep_ids=True)
     table = read_manifest(tmp_path / "m.csv").set_index("patient_id")
     assert {name: Path(mask).name for name, mask in table["mask"].items()} == {"one": "mask.nii.gz", "a": "a_seg.nii.gz", "b": ""}
-    assert problems(tmp_path / "m.csv") == {"b": {"series-without-mask"}}
+    assert problems(tmp_path / "m.csv") == {"": {"mask-unpaired"}, "b": {"series-without-mask"}}
 
 
 def test_processes_find_what_one_finds(tmp_path):

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from renal_ray.cohort.kits import IMAGE, MASK
+from renal_ray.cohort.kits import IMAGE, mask_names, mask_of
 from renal_ray.cohort.manifest import UNSAFE_ID, read_manifest
 from renal_ray.cohort.source import file_problem
 from renal_ray.config import Phase
 from renal_ray.imaging.images.volume import is_volume
-from renal_ray.problems import Code, PatientError, Quarantined, StudyError, trouble
+from renal_ray.problems import Code, PatientError, Quarantined, Severity, StudyError, trouble
 
 TABLES = (".csv", ".parquet")
 
@@ -114,14 +114,14 @@ def _of_files(path: Path, patient_id: str, mask: Path | None, lesion: str, phase
         return Case(patient_id, path.resolve(), mask.resolve(), lesion=lesion)
     if is_volume(path) or path.is_file():
         raise PatientError(Code.SERIES_WITHOUT_MASK, "a file without a lesion mask; give it by --mask")
-    if (path / IMAGE).is_file() and (path / MASK).is_file():
-        return Case(patient_id, (path / IMAGE).resolve(), (path / MASK).resolve(), lesion=lesion)
+    if (path / IMAGE).is_file() and (outline := mask_of(path, mask_names([path]))):
+        return Case(patient_id, (path / IMAGE).resolve(), outline.resolve(), lesion=lesion)
     return _scanned(path, patient_id, lesion, phase)
 
 
 def _scanned(folder: Path, patient_id: str, lesion: str, phase: Phase) -> Case:
     """The one patient in a folder of any files, found as `scan` does."""
-    from renal_ray.cohort.scan.scan import look  # pydicom loads slowly
+    from renal_ray.cohort.scan.look import look  # pydicom loads slowly
 
     seen = look([folder], phase)
     people = len(seen.proposals) + len(seen.pairs)
@@ -130,14 +130,16 @@ def _scanned(folder: Path, patient_id: str, lesion: str, phase: Phase) -> Case:
         raise PatientError(Code.SEVERAL_SERIES, message)
     if seen.proposals:
         proposal = seen.proposals[0]
-        if proposal.problems:
-            raise proposal.problems[0]
-        assert proposal.image is not None and proposal.mask is not None
-        return Case(patient_id, proposal.image.resolve(), proposal.mask.resolve(), proposal.series, lesion)
+        for error in [*proposal.obstacles, *proposal.damaged]:
+            raise error
+        assert proposal.image is not None and proposal.mask is not None and proposal.series is not None
+        return Case(patient_id, proposal.image.resolve(), proposal.mask.resolve(), proposal.series.key, lesion)
     if seen.pairs:
         pair = seen.pairs[0]
-        if pair.problem:
-            raise pair.problem
-        assert pair.image is not None and pair.mask is not None
+        for error in pair.problems:
+            if error.code.severity is Severity.ERROR:
+                raise error
+        assert pair.mask is not None
         return Case(patient_id, pair.image.resolve(), pair.mask.resolve(), lesion=lesion)
-    raise next(iter(seen.problems), PatientError(Code.FILE_MISSING, "the folder holds no CT series and no volume file; give a patient's folder"))
+    nothing = PatientError(Code.FILE_MISSING, "the folder holds no CT series and no volume file; give a patient's folder")
+    raise next((error for _, error in [*seen.no_images, *seen.broken]), nothing)

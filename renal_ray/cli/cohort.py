@@ -78,6 +78,10 @@ def scan(
             folders, out, labels=labels, phase=chosen, keep_ids=keep_ids, overwrite=overwrite, workers=workers or os.cpu_count() or 1, progress=show
         )
     print(f"{found.files} files, {found.patients} patients, {found.complete} of them with image and mask")
+    if found.unpaired:
+        print(f"{found.unpaired} masks without a row; the list of problems names them")
+    if found.not_found:
+        print(f"{found.not_found} patients of {labels} were not found in the folders")
     for what, counts in (("passed over", found.passed_over), ("problem", found.problems)):
         for code, count in counts.items():
             print(f"  {what}, {code}: {count}")

@@ -6,12 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from renal_ray.cohort.manifest import COLUMNS, LABEL_COLUMNS, read_table, refuse_duplicates
+from renal_ray.cohort.manifest import COLUMNS, LABEL_COLUMNS, normal_id, read_table, refuse_duplicates
 from renal_ray.cohort.scan.hashing import KEY_FILE, keyed_hash
+from renal_ray.cohort.scan.look import look, not_found, same_person
 from renal_ray.cohort.scan.propose import Proposal
-from renal_ray.cohort.scan.scan import look, same_person
 from renal_ray.config import Phase
-from renal_ray.problems import Code, PatientError, Quarantined, StudyError, trouble
+from renal_ray.problems import Code, PatientError, Quarantined, Severity, StudyError, trouble
 
 
 def read_dicom_tree(folder: Path, labels: Path, *, keep_ids: bool, phase: Phase | None = None) -> tuple[pd.DataFrame, list[Quarantined]]:
@@ -44,17 +44,25 @@ def read_dicom_tree(folder: Path, labels: Path, *, keep_ids: bool, phase: Phase 
     seen = look([folder], phase or Phase())
     quarantined = [Quarantined("", one.file, one.code, one.message) for one in seen.problems]
     found = {proposal.person.patient: proposal for proposal in seen.proposals}
-    records = {str(record["patient_id"]): record for record in table.to_dict("records")}
+    records = {normal_id(str(record["patient_id"])): record for record in table.to_dict("records")}
+    for patient, error in seen.broken:
+        owner = "" if not patient else name(patient) if patient in records else hidden(patient)
+        quarantined.append(Quarantined(owner, _folder(error.file), error.code, error.message))
+    missing = not_found(records, found)
     rows: list[dict[str, Any]] = []
     for patient in [*records, *sorted(set(found) - set(records))]:
         shown = name(patient) if patient in records else hidden(patient) if patient else ""
         try:
             record = _labelled(patient, records, conflicting)
-            files = _files(found.get(patient))
+            if patient in missing:
+                raise missing[patient]
+            files = _files(found[patient])
         except PatientError as error:
             quarantined.append(Quarantined(shown, error.file, error.code, error.message))
         else:
             rows.append({**record, "patient_id": shown, **files})
+            warnings = (one for one in found[patient].problems if one.code.severity is not Severity.ERROR)
+            quarantined += [Quarantined(shown, one.file, one.code, one.message) for one in warnings]
     for patient, others in sorted(same_person([proposal.person for proposal in seen.proposals]).items()):
         if patient in records:
             named = ", ".join(sorted(name(other) if other in records else hidden(other) for other in others))
@@ -65,17 +73,23 @@ def read_dicom_tree(folder: Path, labels: Path, *, keep_ids: bool, phase: Phase 
     return pd.DataFrame(rows, columns=columns).astype(kinds), quarantined
 
 
-def _files(proposal: Proposal | None) -> dict[str, str]:
+def _files(proposal: Proposal) -> dict[str, str]:
     """Image, mask and series of a proposal.
 
     Raises:
         PatientError: whatever stands in its way.
     """
-    if proposal is None:
-        raise PatientError(Code.FILE_MISSING, "no CT series of this patient in the folder; add it, or check that patient_id is the DICOM PatientID")
-    if proposal.problems:
-        raise proposal.problems[0]
-    return {"image": str(Path(proposal.image or "").resolve()), "mask": str(Path(proposal.mask or "").resolve()), "series": proposal.series}
+    for error in proposal.obstacles:
+        raise error
+    for error in proposal.damaged:
+        raise PatientError(error.code, error.message, _folder(error.file))
+    assert proposal.series is not None
+    return {"image": str(Path(proposal.image or "").resolve()), "mask": str(Path(proposal.mask or "").resolve()), "series": proposal.series.key}
+
+
+def _folder(file: str) -> str:
+    """Where a damaged file lies: its name may be a UID, and the message says which one it is."""
+    return str(Path(file).parent)
 
 
 def _conflicting(table: pd.DataFrame) -> set[str]:

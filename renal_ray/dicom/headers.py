@@ -26,7 +26,10 @@ from pydicom.uid import (
 from renal_ray.dicom.files import files_below
 from renal_ray.dicom.flat import FlatDataset, read_flat
 from renal_ray.dicom.limits import require_bounded_inflation, require_sane
+from renal_ray.dicom.unknown import read_as_known
 from renal_ray.problems import Code, PatientError
+
+read_as_known()
 
 # What pydicom and its decoders raise on broken files. Their texts quote values of the file, so they are never passed on.
 DICOM_FAULTS = (

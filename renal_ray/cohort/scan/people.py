@@ -1,39 +1,21 @@
 """Files gathered to patients, their CT series and their masks."""
 
-import os
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from renal_ray.cohort.manifest import normal_id
+from renal_ray.cohort.scan.identity import persons
+from renal_ray.cohort.scan.names import is_called_mask
+from renal_ray.cohort.scan.references import named_slices
+from renal_ray.cohort.scan.series import CtSeries, common_folder, split
 from renal_ray.cohort.scan.walk import Found, Kind
+from renal_ray.dicom.series import by_series
+from renal_ray.imaging.sample import series_no_ct
+from renal_ray.problems import Code, PatientError
 
-MASK_WORDS = re.compile(r"(?<![a-z])(masks?|seg(mentation)?s?|labels?|labelmap|rois?|lesions?|tumou?rs?|gtv)(?![a-z])", re.IGNORECASE)
-LABEL_BITS = 8  # a series of masks has few values
-
-
-@dataclass
-class CtSeries:
-    """One CT series of a patient.
-
-    Args:
-        key: names it in a manifest.
-        files: its files.
-    """
-
-    key: str
-    files: list[Found] = field(default_factory=list)
-
-    @property
-    def folder(self) -> Path:
-        """The folder that holds all files of the series."""
-        return Path(os.path.commonpath([Path(one.path).parent for one in self.files]))
-
-    @property
-    def first(self) -> Found:
-        """One of its files: they agree in what is asked of the series."""
-        return self.files[0]
+OF_PATIENTS = (Kind.CT, Kind.DERIVED, Kind.OBJECT, Kind.LABELS)
 
 
 @dataclass(frozen=True)
@@ -42,87 +24,166 @@ class Mask:
 
     Args:
         path: the file, or the folder of an image series.
-        series: UIDs of the series that it says it was drawn on.
-        frame_of_reference: that it says it lies in.
         name: how a person calls its kind.
+        found: the header of a DICOM mask; None for a volume file.
     """
 
     path: Path
-    series: frozenset[str]
-    frame_of_reference: str
     name: str
+    found: Found | None = None
+
+    @property
+    def series(self) -> frozenset[str]:
+        """UIDs of the series that it says it was drawn on."""
+        return self.found.refers_to if self.found else frozenset()
+
+    @property
+    def frame_of_reference(self) -> str:
+        """The frame that it says it lies in."""
+        return self.found.frame_of_reference if self.found else ""
 
 
 @dataclass
 class Person:
-    """What lies in the folders for one PatientID."""
+    """What lies in the folders for one PatientID.
+
+    Args:
+        patient: the PatientID; empty where the files have none.
+        owner: what stands in its place there: the study, or the series.
+        series: candidates by key.
+        derived: series that are candidates where a mask names them alone.
+        masks: drawn on any of them.
+        studies: StudyInstanceUIDs.
+        digests: of name and birth date.
+        parts: keys of the series of each person whose files have this PatientID.
+        passed_over: files of this patient that are no candidates.
+        no_ct: series whose values are no CT's.
+    """
 
     patient: str
+    owner: str = ""
     series: dict[str, CtSeries] = field(default_factory=dict)
+    derived: dict[str, CtSeries] = field(default_factory=dict)
     masks: list[Mask] = field(default_factory=list)
     studies: set[str] = field(default_factory=set)
-    digests: set[str] = field(default_factory=set)
+    digests: set[bytes] = field(default_factory=set)
+    parts: list[list[str]] = field(default_factory=list)
+    passed_over: list[Found] = field(default_factory=list)
+    no_ct: list[PatientError] = field(default_factory=list)
 
 
-def gather(found: Sequence[Found]) -> tuple[list[Person], list[Found]]:
-    """Groups DICOM files by patient and series, and gives every volume file that is called a mask, and lies beside
-    no volume that it could be drawn on, to the patient in whose folder it lies.
+def gather(found: Sequence[Found]) -> tuple[list[Person], list[PatientError]]:
+    """Groups DICOM files by patient and series, and gives masks without images of their patient to whom they name.
 
     Args:
         found: from `walk`.
 
     Returns:
-        Patients by PatientID - files without one by study, then folder - and the volume files that belong to no DICOM.
+        Patients by PatientID; files without one by study, then folder. And MASK_UNPAIRED for each mask of nobody.
     """
-    people: dict[str, Person] = {}
-    images: dict[tuple[str, str], list[Found]] = defaultdict(list)
+    files: dict[str, list[Found]] = defaultdict(list)
     for one in found:
-        if one.kind not in (Kind.CT, Kind.OBJECT, Kind.IMAGE):
-            continue
-        person = people.setdefault(_owner(one), Person(one.patient))
-        person.studies |= {one.study} - {""}
-        person.digests |= {one.person} - {""}
-        if one.kind is Kind.OBJECT:
-            person.masks.append(Mask(Path(one.path), one.refers_to, one.frame_of_reference, one.modality))
-        elif one.kind is Kind.IMAGE or (one.bits and one.bits <= LABEL_BITS and MASK_WORDS.search(one.description)):
-            images[_owner(one), one.series_key].append(one)
-        else:
-            person.series.setdefault(one.series_key, CtSeries(one.series_key)).files.append(one)
-    for (owner, key), files in images.items():
-        if any(MASK_WORDS.search(one.description) for one in files):
-            people[owner].masks.append(Mask(CtSeries(key, files).folder, frozenset(), files[0].frame_of_reference, "image series"))
-    volumes = [one for one in found if one.kind is Kind.VOLUME]
-    with_image = {Path(one.path).parent for one in volumes if not is_mask_name(Path(one.path))}
-    left = [one for one in volumes if Path(one.path).parent in with_image or not _give(one, people.values())]
-    return sorted(people.values(), key=lambda person: (person.patient, sorted(person.series))), left
+        if one.kind in OF_PATIENTS:
+            files[_owner(one)].append(one)
+    people = {owner: _person(owner, of_owner) for owner, of_owner in files.items()}
+    for one in found:
+        person = people.get(_owner(one))
+        if person and one.kind in (Kind.PASSED_OVER, Kind.DERIVED):
+            person.passed_over.append(one)
+    unpaired = _bring_home(list(people.values()))
+    there = [person for person in people.values() if person.series or person.masks or person.no_ct]
+    return sorted(there, key=lambda person: (person.patient, sorted(person.series))), unpaired
 
 
 def _owner(one: Found) -> str:
-    return f"id {one.patient}" if one.patient else f"study {one.study}" if one.study else f"folder {Path(one.path).parent}"
+    patient = normal_id(one.patient)
+    return f"id {patient}" if patient else f"study {one.study}" if one.study else f"folder {Path(one.path).parent}"
 
 
-def _give(volume: Found, people: Iterable[Person]) -> bool:
-    """Gives a mask in a volume file to the one patient whose series lies nearest in the tree."""
-    path = Path(volume.path)
-    if not is_mask_name(path):
-        return False
-    near: dict[int, list[Person]] = defaultdict(list)
-    for person in people:
-        depths = [len(Path(os.path.commonpath([str(one.folder), str(path.parent)])).parts) for one in person.series.values() if one.files]
-        if depths:
-            near[max(depths)].append(person)
-    nearest = near[max(near)] if near else []
-    if len(nearest) != 1:
-        return False
-    nearest[0].masks.append(Mask(path, frozenset(), "", "volume file"))
-    return True
+def _person(owner: str, files: list[Found]) -> Person:
+    kinds: dict[Kind, list[Found]] = defaultdict(list)
+    for one in files:
+        kinds[one.kind].append(one)
+    person = Person(normal_id(files[0].patient), owner)
+    person.studies = {one.study for one in files} - {""}
+    person.digests = {one.identity.digest for one in files} - {b""}
+    for key, of_series in _by_key(kinds[Kind.CT]).items():
+        _take(person, key, of_series)
+    derived = {key: of_key for key, of_key in _by_key(kinds[Kind.DERIVED]).items() if key not in person.series}
+    person.derived = {part.key: part for key, of_key in derived.items() for part in split(key, of_key)}
+    person.masks += [Mask(Path(one.path), one.modality, one) for one in kinds[Kind.OBJECT]]
+    person.masks += [_mask_of_images(of_key) for of_key in _by_key(kinds[Kind.LABELS]).values()]
+    person.parts = [
+        sorted(key for key, series in person.series.items() if any(one.startswith(series.series_key) for one in set(part)))
+        for part in persons((one.identity, one.series_key) for one in files if one.kind is not Kind.DERIVED)
+    ]
+    return person
 
 
-def is_mask_name(path: Path) -> bool:
-    """Whether a volume file is called a mask."""
-    return bool(MASK_WORDS.search(stem(path)) or MASK_WORDS.search(path.parent.name))
+def _bring_home(people: list[Person]) -> list[PatientError]:
+    """Gives masks of patients without images to the one patient whose series, images, study or frame of reference they name.
+
+    Returns:
+        MASK_UNPAIRED for those without a PatientID that name nobody.
+    """
+    lost = [person for person in people if person.masks and not (person.series or person.derived)]
+    homes = [person for person in people if person.series or person.derived]
+    unpaired = []
+    for person in lost:
+        masks, person.masks = person.masks, []
+        for mask in masks:
+            if home := _home(mask, homes, nameless=not person.patient):
+                home.masks.append(mask)
+            elif person.patient:
+                person.masks.append(mask)
+            else:
+                message = f"a mask ({mask.name}) without a PatientID that names no series in the folders; enter it in the manifest beside its image"
+                unpaired.append(PatientError(Code.MASK_UNPAIRED, message, str(mask.path)))
+    return unpaired
 
 
-def stem(path: Path) -> str:
-    """A file's name without its ending, underscores as spaces."""
-    return re.sub(r"\.(nii|nii\.gz|nrrd|nhdr|mha|mhd)$", "", path.name, flags=re.IGNORECASE).replace("_", " ")
+def _home(mask: Mask, homes: list[Person], *, nameless: bool) -> Person | None:
+    assert mask.found is not None
+    study, frame = mask.found.study, mask.frame_of_reference
+
+    def files(person: Person) -> Iterator[Found]:
+        return (one for series in [*person.series.values(), *person.derived.values()] for one in series.files)
+
+    named = [person for person in homes if any(one.series in mask.series for one in files(person))]
+    if not named and (slices := named_slices(mask.path)):
+        named = [person for person in homes if any(one.sop in slices for one in files(person))]
+    if not named and nameless and study:
+        named = [person for person in homes if study in person.studies]
+    if not named and nameless and frame:
+        named = [person for person in homes if any(one.frame_of_reference == frame for one in files(person))]
+    return named[0] if len(named) == 1 else None
+
+
+def _by_key(files: list[Found]) -> dict[str, list[Found]]:
+    return {key: [files[place] for place in places] for key, places in by_series([one.series_key for one in files]).items()}
+
+
+def _take(person: Person, key: str, files: list[Found]) -> None:
+    """Enters a series: as candidates, a candidate an acquisition, as a mask, or as what is no CT by its values."""
+    reason = _no_ct(files)
+    if reason is None:
+        person.series |= {part.key: part for part in split(key, files)}
+    elif is_called_mask(f"{files[0].description} {Path(files[0].path).parent.name}"):
+        person.masks.append(_mask_of_images(files))
+    else:
+        folder = common_folder(files)
+        message = f"CT series {key} ({len(files)} files) is not proposed: {reason}; if it is the mask, enter its folder in the manifest"
+        person.no_ct.append(PatientError(Code.NOT_CT, message, str(folder)))
+
+
+def _no_ct(files: list[Found]) -> str | None:
+    """Why an axial series cannot be a CT by its values: one image is looked at, and others where that one can be none."""
+    whole = [Path(one.path) for one in files if not one.code and one.axial]
+    try:
+        return series_no_ct(whole) if whole and series_no_ct([whole[len(whole) // 2]]) else None
+    except PatientError:
+        return None  # for the readers, who say what is wrong with it
+
+
+def _mask_of_images(files: list[Found]) -> Mask:
+    return Mask(common_folder(files), "image series", files[0])

@@ -1,13 +1,51 @@
-"""Patients whose image and mask are volume files: two in a folder, or two of one name."""
+"""Volume files: which are images and which masks, and on which image each mask was drawn."""
 
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from renal_ray.cohort.scan.people import MASK_WORDS, is_mask_name, stem
+from renal_ray.cohort.scan.best import best
+from renal_ray.cohort.scan.grids import Fit, fit, fit_series, volume_grid
+from renal_ray.cohort.scan.names import ENDING, IMAGE_WORDS, MASK_WORDS, case_words, id_words, is_called_mask, is_of_organ, is_surely_mask, named_in, role_words
+from renal_ray.cohort.scan.people import Mask, Person
 from renal_ray.cohort.scan.walk import Found
+from renal_ray.imaging.geometry.grid import Grid
 from renal_ray.problems import Code, PatientError
+
+ROLES = IMAGE_WORDS | MASK_WORDS | frozenset({"tr", "ts", "va", "train", "test", "val"})  # of folders that hold many patients
+DEPTH = 2  # folders between a patient's folder and the image, or the mask
+
+
+@dataclass
+class VolumeImage:
+    """A CT image in a volume file.
+
+    Args:
+        path: the file.
+        grid: None where its header cannot be read.
+        names: what its patient may be called: the file's name without what says image, the folder's.
+        is_alone: whether its folder holds no other image.
+        masks: drawn on it.
+    """
+
+    path: Path
+    grid: Grid | None
+    names: tuple[str, ...]
+    is_alone: bool
+    masks: list[Mask] = field(default_factory=list)
+
+    @property
+    def pair(self) -> "VolumePair":
+        """The image with the one mask that is the lesion's."""
+        masks, aside = best(self.masks, self.path.parent)
+        if len(masks) == 1:
+            together = self.is_alone and masks[0].path.parent == self.path.parent and self.path.parent.name in self.names
+            return VolumePair(self.names[:: -1 if together else 1], self.path, masks[0].path, aside)
+        code, what = (Code.SEVERAL_MASKS, f"{len(masks)} masks") if masks else (Code.SERIES_WITHOUT_MASK, "no mask")
+        problem = PatientError(code, f"{what} of the image's name or folder and size; enter the right one in the manifest", str(self.path))
+        return VolumePair(self.names, self.path, None, [problem, *aside])
 
 
 @dataclass(frozen=True)
@@ -15,63 +53,169 @@ class VolumePair:
     """An image and its mask.
 
     Args:
-        name: what they have in common: their folder's name, or the files'.
-        image, mask: the files; None where it is not clear which.
-        problem: why.
+        names: what the patient may be called, the likeliest first.
+        image: the file.
+        mask: None where it is not clear which.
+        problems: what stands in the way, and what is to be looked at.
     """
 
-    name: str
-    image: Path | None
+    names: tuple[str, ...]
+    image: Path
     mask: Path | None
-    problem: PatientError | None = None
+    problems: list[PatientError]
 
 
-def pair_volumes(left: Sequence[Found]) -> list[VolumePair]:
-    """Pairs volume files by folder and name.
+@dataclass(frozen=True)
+class _Target:
+    """What a mask may have been drawn on: a volume file, or the series of a patient."""
+
+    owner: VolumeImage | Person
+    folders: frozenset[Path]
+
+    def fit(self, mask: Grid | None) -> Fit:
+        if isinstance(self.owner, VolumeImage):
+            return fit(self.owner.grid, mask)
+        return max(fit_series(series, mask) for series in self.owner.series.values())
+
+
+def sort_volumes(found: Sequence[Found]) -> tuple[list[VolumeImage], list[Path], list[PatientError]]:
+    """Parts volume files into images and masks, by their names where these say mask, else by their values.
 
     Args:
-        left: volume files that belong to no DICOM.
+        found: volume files, as from `walk.sampled`.
 
     Returns:
-        A pair a patient; a folder with one image and one mask is one patient, otherwise files of one name are.
+        Images, masks, and what can be neither.
     """
-    folders: dict[Path, list[Path]] = defaultdict(list)
-    for one in left:
-        folders[Path(one.path).parent].append(Path(one.path))
-    return [pair for folder, files in sorted(folders.items()) for pair in _in_folder(folder, files)]
+    images, masks, problems = [], [], []
+    for one in found:
+        path = Path(one.path)
+        if is_surely_mask(path):
+            masks.append(path)
+        elif one.code:
+            problems.append(PatientError(one.code, one.remark, one.path))
+        elif not one.remark:
+            images.append(path)
+        elif is_called_mask(path.name) or (IMAGE_WORDS.isdisjoint(role_words(path.name)) and (is_of_organ(path) or is_called_mask(path.parent.name))):
+            masks.append(path)
+        else:
+            problems.append(PatientError(Code.NOT_CT, f"not proposed as an image: {one.remark}; if it is a mask, enter it in the manifest", one.path))
+    images_in = Counter(path.parent for path in images)
+    return [VolumeImage(path, volume_grid(path), _names(path), is_alone=images_in[path.parent] == 1) for path in images], masks, problems
 
 
-def _in_folder(folder: Path, files: list[Path]) -> list[VolumePair]:
-    masks = [path for path in files if is_mask_name(path)]
-    images = [path for path in files if path not in masks]
-    if len(images) == 1 and len(masks) == 1 and _same_shape(images[0], masks[0]):
-        return [VolumePair(folder.name, images[0], masks[0])]
-    if not images:
-        return [VolumePair(folder.name, None, None, PatientError(Code.MASK_WITHOUT_SERIES, f"{len(masks)} masks but no image", str(folder)))]
-    return [_named(image, masks) for image in images]
+def _names(path: Path) -> tuple[str, ...]:
+    """What says who it is: the file's name, and that of the nearest folder that says more than image or mask."""
+    folders = [folder.name for folder in path.parents if folder.name and not role_words(folder.name) <= ROLES]
+    return tuple(name for name in ("_".join(_case(path)), *folders[:1]) if name) or (path.name,)
 
 
-def _named(image: Path, masks: list[Path]) -> VolumePair:
-    name = _core(image)
-    own = [mask for mask in masks if _core(mask) == name and _same_shape(image, mask)]
-    if len(own) == 1:
-        return VolumePair(name, image, own[0])
-    code = Code.SEVERAL_MASKS if own else Code.SERIES_WITHOUT_MASK
-    return VolumePair(name, image, None, PatientError(code, f"{len(own)} masks of the image's name and size; enter the right one in the manifest", str(image)))
+def _case(path: Path) -> list[str]:
+    """The words of `case_words` as they are written."""
+    wanted = list(case_words(path))
+    parts = [part for part in re.split(r"[\W_]+", ENDING.sub("", path.name)) if part]
+    return [part for part in parts if set(id_words(part)) <= set(wanted)]
 
 
-def _same_shape(image: Path, mask: Path) -> bool:
-    """Whether two NIfTI files have as many voxels along their axes, in any order; other files are compared when they are prepared."""
-    import nibabel as nib
+def pair_masks(masks: Sequence[Path], images: Sequence[VolumeImage], people: Sequence[Person], roots: Sequence[Path]) -> list[PatientError]:
+    """Gives each mask to the image or patient that it belongs to: by a name that says whose it is, or as the only one in its own
+    patient's or study's folder, and in any case by its grid.
 
-    try:
-        shapes = [sorted(nib.load(path).shape[:3]) for path in (image, mask) if ".nii" in path.name.lower()]
-    except (nib.filebasedimages.ImageFileError, OSError, ValueError, EOFError):
-        return False
-    return len(shapes) < 2 or shapes[0] == shapes[1]
+    Args:
+        masks: volume files.
+        images, people: given their masks here.
+        roots: the folders that were scanned.
+
+    Returns:
+        MASK_UNPAIRED for each mask that belongs to none.
+    """
+    search = _Search(images, people, roots)
+    unpaired = []
+    for path in masks:
+        target = search.target(path)
+        if isinstance(target, str):
+            unpaired.append(PatientError(Code.MASK_UNPAIRED, f"{target}; enter it in the manifest beside its image", str(path)))
+        else:
+            target.masks.append(Mask(path, "volume file"))
+    return unpaired
 
 
-def _core(path: Path) -> str:
-    """A file's name without what says image or mask."""
-    words = MASK_WORDS.sub(" ", stem(path))
-    return "_".join(word for word in words.replace("-", " ").split() if word.lower() not in ("image", "img", "ct", "imaging", "volume", "0000"))
+class _Search:
+    """Finds what a mask was drawn on.
+
+    Args:
+        images, people: what there is.
+        roots: above them no folder's name says anything.
+    """
+
+    def __init__(self, images: Sequence[VolumeImage], people: Sequence[Person], roots: Sequence[Path]) -> None:
+        targets = [_Target(image, frozenset({image.path.parent})) for image in images]
+        targets += [_Target(one, frozenset(series.folder for series in one.series.values())) for one in people if one.series]
+        self._roots = set(roots)
+        self._ids: dict[tuple[str, ...], list[_Target]] = defaultdict(list)
+        self._near: dict[Path, list[_Target]] = defaultdict(list)
+        for target in targets:
+            for words in _ids(target.owner):
+                self._ids[words].append(target)
+            for near in {above for folder in target.folders for above in self._above(folder)[: DEPTH + 1]}:
+                self._near[near].append(target)
+
+    def target(self, path: Path) -> VolumeImage | Person | str:
+        """The image or patient, or why there is none."""
+        grid = volume_grid(path)
+        own = id_words(path.name)
+        if named := self._named(own) or self._named_in_part(own):
+            return self._chosen(named, grid, path, "the name is that of an image or patient")
+        for depth, folder in enumerate(self._above(path.parent)):
+            if depth <= DEPTH and (near := self._near.get(folder, [])):
+                close = [one for one in near if folder in one.folders] if depth == 0 else []
+                if close:
+                    return self._chosen(close, grid, path, "an image lies beside it")
+                if len(near) == 1 and near[0].fit(grid) in (Fit.SAME, Fit.UNKNOWN):
+                    return near[0].owner
+            if named := self._named(id_words(folder.name)):
+                return self._chosen(named, grid, path, "a folder above has the name of an image or patient")
+        beside = self._near.get(path.parent) or self._near.get(path.parent.parent)
+        return "a mask whose grid is not that of the image beside it" if beside else "a mask of which no image has the name, and none lies beside it"
+
+    def _above(self, folder: Path) -> list[Path]:
+        """A folder and those above it, up to the one that was scanned."""
+        folders = [folder]
+        while folders[-1] not in self._roots and folders[-1] != folders[-1].parent:
+            folders.append(folders[-1].parent)
+        return folders
+
+    def _named(self, words: Sequence[str]) -> list[_Target]:
+        """Those whose id stands in a name, where it is one id alone."""
+        ids = named_in(words, self._ids)
+        return self._ids[ids.pop()] if len(ids) == 1 else []
+
+    def _named_in_part(self, words: Sequence[str]) -> list[_Target]:
+        """Those whose id begins with all that a mask's name says of whose it is, two words and more: case_1_mask beside case_1_arterial."""
+        case = case_words(Path("_".join(word for word in words if not is_called_mask(word))))
+        found = {words for words in self._ids if len(case) > 1 and words[: len(case)] == case}
+        return [target for one in sorted(found) for target in self._ids[one]]
+
+    @staticmethod
+    def _chosen(targets: list[_Target], grid: Grid | None, path: Path, why: str) -> VolumeImage | Person | str:
+        """The one that the mask's grid fits best; of several equal ones that whose folder is nearest."""
+        fits = {id(target): target.fit(grid) for target in targets}
+        best = max(fits.values())
+        if best is Fit.OTHER:
+            return f"{why}, but the mask is of another size than the image"
+        fitting = [target for target in targets if fits[id(target)] == best]
+        if len(fitting) > 1:
+            steps = {id(target): min(_steps(folder, path.parent) for folder in target.folders) for target in fitting}
+            fitting = [target for target in fitting if steps[id(target)] == min(steps.values())]
+        return fitting[0].owner if len(fitting) == 1 else f"{why}, but {len(fitting)} images fit the mask"
+
+
+def _ids(owner: VolumeImage | Person) -> set[tuple[str, ...]]:
+    names = [owner.patient] if isinstance(owner, Person) else owner.names
+    return {words for name in names if not set(words := id_words(name)) <= IMAGE_WORDS | MASK_WORDS}
+
+
+def _steps(one: Path, other: Path) -> int:
+    """Folders to go from one to the other."""
+    common = sum(a == b for a, b in zip(one.parts, other.parts, strict=False))
+    return len(one.parts) + len(other.parts) - 2 * common

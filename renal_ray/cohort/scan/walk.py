@@ -3,36 +3,59 @@
 import hashlib
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator
+import re
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from renal_ray.dicom.headers import CT_STORAGE, Header, quiet, read_header
+from pydicom.filereader import read_partial
+from pydicom.uid import DeflatedExplicitVRLittleEndian, RTStructureSetStorage, SegmentationStorage
+
+from renal_ray.cohort.scan.identity import NOBODY, Identity, identity
+from renal_ray.cohort.scan.names import is_called_mask, is_surely_mask
+from renal_ray.dicom.headers import CT_STORAGE, DICOM_FAULTS, Header, Pixels, quiet, read_header, readable
 from renal_ray.dicom.series import series_key
+from renal_ray.imaging.sample import volume_no_ct
 from renal_ray.problems import Code, PatientError
 
+ACQUIRED = (  # what differs between the acquisitions of a series
+    *("AcquisitionNumber", "ConvolutionKernel", "KVP", "ContrastBolusAgent", "ContrastBolusStartTime"),
+    *("TemporalPositionIdentifier", "TemporalPositionIndex", "StackID"),
+)
 TAGS = [
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "PatientAge", "Manufacturer", "Modality", "SOPClassUID", "SOPInstanceUID", "ImageType"),
     *("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SeriesDescription", "ProtocolName", "ImageOrientationPatient", "PixelSpacing"),
-    *("AcquisitionTime", "ContrastBolusStartTime", "ReferencedSeriesSequence", "ReferencedFrameOfReferenceSequence", "BitsStored"),
+    *("ImagePositionPatient", "AcquisitionTime", "AcquisitionDateTime", "ReferencedSeriesSequence", "ReferencedFrameOfReferenceSequence"),
+    *ACQUIRED,
 ]
 VOLUMES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+PACKED = (".zip", ".gz", ".tgz", ".tar", ".7z", ".rar", ".bz2", ".xz", ".zst", ".lz4")
+PACKED_MAGIC = (b"\x1f\x8b", b"PK\x03\x04", b"7z\xbc\xaf", b"Rar!", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
+IMAGE_ENDINGS = ("", ".dcm", ".dicom", ".ima", ".img")  # of files that were expected to be DICOM
 DICOMDIR = "1.2.840.10008.1.3.10"
 SECONDARY = "1.2.840.10008.5.1.4.1.1.7"  # and its multi-frame kinds
 DERIVED = ("MPR", "MIP", "MINIP", "PROJECTION", "REFORMATTED", "SCREEN SAVE", "SUMMED", "VRT", "CSA")
+OBJECTS = ("SEG", "RTSTRUCT")
+OF_MODALITIES = CT_STORAGE | {SegmentationStorage, RTStructureSetStorage}  # storage classes of objects that have to say their modality
+FAULTS = {Pixels.ABSENT: Code.NO_PIXEL_DATA, Pixels.CUT_OFF: Code.FILE_TRUNCATED}
+LAST_OF_OWNER = 0x0020000E  # SeriesInstanceUID
+PLANE = struct.Struct("13d")
 CHUNK = 128  # files that a process is given at once
 FEW = 512  # files for which processes of their own do not pay
+FEW_VOLUMES = 4
 
 
 class Kind(Enum):
     """What a file is to a study."""
 
     CT = "CT image"
+    DERIVED = "derived CT image"
     OBJECT = "mask object"
-    IMAGE = "image of another kind"
+    LABELS = "image of a mask"
     VOLUME = "volume file"
     DICOMDIR = "DICOMDIR"
     PASSED_OVER = "passed over"
@@ -46,37 +69,48 @@ class Found:
     Args:
         path: the file.
         kind: what it is.
-        code: why it is passed over or broken.
+        code: why it is passed over, derived or broken, or what its pixels lack.
         patient: PatientID.
-        person: digest of name and birth date; lives in memory alone.
+        identity: what is said of the person.
         study, series, frame_of_reference: UIDs; series_key names the series without its UID.
+        sop: digest of the SOPInstanceUID.
         modality: of a mask object.
         description: of the series, and the protocol.
         refers_to: series UIDs that a mask object names.
         delay_s: from the start of the contrast injection.
         axial: whether rows and columns lie in the axial plane, to within 45 degrees.
-        bits: BitsStored.
+        derived: whether the image says that it was computed from others (PS3.3, C.7.6.1.1.2).
+        plane: position, orientation, pixel spacing and matrix of a single-frame image, 13 numbers.
+        frames: of a multi-frame image.
+        acquired: values of `ACQUIRED`; acquired_at is the time, HHMMSS and fraction.
         sex, age, scanner: as a manifest has them.
+        remark: why a volume file cannot be a CT by its values, or cannot be read.
     """
 
     path: str
     kind: Kind
     code: Code | None = None
     patient: str = ""
-    person: str = ""
+    identity: Identity = NOBODY
     study: str = ""
     series: str = ""
     series_key: str = ""
     frame_of_reference: str = ""
+    sop: bytes = b""
     modality: str = ""
     description: str = ""
     refers_to: frozenset[str] = frozenset()
     delay_s: float | None = None
     axial: bool = True
-    bits: int = 0
+    derived: bool = False
+    plane: bytes = b""
+    frames: int = 1
+    acquired: tuple[str, ...] = ()
+    acquired_at: str = ""
     sex: str = ""
     age: float | None = None
     scanner: str = ""
+    remark: str = ""
 
 
 def walk(folders: Iterable[Path], *, workers: int = 1, progress: Callable[[int, int], None] | None = None) -> list[Found]:
@@ -91,21 +125,49 @@ def walk(folders: Iterable[Path], *, workers: int = 1, progress: Callable[[int, 
         What was found, in the order of the paths.
     """
     paths = sorted({path for folder in folders for path in _files(folder)})
-    chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
     found: list[Found] = []
-    for part in _mapped(chunks, workers if len(paths) > FEW else 1):
+    for part in _mapped(_look_at_all, paths, CHUNK, workers if len(paths) > FEW else 1):
         found += part
         if progress:
             progress(len(found), len(paths))
     return found
 
 
-def _mapped(chunks: list[list[str]], workers: int) -> Iterator[list[Found]]:
+def sampled(volumes: Sequence[Found], *, workers: int = 1) -> list[Found]:
+    """Looks at the values of volume files, those aside whose name says mask.
+
+    Args:
+        volumes: of kind VOLUME.
+        workers: processes.
+
+    Returns:
+        The same, with a remark on those that cannot be a CT, and a code too on those that cannot be read.
+    """
+    asked = [one.path for one in volumes if not is_surely_mask(Path(one.path))]
+    looked = [one for part in _mapped(_sample_all, asked, FEW_VOLUMES, workers if len(asked) > FEW_VOLUMES else 1) for one in part]
+    by_path = {one.path: one for one in looked}
+    return [by_path.get(one.path, one) for one in volumes]
+
+
+def _mapped(function: Callable[[list[str]], list[Found]], paths: list[str], size: int, workers: int) -> Iterator[list[Found]]:
+    chunks = [paths[start : start + size] for start in range(0, len(paths), size)]
     if workers <= 1:
-        yield from map(_look_at_all, chunks)
+        yield from map(function, chunks)
         return
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(_look_at_all, chunks)
+        yield from pool.map(function, chunks)
+
+
+def _sample_all(paths: list[str]) -> list[Found]:
+    return [_sample(path) for path in paths]
+
+
+def _sample(path: str) -> Found:
+    try:
+        with quiet():
+            return Found(path, Kind.VOLUME, remark=volume_no_ct(Path(path)) or "")
+    except PatientError as error:
+        return Found(path, Kind.VOLUME, error.code, remark=error.message)
 
 
 def _files(folder: Path) -> Iterator[str]:
@@ -128,55 +190,119 @@ def look_at(path: str) -> Found:
     try:
         header = read_header(Path(path), TAGS)
         if header is None:
-            return Found(path, Kind.PASSED_OVER, Code.NOT_DICOM)
-        return _found(path, header)
+            return Found(path, Kind.PASSED_OVER, Code.PACKED if _packed(path) else Code.NOT_DICOM)
+        with readable("the file"):
+            return _found(path, header)
     except PatientError as error:
-        return Found(path, Kind.BROKEN, error.code)
+        return Found(path, Kind.BROKEN, error.code, **_owner_of_broken(Path(path)))
+
+
+def sop_digest(uid: str) -> bytes:
+    """What is kept of a SOPInstanceUID; empty where there is none."""
+    return hashlib.blake2b(uid.encode(), digest_size=8).digest() if uid else b""
+
+
+def _packed(path: str) -> bool:
+    """Whether a file is an archive or packed, by its ending, or by its first bytes where an image was to be expected."""
+    ending = Path(path).suffix.lower()
+    if ending in PACKED or (ending not in IMAGE_ENDINGS and not ending[1:].isdecimal()):
+        return ending in PACKED
+    with Path(path).open("rb") as file:
+        return file.read(8).startswith(PACKED_MAGIC)
+
+
+def _owner_of_broken(path: Path) -> dict[str, Any]:
+    """Whose a file is that cannot be read to its end, as far as its beginning says so."""
+    try:
+        with path.open("rb") as file:
+            if DeflatedExplicitVRLittleEndian.encode() in file.read(1024):  # may inflate to anything
+                return {}
+            file.seek(0)
+            dataset = read_partial(file, stop_when=lambda tag, _vr, _length: tag > LAST_OF_OWNER, force=True)
+            text = Header(path, 1, dataset, Pixels.ABSENT).text
+            return {"patient": text("PatientID"), "study": text("StudyInstanceUID"), "series": text("SeriesInstanceUID"), "modality": text("Modality")}
+    except DICOM_FAULTS:
+        return {}
 
 
 def _found(path: str, header: Header) -> Found:
-    storage, image_type = header.text("SOPClassUID"), header.text("ImageType").upper()
-    if str(getattr(header.dataset, "file_meta", {}).get("MediaStorageSOPClassUID")) == DICOMDIR:
+    meta = str(getattr(header.dataset, "file_meta", {}).get("MediaStorageSOPClassUID") or "")
+    storage, image_type, modality = header.text("SOPClassUID"), header.text("ImageType").upper(), header.text("Modality")
+    if meta == DICOMDIR:
         return Found(path, Kind.DICOMDIR)
     kind, code = Kind.PASSED_OVER, Code.NOT_AN_IMAGE
-    if header.text("Modality") in ("SEG", "RTSTRUCT"):
-        kind = Kind.OBJECT
-    elif header.text("Modality") == "SR":
+    if modality in OBJECTS:
+        return Found(path, Kind.OBJECT, **_facts(header))
+    is_ct = modality == "CT" and (not storage or storage in CT_STORAGE)
+    if (is_ct and header.text("Rows") in ("", "0")) or (not modality and {storage, meta} & OF_MODALITIES):  # most often it ends within its header
+        return Found(path, Kind.BROKEN, Code.FILE_UNREADABLE if header.text("Rows") else Code.FILE_TRUNCATED, **_facts(header))
+    is_derived = any(word in image_type for word in DERIVED)
+    if modality == "SR":
         code = Code.DOSE_REPORT
-    elif storage.startswith(SECONDARY) or any(word in image_type for word in DERIVED):
-        code = Code.SECONDARY_CAPTURE
+    elif not is_ct and _holds_labels(path, header):
+        return Found(path, Kind.LABELS, **_facts(header))
+    elif storage.startswith(SECONDARY) or is_derived:
+        kind, code = Kind.DERIVED if is_ct and not header.is_localizer else kind, Code.SECONDARY_CAPTURE
     elif header.is_localizer:
         code = Code.LOCALIZER
-    elif header.text("Modality") == "CT" and (not storage or storage in CT_STORAGE):
-        kind = Kind.CT
-    elif header.text("Rows") and header.text("ImageOrientationPatient"):
-        kind = Kind.IMAGE
-    return Found(path, kind, code if kind is Kind.PASSED_OVER else None, **_facts(header))
+    elif is_ct:
+        return Found(path, Kind.CT, FAULTS.get(header.pixels), **_facts(header))
+    return Found(path, kind, code, **_facts(header))
+
+
+def _holds_labels(path: str, header: Header) -> bool:
+    """Whether images that are no CT are called a mask, have a place in the patient, and are of no modality that scans patients."""
+    placed = header.text("ImageOrientationPatient") or header.text("NumberOfFrames") not in ("", "0", "1")
+    if header.text("Modality") not in ("OT", "CT", "") or not placed or header.text("SamplesPerPixel") not in ("", "1"):
+        return False
+    return is_called_mask(f"{header.text('SeriesDescription')} {Path(path).parent.name}")
 
 
 def _facts(header: Header) -> dict[str, Any]:
     text = header.text
-    name, born = text("PatientName").upper(), text("PatientBirthDate")
     orientation = header.dataset.get("ImageOrientationPatient")
     cosines = [float(value) for value in orientation] if orientation is not None and len(orientation) == 6 else [1.0, 0, 0, 0, 1, 0]
     normal = abs(cosines[0] * cosines[4] - cosines[1] * cosines[3])
+    who = identity(text("PatientName"), text("PatientBirthDate"), text("PatientSex"), text("PatientID"))
     return {
         "patient": text("PatientID"),
-        "person": hashlib.sha256(f"{name}|{born}".encode()).hexdigest() if name and born else "",
+        "identity": who,
         "study": text("StudyInstanceUID"),
         "series": text("SeriesInstanceUID"),
         "series_key": series_key(header),
         "frame_of_reference": text("FrameOfReferenceUID"),
+        "sop": sop_digest(text("SOPInstanceUID")),
         "modality": text("Modality"),
         "description": f"{text('SeriesDescription')} {text('ProtocolName')}".strip(),
         "refers_to": _references(header),
         "delay_s": _delay(text("ContrastBolusStartTime"), text("AcquisitionTime")),
         "axial": normal > 0.7,
-        "bits": int(text("BitsStored") or 0) if text("BitsStored").isdecimal() else 0,
-        "sex": {"M": "male", "F": "female"}.get(text("PatientSex"), ""),
+        "derived": text("ImageType").strip("[]'").startswith("DERIVED"),
+        "plane": _plane(header),
+        "frames": int(text("NumberOfFrames") or 1) if text("NumberOfFrames").isdecimal() else 1,
+        "acquired": tuple(text(keyword) for keyword in ACQUIRED),
+        "acquired_at": text("AcquisitionTime") or text("AcquisitionDateTime")[8:],
+        "sex": who.sex,
         "age": float(text("PatientAge")[:3]) if text("PatientAge")[:3].isdecimal() and text("PatientAge").endswith("Y") else None,
-        "scanner": text("Manufacturer").split()[0].lower() if text("Manufacturer") else "",
+        "scanner": _scanner(text("Manufacturer")),
     }
+
+
+def _plane(header: Header) -> bytes:
+    """Where a single-frame image lies; empty where that is not said."""
+    values: list[float] = []
+    for keyword, count in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2)):
+        numbers = header.dataset.get(keyword)
+        if numbers is None or isinstance(numbers, str) or len(numbers) != count:
+            return b""
+        values += numbers
+    return PLANE.pack(*values, int(header.dataset.get("Rows") or 0), int(header.dataset.get("Columns") or 0))
+
+
+def _scanner(manufacturer: str) -> str:
+    """The first word of a manufacturer's name."""
+    words = [word for word in re.split(r"[\W_]+", manufacturer.lower()) if word]
+    return words[0] if words else ""
 
 
 def _references(header: Header) -> frozenset[str]:

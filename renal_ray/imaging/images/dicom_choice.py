@@ -114,6 +114,8 @@ def choose(headers: Sequence[Header], wanted: References, key: str, folder: Path
         message = f"the folder holds {len(candidates)} CT series and the mask does not say which; give the folder of one, or enter one under series: {listed}"
         raise PatientError(Code.SEVERAL_SERIES, message)
     group = groups[candidates[0]]
+    if not _hold(group, wanted) and any(_hold(other, wanted) for other in groups.values()):
+        raise PatientError(Code.MASK_WITHOUT_SERIES, "the mask names slices of another series of the folder; pair it with its own")
     _require_one_modality(group, headers)
     _require_one_person(group)
     group = [header for header in group if not header.is_localizer] or group
@@ -169,6 +171,11 @@ def _narrowed(candidates: list[str], groups: dict[str, list[Header]], wanted: Re
     if len(kept) > 1 and wanted.frame_of_reference and (by_series or not wanted.series):
         kept = [key for key in kept if wanted.frame_of_reference in texts(key, "FrameOfReferenceUID")] or kept
     return kept
+
+
+def _hold(group: list[Header], wanted: References) -> bool:
+    """Whether any of these images is among those that a mask names."""
+    return any(header.text("SOPInstanceUID") in wanted.images for header in group)
 
 
 def _require_one_modality(group: list[Header], headers: Sequence[Header]) -> None:

@@ -187,10 +187,19 @@ def _slices(images: Sequence[Image]) -> list[CtSlice]:
     files: dict[int, list[Image]] = defaultdict(list)
     for image in images:
         files[id(image.header)].append(image)
-    return [item for group in files.values() for item in _slices_of(group[0].header, {image.frame for image in group})]
+    return [item for group in files.values() for item in slices_of(group[0].header, {image.frame for image in group})]
 
 
-def _slices_of(header: Header, wanted: set[int | None]) -> list[CtSlice]:
+def slices_of(header: Header, wanted: set[int | None]) -> list[CtSlice]:
+    """The slices of one file.
+
+    Args:
+        header: of the file, with `TAGS`.
+        wanted: which of its frames, by number; None for a single-frame image.
+
+    Raises:
+        PatientError: it cannot be a slice of a CT.
+    """
     if header.pixels is not Pixels.PRESENT:
         code = Code.NO_PIXEL_DATA if header.pixels is Pixels.ABSENT else Code.FILE_TRUNCATED
         raise PatientError(code, f"file {header.number} by name: its pixel data are {header.pixels.value}; copy or export it again")

@@ -1,0 +1,42 @@
+"""Which of several masks on one image is the lesion's."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from renal_ray.cohort.scan.names import is_of_lesion, is_of_organ, role_words
+from renal_ray.cohort.scan.people import Mask
+from renal_ray.problems import Code, PatientError
+
+MAJORITY = frozenset({"aggregated", "maj"})  # KiTS21: the voxels that most annotators chose
+PIECES = frozenset({"instance", "annotation"})  # KiTS21, KiTS23: what one annotator drew
+
+
+def best(masks: Sequence[Mask], folder: Path) -> tuple[list[Mask], list[PatientError]]:
+    """Sets aside masks that are called after organs or are an annotator's own, beside others, and those farther from the image.
+
+    Args:
+        masks: drawn on one image.
+        folder: the image's.
+
+    Returns:
+        Those that are left: none where all are of organs; and MASK_UNPAIRED for each that was set aside.
+    """
+    ranks = [_rank(mask) for mask in masks]
+    top = [mask for mask, rank in zip(masks, ranks, strict=True) if rank == max(ranks) > 0]
+    if len(top) > 1 and all(mask.found is None for mask in top):
+        beside = [mask for mask in top if mask.path.parent == folder]
+        top = beside if len(beside) == 1 else top
+    aside = [mask for mask in masks if mask not in top]
+    why = "another mask of this image is proposed" if top else "called after an organ, and not proposed as a lesion"
+    return top, [PatientError(Code.MASK_UNPAIRED, f"{why}; enter this one in the manifest if it is the lesion's", str(mask.path)) for mask in aside]
+
+
+def _rank(mask: Mask) -> int:
+    words = role_words(mask.path.name)
+    if mask.found is not None:
+        return 2
+    if words >= MAJORITY:
+        return 3
+    if is_of_organ(mask.path) or words & PIECES:
+        return 0
+    return 2 if is_of_lesion(mask.path) else 1
