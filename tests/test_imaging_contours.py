@@ -1,4 +1,4 @@
-"""RTSTRUCT: contours of a plane, of several planes on a slice, of other types, and beyond the image."""
+"""RTSTRUCT: contours of a plane, of several planes on a slice, and beyond the image."""
 
 import numpy as np
 import pytest
@@ -54,8 +54,8 @@ def test_each_slice_of_a_cone_takes_the_plane_nearest_to_it(tmp_path):
     assert got.slice_index.tolist() == [1, 2, 3, 4]
     assert np.array_equal(got.mask, np.stack([raster(circle(radius)) for radius in nearest]))
     (message,) = findings(got, Code.MASK_RESAMPLED)
-    assert "9 planes of contours lie up to 0.50 of a slice beside" in message
-    assert "5 planes are nearest to none" in message
+    assert "contours in 9 planes lie up to 0.50 of a slice beside" in message
+    assert "planes that are nearest to no slice and were not taken: 5" in message
 
 
 def test_planes_as_near_to_a_slice_are_united(tmp_path):
@@ -76,24 +76,24 @@ def test_planes_half_way_between_slices_go_to_one_slice_each(tmp_path):
 
 def test_a_plane_on_the_outer_edge_of_the_last_slice_belongs_to_it(tmp_path):
     write(tmp_path, [square(5.5, 3), square(4.5, 2)])
-    assert pixels(read(tmp_path, mask_resample=True)) == {5: 36}  # the nearer of two that are as near is both
+    assert pixels(read(tmp_path, mask_resample=True)) == {5: 36}
 
 
 def test_contours_a_little_further_apart_than_the_slices_leave_no_gap(tmp_path):
-    """At 0.3, 1.6, 2.9, 4.2 slices: slice 1 and 3 have none within half a slice of them, or only just."""
+    """No plane lies within half a slice of slice 1."""
     levels, radii = np.array([0.3, 1.6, 2.9, 4.2]), np.array([3.1, 4.2, 5.3, 6.4])
     write(tmp_path, [in_mm(circle(radius), level) for level, radius in zip(levels, radii, strict=True)])
     got = read(tmp_path, mask_resample=True)
     nearest = [radii[np.abs(levels - k).argmin()] for k in range(5)]
     assert np.array_equal(got.mask, np.stack([raster(circle(radius)) for radius in nearest]))
-    assert "1 slices between planes took the nearer one" in findings(got, Code.MASK_RESAMPLED)[0]
+    assert "slices between planes that took the nearer one: 1" in findings(got, Code.MASK_RESAMPLED)[0]
 
 
 def test_where_planes_are_missing_none_is_invented_and_that_is_said(tmp_path):
     write(tmp_path, [square(level, 3) for level in (0.4, 1.4, 4.4, 5.4)])
     got = read(tmp_path, mask_resample=True)
     assert got.slice_index.tolist() == [0, 1, 4, 5]
-    assert "2 slices between planes took none" in findings(got, Code.MASK_RESAMPLED)[0]
+    assert "slices between planes that took none, as planes are missing there: 2" in findings(got, Code.MASK_RESAMPLED)[0]
 
 
 def test_contours_of_several_heights_on_one_slice_are_no_rings(tmp_path):
@@ -131,7 +131,7 @@ def test_contours_that_cross_are_united_and_reported(tmp_path):
     got = read(tmp_path)
     assert pixels(got) == {1: 100, 2: 36 + 36 - 9}
     (message,) = findings(got, Code.CONTOURS_CROSS)
-    assert message.startswith("2 contours in 1 planes")
+    assert message.startswith("in 1 of 2 planes contours cross each other, 2 together")
 
 
 @pytest.mark.parametrize("kind", ["INTERPOLATED_PLANAR", "closed_planar", " Closed_Planar ", "CLOSED PLANAR", "CLOSEDPLANAR_XOR", "interpolated_planar"])
@@ -154,8 +154,8 @@ def test_types_that_are_none_are_left_out_and_counted(tmp_path, kind, shown):
     got = read(tmp_path)
     assert pixels(got) == {1: 36, 2: 36}
     (message,) = findings(got, Code.CONTOURS_LEFT_OUT)
-    assert f"2 of 4 contours enclose no area and were left out: 2 {shown}" in message
-    assert "nothing else is drawn on 1 slices" in message
+    assert f"2 of 4 contours enclose no area and were left out (2 {shown})" in message
+    assert "slices on which nothing else is drawn: 1" in message
     assert "SECRET" not in message
 
 
@@ -164,7 +164,7 @@ def test_contours_of_too_few_points_are_left_out(tmp_path, points):
     write(tmp_path, [square(1, 3), square(2, 3)[:points], np.repeat(square(3, 3)[:1], 4, axis=0)])
     got = read(tmp_path)
     assert pixels(got) == {1: 36}
-    assert "2 of 3 contours enclose no area and were left out: 2 of fewer than 3 points" in findings(got, Code.CONTOURS_LEFT_OUT)[0]
+    assert "2 of 3 contours enclose no area and were left out (2 of fewer than 3 points)" in findings(got, Code.CONTOURS_LEFT_OUT)[0]
 
 
 def test_where_nothing_is_left_it_says_why(tmp_path):

@@ -28,7 +28,7 @@ def polygon(k: float, half: float, count: int) -> np.ndarray:
 
 
 def as_unknown(dataset: Dataset, keyword: str) -> None:
-    """Makes an element UN, its value in implicit VR, as a program leaves it that does not know it."""
+    """Makes an element UN, its value in implicit VR, as programs do that do not know it."""
     element = dataset[keyword]
     if element.VR == "SQ":
         buffer = DicomBytesIO()
