@@ -25,7 +25,8 @@ from synthetic_work import write_work
 from renal_ray.config import Study
 from renal_ray.store.place import Place
 from renal_ray.study_file import load_study
-from renal_ray.trial.plan import finished_results, make_plan, read_splits
+from renal_ray.trial.plan import finished_results, make_plan
+from renal_ray.trial.prepared import read_splits
 
 SAMPLED_AT = 100  # trials after which the driver's memory is looked at first
 WARM = 10  # trials that are left out of the time of each: the first compiles

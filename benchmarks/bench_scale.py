@@ -35,7 +35,8 @@ from renal_ray.store.slices import Slices, write_index
 from renal_ray.trial import prepared
 from renal_ray.trial.feed import image_feed
 from renal_ray.trial.forecast import Forecast, floor_of
-from renal_ray.trial.plan import Plan, make_plan, read_splits
+from renal_ray.trial.plan import Plan, make_plan
+from renal_ray.trial.prepared import read_splits
 from renal_ray.trial.probe import KindCost, Probe, kind_name, setting
 from renal_ray.types import FREEZE_POINTS, Dataset, FreezePoint, Head
 

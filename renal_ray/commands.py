@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from renal_ray.apply.predict import Predicted
     from renal_ray.config import Study
     from renal_ray.store.place import Place
+    from renal_ray.sweep.run import Swept
     from renal_ray.trial.standing import Look, Standing
     from renal_ray.types import Dataset, Head
 
@@ -20,14 +21,22 @@ WATCH_EVERY_S = 5.0
 
 def prepare_study(study: "Study", *, strict: bool, address: str | None = None) -> int:
     """Prepares, and says who was left out and why."""
+    from renal_ray.store.place import Place
     from renal_ray.sweep.cluster import cluster, where_ray_is
     from renal_ray.sweep.prepare import prepare
+    from renal_ray.trial.prepared import stamp_of
+    from renal_ray.trial.record import keep_study
 
     with cluster(study.resources, address):
         found = where_ray_is(prepare, study, strict=strict)
+    keep_study(study, Place(study.work), stamp_of(study, Place(study.work)))
     print(f"prepared {found.patients} patients, {found.images} images in each dataset; {len(found.quarantined)} patients left out")
     if found.no_split:
         print(f"note: the slices are written, but no split can be drawn, and without one nothing trains: {found.no_split}")
+    if revision := found.revised.revision:
+        print(f"since the last prepare: {revision.counted()}")
+    if found.revised.finished:
+        print(f"{found.revised.anew} of {found.revised.finished} finished trials are to be trained anew")
     for code in sorted({str(one.code) for one in found.quarantined}):
         print(f"  {code}: {sum(one.code == code for one in found.quarantined)}, see quarantine.csv")
     for code in sorted({str(one.code) for one in found.warnings}):
@@ -49,24 +58,38 @@ def probe_study(study: "Study", address: str | None) -> None:
 def plan_study(study: "Study") -> int:
     """Shows the plan."""
     from renal_ray.store.place import Place
+    from renal_ray.trial.changed import cohort_state
     from renal_ray.trial.status import describe_plan
 
-    for line in describe_plan(study, Place(study.work)):
+    for line in (*describe_plan(study, Place(study.work)), *cohort_state(study, Place(study.work)).lines):
         print(line)
     return DONE
 
 
-def sweep_study(study: "Study", *, address: str | None = None, dashboard: bool = False) -> int:
-    """Sweeps, and says what failed."""
+def _refuse_changed(study: "Study") -> None:
+    """Stops before Ray starts where the cohort is another one than was prepared."""
+    from renal_ray.store.place import Place
+    from renal_ray.trial.changed import refuse_changed
+
+    for line in refuse_changed(study, Place(study.work)).lines:
+        print(line)
+
+
+def sweep_study(study: "Study", *, address: str | None = None, dashboard: bool = False) -> "tuple[int, Swept]":
+    """Sweeps, and says what failed, and what learnt nothing."""
     from renal_ray.sweep.cluster import cluster, where_ray_is
     from renal_ray.sweep.run import sweep
+    from renal_ray.trial.collapse import summary
 
+    _refuse_changed(study)
     with cluster(study.resources, address, dashboard=dashboard):
         swept = where_ray_is(sweep, study)
     print(f"{swept.finished} of {swept.total} trials are finished")
     if swept.failed:
         print(f"{len(swept.failed)} trials failed, see error.txt in {', '.join(f'trials/{one}' for one in swept.failed[:3])}; the next sweep tries them again")
-    return DONE if swept.finished == swept.total else PARTLY
+    if swept.collapsed:
+        print(f"WARNING: {summary(swept.collapsed)}")
+    return DONE if swept.finished == swept.total else PARTLY, swept
 
 
 def search_study(study: "Study", *, address: str | None = None, dashboard: bool = False) -> int:
@@ -76,6 +99,7 @@ def search_study(study: "Study", *, address: str | None = None, dashboard: bool 
     from renal_ray.trial.search.configurations import make_bench
 
     make_bench(study)  # a study without a search, or not prepared, is refused before Ray starts
+    _refuse_changed(study)
     with cluster(study.resources, address, dashboard=dashboard):
         searched = where_ray_is(search, study)
     found = searched.outcome
@@ -101,10 +125,13 @@ def test_study(study: "Study", *, address: str | None = None) -> int:
     from renal_ray.sweep.cluster import cluster, where_ray_is
     from renal_ray.sweep.vote import test
 
+    _refuse_changed(study)
     with cluster(study.resources, address):
         tested = where_ray_is(test, study)
     if tested.opened:
         print(f"opened the seal: {tested.models} models voted on {tested.patients} test patients")
+    elif tested.revised:
+        print(f"test patients were withdrawn or relabelled: the votes of the same {tested.models} models are counted anew on the {tested.patients} there are")
     elif tested.recounted:
         again = "are counted anew, which is written down as one more opening of the seal"
         print(f"another rule decides: the votes of the same {tested.models} models on {tested.patients} test patients {again}")
@@ -139,10 +166,14 @@ def test_externally(study: "Study", file: "Path", *, same_ids: bool, workers: in
 
 def explain_study(study: "Study", *, address: str | None = None) -> int:
     """Makes the attention maps, or says that they stand; then the share of attention inside the lesion, and whose contour lacks."""
+    from renal_ray.store.place import Place
     from renal_ray.sweep.cluster import cluster, where_ray_is
     from renal_ray.sweep.explain import explain
     from renal_ray.trial.attended import summary
+    from renal_ray.trial.changed import cohort_state
 
+    for line in cohort_state(study, Place(study.work)).lines:
+        print(line)
     with cluster(study.resources, address):
         found, made = where_ray_is(explain, study)
     print("explained the image models" if made else "the same image models had been explained before")

@@ -1,5 +1,6 @@
 """What can be wrong: a study that cannot run, and a patient who cannot be read."""
 
+import errno
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +26,17 @@ def reason(error: Exception) -> str:
     return (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())[:300]
 
 
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)  # the disk's trouble, not ours
+
+
+def disk_trouble(error: BaseException) -> str | None:
+    """What to say of a disk that is full, read-only or broken; None where the error is another."""
+    if not isinstance(error, OSError) or error.errno not in DISK:
+        return None
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror}; what was finished is kept, the same command continues when the disk can be written"
+
+
 class Severity(StrEnum):
     """What a finding does to the patient."""
 
@@ -47,7 +59,7 @@ class Code(StrEnum):
     UNEXPECTED = "unexpected", Severity.ERROR, "Reading failed in a way that has no code of its own."
     SEALED = "sealed", Severity.ERROR, "The patient is of the study's sealed test set, and the seal is closed."
     LABEL_MISSING = "label-missing", Severity.ERROR, "No pathology is given for the patient."
-    LABEL_CONFLICT = "label-conflict", Severity.ERROR, "The patient is given both labels."
+    LABEL_CONFLICT = "label-conflict", Severity.ERROR, "The patient is given both labels, or has the same image as one of the other label."
     DIFFERENT_PERSONS = "different-persons", Severity.ERROR, "Two persons have one PatientID: name, sex or birth date differ."
     FILE_MISSING = "file-missing", Severity.ERROR, "A file or folder that is named does not exist."
     FILE_UNREADABLE = "file-unreadable", Severity.ERROR, "A file is damaged, closed to the reader or not of its kind."
@@ -81,6 +93,7 @@ class Code(StrEnum):
     LESION_UNNAMED = "lesion-unnamed", Severity.ERROR, "A mask holds several segments or ROIs, and the study does not say which is the lesion."
     IMAGE_RESAMPLED = "image-resampled", Severity.WARNING, "A tilted or oblique series was resampled to straight axial slices, as asked for."
     MASK_RESAMPLED = "mask-resampled", Severity.WARNING, "A mask off the image's voxels was resampled to them, as asked for."
+    RESCALE_IGNORED = "rescale-ignored", Severity.WARNING, "A mask's images carry a rescale that makes no labels of them; their stored values were taken."
     CONTOURS_CROSS = "contours-cross", Severity.WARNING, "Closed contours of one plane cross each other; they were united."
     CONTOURS_LEFT_OUT = "contours-left-out", Severity.WARNING, "Contours that enclose no area were left out."
     REFERENCES_ABSENT = "references-absent", Severity.WARNING, "The mask refers to images that are not there; it was matched by geometry."
@@ -88,6 +101,8 @@ class Code(StrEnum):
     MASK_UNPAIRED = "mask-unpaired", Severity.WARNING, "A mask that belongs to no image by reference, id or folder."
     ID_MISSING = "id-missing", Severity.WARNING, "The files have no PatientID; the id is a keyed hash."
     DERIVED_IMAGE = "derived-image", Severity.WARNING, "The images are derived ones, or their unit is not said to be HU; they were read as HU."
+    FILE_LEFT_OUT = "file-left-out", Severity.WARNING, "A damaged file of the series was left out; the other slices are complete without it."
+    ACQUISITION_PAUSE = "acquisition-pause", Severity.WARNING, "The scanner paused within the series; its parts may be of different contrast phases."
     LOSSY_COMPRESSION = "lossy-compression", Severity.WARNING, "The images were compressed with loss."
     INTERCEPT_SUSPECTED = "intercept-suspected", Severity.WARNING, "The histogram looks as if the rescale intercept were missing."
     IMAGE_HU_IMPLAUSIBLE = "image-hu-implausible", Severity.WARNING, "The body is not between -200 and 400 HU, or air is not near -1000 HU."
@@ -97,7 +112,8 @@ class Code(StrEnum):
     LESION_TOO_LARGE = "lesion-too-large", Severity.WARNING, "The lesion is larger than 160 mm."
     LESION_TOO_SMALL = "lesion-too-small", Severity.WARNING, "The lesion is smaller than 3 mm."
     SEVERAL_LESIONS = "several-lesions", Severity.WARNING, "The mask holds lesions that are more than 10 mm apart."
-    SAME_PIXELS = "same-pixels", Severity.WARNING, "Two patients have the same image: a leak where the split parts them."
+    MASK_SPECKS = "mask-specks", Severity.WARNING, "Parts of the mask under 3 mm lie more than 10 mm from every lesion."
+    SAME_PIXELS = "same-pixels", Severity.WARNING, "Two patients have the same image; they stand on one side of every split."
     SAME_PERSON = "same-person", Severity.WARNING, "Two ids seem to be one person."
     DICOMDIR_INCOMPLETE = "dicomdir-incomplete", Severity.WARNING, "A DICOMDIR names files that are not there."
     NOT_DICOM = "not-dicom", Severity.NOTE, "Not a DICOM file, and no volume that is read."

@@ -2,22 +2,44 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from renal_ray.config import NAMED_WEIGHTS, PROVENANCE, Cohort, External, Phase, Study
+from renal_ray.config import NAMED_WEIGHTS, PROVENANCE, Cohort, External, Phase, Section, Study
+from renal_ray.config.strict_yaml import read_yaml
 from renal_ray.problems import StudyError
 
+Part = TypeVar("Part", bound=Section)
 Override = Annotated[str, "key.subkey=value, the value read as YAML"]
+
+
+def _yaml(text: bytes | str, file: str) -> Any:
+    """What YAML says.
+
+    Raises:
+        StudyError: it is none, says something twice, or is not UTF-8.
+    """
+    try:
+        return read_yaml(text.decode() if isinstance(text, bytes) else text)
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise StudyError(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from None
+
+
+def _read_yaml(file: Path) -> Any:
+    try:
+        return _yaml(file.read_bytes(), str(file))
+    except OSError as error:
+        raise StudyError(f"{file}: not readable as YAML: {error}") from None
 
 
 def load_study(path: Path, overrides: list[Override] | None = None) -> Study:
     """Reads a study file, or a work directory's study.yaml, and lays the overrides over it.
 
     Args:
-        path: YAML study file, or a work directory that holds study.yaml.
+        path: YAML study file, or a work directory that holds study.yaml. A directory is the study's
+            work directory, wherever it was moved or copied from, unless an override names another.
         overrides: `key.subkey=value` each; the value is read as YAML.
 
     Returns:
@@ -33,19 +55,23 @@ def load_study(path: Path, overrides: list[Override] | None = None) -> Study:
         raise StudyError(f"{file}: no such study file; give a YAML study file or a work directory") from None
     except OSError as error:
         raise StudyError(f"{file}: not readable as YAML: {error}") from None
-    return parse_study(text, str(file), overrides)
+    return parse_study(text, str(file), overrides, work=str(path) if path.is_dir() else None)
 
 
-def parse_study(text: bytes, file: str, overrides: list[Override] | None = None) -> Study:
-    """As `load_study`, from the text of a study file; `file` is what it is called in messages."""
-    try:
-        raw = yaml.safe_load(text.decode())
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise StudyError(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from None
+def parse_study(text: bytes, file: str, overrides: list[Override] | None = None, *, work: str | None = None) -> Study:
+    """As `load_study`, from the text of a study file.
+
+    Args:
+        text: YAML.
+        file: what it is called in messages.
+        overrides: as for `load_study`.
+        work: the work directory that it was found in, path or URI; None where it lies elsewhere.
+    """
+    raw = _yaml(text, file)
     if not isinstance(raw, dict):
         raise StudyError(f"{file}: a study file is a mapping of keys to values")
     raw.pop(PROVENANCE, None)
-    return _validated(raw, file, overrides)
+    return _validated(raw if work is None else raw | {"work": work}, file, overrides)
 
 
 def study_of_manifest(manifest: Path, overrides: list[Override] | None = None) -> Study:
@@ -65,10 +91,33 @@ def study_of_manifest(manifest: Path, overrides: list[Override] | None = None) -
 def _validated(raw: dict[str, Any], file: str, overrides: list[Override] | None) -> Study:
     for override in overrides or []:
         _lay_over(raw, override)
+    return _absolute(_fitted(Study, raw, file))
+
+
+def _fitted(kind: type[Part], raw: Any, file: str) -> Part:
+    """A part of a study file, validated; true and false are no numbers, though Python counts them as 1 and 0.
+
+    Raises:
+        StudyError: a key is unknown, or a value does not fit.
+    """
     try:
-        return _absolute(Study.model_validate(raw))
+        found = kind.model_validate(raw)
     except ValidationError as error:
         raise StudyError(f"{file}: {_sentence(error)}") from None
+    if place := _boolean_taken_for_number(raw, found):
+        raise StudyError(f"{file}: {place}: true or false is given where a number is expected")
+    return found
+
+
+def _boolean_taken_for_number(raw: Any, found: Any) -> str:
+    """Where the raw file has a boolean and the validated object a number; empty where nowhere."""
+    if isinstance(raw, dict):
+        values = found if isinstance(found, dict) else dict(found) if isinstance(found, BaseModel) else {}
+        places = ((key, _boolean_taken_for_number(value, values[key])) for key, value in raw.items() if key in values)
+        return next((".".join(filter(None, (str(key), place.strip()))) for key, place in places if place), "")
+    if isinstance(raw, list):  # a validator may have sorted it
+        return " " if any(isinstance(one, bool) for one in raw) and not any(isinstance(one, bool) for one in found) else ""
+    return " " if isinstance(raw, bool) and isinstance(found, int | float) and not isinstance(found, bool) else ""
 
 
 def load_phase(use: str, rules: Path | None) -> Phase:
@@ -81,13 +130,8 @@ def load_phase(use: str, rules: Path | None) -> Phase:
     Raises:
         StudyError: the file cannot be read, or `use` has no rule.
     """
-    try:
-        given = {} if rules is None else {"rules": yaml.safe_load(rules.read_text(encoding="utf-8"))}
-        return Phase.model_validate({"use": use} | given)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise StudyError(f"{rules}: not readable as YAML: {' '.join(str(error).split())}") from None
-    except ValidationError as error:
-        raise StudyError(f"{rules or '--phase'}: {_sentence(error)}") from None
+    given = {} if rules is None else {"rules": _read_yaml(rules)}
+    return _fitted(Phase, {"use": use} | given, str(rules or "--phase"))
 
 
 OF_FILES = ("lesion_labels", "lesion_segments", "lesion_rois", "fractional_threshold", "mask_resample", "tilt", "oblique", "phase")
@@ -106,10 +150,7 @@ def load_external(file: Path, study: Study) -> External:
     if file.suffix.lower() in (".csv", ".parquet"):
         raw: Any = {"name": re.sub(r"[^\w.-]", "_", file.stem).lstrip(".-"), "cohort": {"manifest": str(file)}}
     else:
-        try:
-            raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise StudyError(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from None
+        raw = _read_yaml(file)
     if not isinstance(raw, dict) or not isinstance(raw.get("cohort"), dict):
         raise StudyError(f"{file}: an external cohort is a mapping with `name` and `cohort`, or a manifest; see docs/using.md")
     if strange := sorted(set(map(str, raw)) - {"name", "cohort"}):
@@ -117,10 +158,7 @@ def load_external(file: Path, study: Study) -> External:
             f"{file}: {', '.join(strange)}: models, thresholds and preprocessing are the study's; an external cohort has `name` and `cohort` alone"
         )
     same = study.cohort.model_dump(include=set(OF_FILES))
-    try:
-        found = External.model_validate({**raw, "cohort": same | raw["cohort"]})
-    except ValidationError as error:
-        raise StudyError(f"{file}: {_sentence(error)}") from None
+    found = _fitted(External, {**raw, "cohort": same | raw["cohort"]}, str(file))
     return found.model_copy(update={"cohort": _settled(found.cohort)})
 
 
@@ -144,10 +182,7 @@ def _lay_over(raw: dict[str, Any], override: Override) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise StudyError(f"--set {override}: expected key=value, for example training.batch_size=16")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise StudyError(f"--set {override}: the value is not YAML") from None
+    value = _yaml(text, f"--set {override}")
     *parents, last = key.strip().split(".")
     for parent in parents:
         raw = raw.setdefault(parent, {})

@@ -246,6 +246,9 @@ def test_cases_and_their_names(phantom_manifest: Path, tmp_path: Path) -> None:
     assert [one.code for one in refused] == [Code.SERIES_WITHOUT_MASK]
     cases, _ = find_cases([tmp_path / "case_00001" / "imaging.nii.gz"], mask=tmp_path / "case_00001" / "segmentation.nii.gz", lesion="2;3")
     assert (cases[0].patient_id, cases[0].lesion) == ("imaging", "2;3")
+    (tmp_path / "case_00001" / "segmentation.nii.gz").rename(tmp_path / "case_00001" / "aggregated_MAJ_seg.nii.gz")
+    cases, _ = find_cases([tmp_path / "case_00001"])
+    assert cases[0].mask.name == "aggregated_MAJ_seg.nii.gz"
     _, refused = find_cases([phantom_manifest.parent])
     assert refused[0].code is Code.SEVERAL_SERIES
     assert "18 patients" in refused[0].message

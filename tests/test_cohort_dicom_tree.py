@@ -181,7 +181,7 @@ def test_a_bad_key_is_refused(tmp_path):
 
 def test_repeated_rows_and_absent_folders(tmp_path):
     path = labels(tmp_path, "P1,1,\nP1,1,\n")
-    with pytest.raises(StudyError, match=r"patient_id P1 is in rows \[1, 2\]"):
+    with pytest.raises(StudyError, match=r"patient_id P1 is in lines \[2, 3\]"):
         read_dicom_tree(tmp_path, path, keep_ids=True)
     with pytest.raises(StudyError) as caught:
         read_dicom_tree(tmp_path, path, keep_ids=False)

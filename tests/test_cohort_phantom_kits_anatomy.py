@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from renal_ray.cohort.kits import read_kits
 from renal_ray.cohort.phantom import write_phantom
 from renal_ray.cohort.phantom.kits_anatomy import paint_case, signed_distance
-from renal_ray.problems import StudyError
+from renal_ray.cohort.phantom.kits_files import row_of_entry
+from renal_ray.problems import Code, StudyError
 
 
 def _two_kidneys(shape: tuple[int, int, int] = (20, 96, 96)) -> np.ndarray:
@@ -94,11 +96,59 @@ def test_signed_distance_of_a_ball() -> None:
 
 
 def test_a_folder_without_cases_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match=r"no kits23\.json"):
+    with pytest.raises(StudyError, match="no folder named case_NNNNN"):
         write_phantom(tmp_path / "out", patients=1, seed=1, format="kits", anatomy=tmp_path)
-    (tmp_path / "kits23.json").write_text("[]")
+    (tmp_path / "case_00001").mkdir()
     with pytest.raises(StudyError, match=r"no case_NNNNN/segmentation\.nii\.gz"):
         write_phantom(tmp_path / "out", patients=1, seed=1, format="kits", anatomy=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("home", "table", "outline"),
+    [
+        ("data", "data/kits.json", "segmentation.nii.gz"),
+        ("data", "", "segmentation.nii.gz"),
+        ("kits21/data", "kits21/data/kits.json", "aggregated_MAJ_seg.nii.gz"),
+    ],
+)
+def test_other_releases_of_kits(tmp_path: Path, home: str, table: str, outline: str) -> None:
+    """A clone of KiTS19 holds segmentations without images; where no table is at hand, the labels are empty."""
+    source = _folder(tmp_path / "clone" / home, np.diag([3.5, 3.5, 8.0, 1.0]), np.ascontiguousarray(_two_kidneys().transpose(2, 1, 0)))
+    (source / "case_00007" / "segmentation.nii.gz").rename(source / "case_00007" / outline)
+    (source / "kits23.json").rename(tmp_path / "clone" / table) if table else (source / "kits23.json").unlink()
+    out = write_phantom(tmp_path / "out", patients=1, seed=1, format="kits", anatomy=tmp_path / "clone", workers=1).parent
+    assert (out / "case_00007" / "segmentation.nii.gz").read_bytes() == (source / "case_00007" / outline).read_bytes()
+    rows, quarantined = read_kits(out)
+    assert rows["label"].tolist() == ([1] if table else [])
+    assert [one.code for one in quarantined] == ([] if table else [Code.LABEL_MISSING])
+    manifest = pd.read_csv(out / "manifest.csv")
+    assert manifest["label"].isna().tolist() == [not table]
+
+
+def test_pathology_in_other_words(tmp_path: Path) -> None:
+    row = row_of_entry("case_00007", {"malignant": "false", "age_at_nephrectomy": "61", "pathology_t_stage": "1a"}, 30.04)
+    assert (row["label"], row["age"], row["stage"], row["max_diameter_mm"]) == (0, 61, None, 30.0)
+    as_text, as_number = (paint_case(_two_kidneys(), (8.0, 3.5, 3.5), {"radiographic_size": size}, [1]) for size in ("3.0", 3.0))
+    np.testing.assert_array_equal(as_text, as_number)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [(_two_kidneys() * 1.3, "other values than 0 to 3"), (np.where(_two_kidneys() == 2, 255, 0).astype(np.int16), "other values than 0 to 3")],
+)
+def test_what_is_no_segmentation_of_kits_is_refused(tmp_path: Path, labels: np.ndarray, message: str) -> None:
+    source = _folder(tmp_path / "real", np.eye(4), labels)
+    with pytest.raises(StudyError, match=message):
+        write_phantom(tmp_path / "out", patients=1, seed=1, format="kits", anatomy=source, workers=1)
+
+
+def test_a_segmentation_without_orientation_is_refused(tmp_path: Path) -> None:
+    import nibabel as nib
+
+    source = _folder(tmp_path / "real", np.eye(4), _two_kidneys())
+    nib.save(nib.Nifti1Image(_two_kidneys(), None), source / "case_00007" / "segmentation.nii.gz")
+    with pytest.raises(StudyError, match="how it lies in the patient"):
+        write_phantom(tmp_path / "out", patients=1, seed=1, format="kits", anatomy=source, workers=1)
 
 
 def test_a_broken_segmentation_is_named(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The study file: what it accepts, what it refuses, and that it says where and what."""
 
 import itertools
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
@@ -171,7 +172,7 @@ def test_overrides_reach_every_depth_and_are_read_as_yaml(tmp_path: Path) -> Non
     [
         ("training.batch_size", "expected key=value"),
         ("=3", "expected key=value"),
-        ("seed=[1", "not YAML"),
+        ("seed=[1", "not readable as YAML"),
         ("seed.more=1", "seed is a value"),
         ("training.bach_size=16", "training.bach_size: unknown key"),
         ("epochs=3", "epochs: unknown key"),
@@ -199,9 +200,58 @@ def test_a_dump_names_every_key(tmp_path: Path) -> None:
     assert set(leaves(yaml.safe_load(text))) == set(leaves(Study.model_validate(BASE).model_dump(mode="json")))
 
 
-def test_a_work_directory_is_accepted_as_study(tmp_path: Path) -> None:
-    file = study_file(tmp_path)
-    assert load_study(tmp_path) == load_study(file)
+def test_a_directory_is_the_work_directory_wherever_it_was_copied_to(tmp_path: Path) -> None:
+    study = load_study(study_file(tmp_path))
+    assert load_study(tmp_path) == study.model_copy(update={"work": str(tmp_path)})
+    shutil.copytree(tmp_path, tmp_path / "copy")
+    assert load_study(tmp_path / "copy") == study.model_copy(update={"work": str(tmp_path / "copy")})
+    assert load_study(tmp_path / "copy", [f"work={tmp_path / 'other'}"]).work == str(tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("seed: 3\nseed: 4\n", "'seed' stands in line 4 and again in line 5"),
+        ("training: {batch_size: 8}\ntraining: {momentum: 0.5}\n", "'training' stands in line 4 and again in line 5"),
+        ("training: {epochs: {image: 8, image: 9}}\n", "'image' stands in line 4 and again"),
+        ("seed: 017\n", "017 in line 4 begins with a zero"),
+        ("folds: {run: [0, 01]}\n", "01 in line 4 begins with a zero"),
+        ("training: {learning_rate: on}\n", "training.learning_rate: Input should be a valid number"),
+        ("seed: yes\n", "seed: Input should be a valid integer"),
+        ("training: {batch_size: true}\n", "training.batch_size: true or false is given where a number is expected"),
+        ("robustness: {mask_mm: [true, 5]}\n", "robustness.mask_mm: true or false is given where a number is expected"),
+        ("resources: {trial_timeout: 1:30}\n", "resources.trial_timeout: Input should be a valid number"),
+    ],
+)
+def test_nothing_in_a_study_file_is_lost_or_turned_into_a_number(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text("name: some\nwork: work\ncohort: {manifest: people.csv}\n" + text)
+    with pytest.raises(StudyError) as caught:
+        load_study(file)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("controls: {permuted_labels: yes}", "controls.permuted_labels", True),
+        ("controls: {permuted_labels: off}", "controls.permuted_labels", False),
+        ("training: {learning_rate: 1e-3}", "training.learning_rate", 0.001),
+        ("training: {gru_l2: 0}", "training.gru_l2", 0.0),
+        ("cohort: {manifest: people.csv, lesion_segments: [on, '017', 3]}", "cohort.lesion_segments", ["on", "017", 3]),
+        ("name: 2026-01-31", "name", "2026-01-31"),
+        ("selection: {max_slices: ~}", "selection.max_slices", None),
+    ],
+)
+def test_words_stay_words_and_numbers_numbers(tmp_path: Path, text: str, key: str, value: object) -> None:
+    file = tmp_path / "study.yaml"
+    given = [line for line in ("name: some", "work: work", "cohort: {manifest: people.csv}") if not text.startswith(line.split(":")[0])]
+    file.write_text("\n".join([*given, text]))
+    found: object = load_study(file)
+    for part in key.split("."):
+        found = getattr(found, part)
+    assert found == value
+    assert type(found) is type(value)
 
 
 @pytest.mark.parametrize(
@@ -214,6 +264,7 @@ def test_a_work_directory_is_accepted_as_study(tmp_path: Path) -> None:
         ("name: !!python/object/apply:os.getcwd []\nwork: a\ncohort: {manifest: b}\n", "not readable as YAML"),
         ("work: a", "name: Field required"),
         ("1: 2", "1"),
+        ("? [a, b]\n: c\n", "not readable as YAML"),
     ],
 )
 def test_a_file_that_is_no_study_is_refused(tmp_path: Path, text: str, said: str) -> None:

@@ -1,6 +1,8 @@
 """Our header scanner against pydicom, on real files and built ones; and what a header may declare."""
 
+import gzip
 import resource
+import shutil
 import zlib
 from pathlib import Path
 
@@ -14,8 +16,9 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, 
 
 from renal_ray.cohort.scan import walk
 from renal_ray.dicom import headers
-from renal_ray.dicom.headers import BEFORE_PIXELS, Header, Pixels, read_header
-from renal_ray.dicom.limits import codestream_size
+from renal_ray.dicom.files import files_below, is_packed
+from renal_ray.dicom.headers import BEFORE_PIXELS, Header, Pixels, read_header, read_headers
+from renal_ray.dicom.limits import codestream
 from renal_ray.dicom.pixels import load, native_pixels, pixels
 from renal_ray.imaging.images import dicom_series
 from renal_ray.problems import Code, PatientError
@@ -81,13 +84,69 @@ def test_real_native_pixels_are_pydicoms(real_data):
     assert compared > 3
 
 
-@pytest.mark.parametrize("cut", [140, 300, 500, -150, -1])
+@pytest.mark.parametrize("cut", [140, -150, -1])
 def test_a_file_that_ends_early_is_no_plain_one(tmp_path, cut):
     path = save(ct_slice(tmp_path / "a.dcm", PLANE, (0, 0, 0), series="1.2.3"))
     path.write_bytes(path.read_bytes()[:cut])
     header = read_header(path, dicom_series.TAGS)
     assert header is not None
     assert header.pixels is not Pixels.PRESENT
+
+
+@pytest.mark.parametrize(("cut", "known"), [(300, False), (500, False), (b"\x28\0\x10\0US", True)])
+def test_an_image_that_ends_within_its_header_is_damaged(tmp_path, cut, known):
+    path = save(ct_slice(tmp_path / "a.dcm", PLANE, (0, 0, 0), series="1.2.3"))
+    data = path.read_bytes()
+    data = data[: cut if isinstance(cut, int) else data.index(cut)]
+    assert (b"1.2.3\0" in data) is known
+    path.write_bytes(data)
+    with pytest.raises(PatientError) as caught:
+        read_header(path, dicom_series.TAGS)
+    assert caught.value.code is Code.FILE_TRUNCATED
+    header = read_header(path, dicom_series.TAGS, keep_broken=True)
+    assert header is not None
+    assert header.fault == caught.value
+    assert header.text("SeriesInstanceUID") == ("1.2.3" if known else "")
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (lambda data: data.replace(b"\x28\0\x10\0US\x02\0\x0a\0", b"\x28\0\x10\0US\x02\0\xff\xff"), Code.TOO_LARGE),
+        (lambda data: data.replace(b"\x28\0\x10\0US\x02\0\x0a\0", b"\x28\0\x10\0US\x02\0\0\0"), Code.FILE_UNREADABLE),
+        (lambda data: data.replace(b"\x28\0\x10\0US\x02\0", b"\x28\0\x10\0US\x01\0"), Code.FILE_UNREADABLE),
+    ],
+)
+def test_who_a_broken_file_is_of_is_known(tmp_path, change, code):
+    path = save(ct_slice(tmp_path / "a.dcm", PLANE, (0, 0, 0), series="1.2.3"))
+    data = path.read_bytes()
+    path.write_bytes(change(data))
+    assert path.read_bytes() != data
+    header = read_header(path, dicom_series.TAGS, keep_broken=True)
+    assert header is not None
+    assert header.fault is not None
+    assert header.fault.code is code
+    assert [header.text(keyword) for keyword in ("SeriesInstanceUID", "PatientID", "Modality")] == ["1.2.3", "P1", "CT"]
+
+
+def test_hidden_files_are_not_looked_at(tmp_path):
+    for name in ("b.dcm", ".b.dcm", "._a.dcm", ".Trash/c.dcm", "d/e.dcm"):
+        save(ct_slice(tmp_path / name, PLANE, (0, 0, 0), series="1.2.3"))
+    assert [path.relative_to(tmp_path).as_posix() for path in files_below(tmp_path)] == ["b.dcm", "d/e.dcm"]
+    assert [header.number for header in read_headers(tmp_path, ["Modality"])] == [1, 2]
+    assert files_below(tmp_path / ".Trash/c.dcm") == [tmp_path / ".Trash/c.dcm"]
+
+
+def test_packed_files(tmp_path):
+    path = save(ct_slice(tmp_path / "a.dcm", PLANE, (0, 0, 0), series="1.2.3"))
+    assert not is_packed(path)
+    for pack in ("gztar", "bztar", "xztar", "tar", "zip"):
+        packed = Path(shutil.make_archive(str(tmp_path.parent / pack), pack, tmp_path))
+        assert is_packed(packed), pack
+    (tmp_path / "a.dcm.gz").write_bytes(gzip.compress(path.read_bytes()))
+    assert is_packed(tmp_path / "a.dcm.gz")
+    (tmp_path / "short").write_bytes(b"P")
+    assert not is_packed(tmp_path / "short")
 
 
 def test_text_that_is_not_ascii_is_left_to_pydicom(tmp_path):
@@ -158,6 +217,8 @@ def test_a_codestreams_own_size(real_data):
     for path in sorted((real_data / "codecs").iterdir()):
         if any(name in path.name for name in ("JPEG", "J2KR")):
             dataset = dcmread(path, force=True)
-            assert codestream_size(next(generate_frames(dataset.PixelData, number_of_frames=1))[:4096]) == (dataset.Rows, dataset.Columns), path.name
+            declared = codestream(next(generate_frames(dataset.PixelData, number_of_frames=1))[:4096])
+            assert declared is not None, path.name
+            assert declared.shape == (dataset.Rows, dataset.Columns), path.name
             compared += 1
     assert compared > 8

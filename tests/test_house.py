@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
+
+from renal_ray.config.strict_yaml import StrictLoader
 
 PACKAGE = Path(__file__).resolve().parent.parent / "renal_ray"
 FLOORS = (
@@ -103,13 +106,15 @@ def test_nothing_executes_what_it_reads() -> None:
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             assert called not in unsafe, f"{module}:{node.lineno} {called}"
             is_yaml_load = called == "load" and isinstance(node.func, ast.Attribute) and getattr(node.func.value, "id", "") == "yaml"
-            assert not is_yaml_load, f"{module}:{node.lineno} yaml.load"
+            assert not is_yaml_load or module.name == "strict_yaml.py", f"{module}:{node.lineno} yaml.load"
             assert "allow_pickle" not in {keyword.arg for keyword in node.keywords}, f"{module}:{node.lineno}"
             assert "shell" not in {keyword.arg for keyword in node.keywords}, f"{module}:{node.lineno}"
 
 
 def test_yaml_is_written_and_read_by_the_safe_functions_only() -> None:
-    for module in MODULES:
+    assert issubclass(StrictLoader, yaml.SafeLoader)
+    assert set(StrictLoader.yaml_constructors) == set(yaml.SafeLoader.yaml_constructors)  # none that makes objects
+    for module in (module for module in MODULES if module.name != "strict_yaml.py"):
         for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "yaml":
                 assert node.attr in ("safe_load", "safe_dump", "YAMLError"), f"{module}:{node.lineno} yaml.{node.attr}"

@@ -1,11 +1,14 @@
 """Masks as image series, fractional and label map SEGs, and masks brought to the image's grid."""
 
+import re
+
 import highdicom as hd
 import nibabel as nib
 import numpy as np
 import pytest
 from dicom_files import ct_slice, save, write_seg, write_series
 from pydicom import dcmread
+from pydicom.encaps import encapsulate
 from pydicom.sr.codedict import codes
 
 from renal_ray.config import Cohort, Selection
@@ -44,6 +47,107 @@ def test_a_series_of_two_values_is_a_mask(tmp_path, high):
     got = read(tmp_path / "ct", tmp_path / "mask")
     assert got.slice_index.tolist() == [1, 2, 3]
     assert np.array_equal(got.mask, LESION[1:4])
+
+
+@pytest.mark.parametrize(("high", "slope", "intercept"), [(1, 1, -1024), (255, 1, -1024), (1, 2, -8192), (1, 0.37, 0), (255, 0.5, -1000)])
+def test_a_mask_written_over_the_pixels_of_an_image_keeps_its_stored_values(tmp_path, high, slope, intercept):
+    """The rescale of the CT or PET image that was copied stays behind."""
+    write_series(tmp_path / "ct", VOLUME)
+    write_overwritten(tmp_path / "mask", LESION * high, slope=slope, intercept=intercept)
+    got = read(tmp_path / "ct", tmp_path / "mask")
+    assert np.array_equal(got.mask, LESION[1:4])
+    assert got.slice_index.tolist() == [1, 2, 3]
+    assert Code.RESCALE_IGNORED in {finding.code for finding in got.findings}
+
+
+def write_overwritten(folder, values, **rescale):
+    for k, plane in enumerate(values):
+        save(ct_slice(folder / f"{k}.dcm", plane.astype(np.int16), (-10.0, -20.0, 100.0 - 2.5 * k), series="1.2.7", **rescale))
+
+
+def test_labels_written_over_the_pixels_of_a_ct_are_told_apart(tmp_path):
+    write_series(tmp_path / "ct", VOLUME)
+    write_overwritten(tmp_path / "mask", LESION * 2 + (np.arange(24) > 20), intercept=-1024)
+    assert np.array_equal(read(tmp_path / "ct", tmp_path / "mask").mask, LESION[1:4])
+    with pytest.raises(PatientError, match=r"\[0, 1, 2\].*lesion_labels \[9\]"):
+        read(tmp_path / "ct", tmp_path / "mask", lesion_labels=[9])
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(1, -1024), (1 / 3, 0), (0.1, 0.2)])
+def test_a_rescale_that_makes_labels_is_applied(tmp_path, slope, intercept):
+    write_series(tmp_path / "ct", VOLUME)
+    labels = LESION * 2.0 + (np.arange(24) > 20)
+    write_overwritten(tmp_path / "mask", np.rint((labels - intercept) / slope), slope=slope, intercept=intercept)
+    got = read(tmp_path / "ct", tmp_path / "mask")
+    assert np.array_equal(got.mask, LESION[1:4])
+    assert Code.RESCALE_IGNORED not in {finding.code for finding in got.findings}
+
+
+def test_what_a_series_holds_instead_of_labels(tmp_path):
+    write_series(tmp_path / "ct", VOLUME)
+    write_overwritten(tmp_path / "soft", LESION * 4 + (np.arange(24) > 22), slope=0.5, intercept=0)  # 0, 0.5 and 2
+    with pytest.raises(PatientError, match=f"{100 * 120 / (120 + LESION.sum()):.3g} % of the label map's voxels .*interpolated") as caught:
+        read(tmp_path / "ct", tmp_path / "soft")
+    assert caught.value.code is Code.MASK_INTERPOLATED
+    write_overwritten(tmp_path / "smooth", np.random.default_rng(0).integers(0, 900, VOLUME.shape), slope=0.01, intercept=0)
+    assert code_of(tmp_path / "ct", tmp_path / "smooth") is Code.MASK_INTERPOLATED
+    write_overwritten(tmp_path / "signed", LESION.astype(int) + 5, intercept=-6)  # -1 and 0: labels from which number on?
+    assert code_of(tmp_path / "ct", tmp_path / "signed") is Code.MASK_UNSUPPORTED
+    write_overwritten(tmp_path / "one_two", LESION + 1, intercept=0)  # no 0: which of both is the lesion says the study file
+    assert np.array_equal(read(tmp_path / "ct", tmp_path / "one_two").mask, LESION[1:4])
+    assert code_of(tmp_path / "ct", tmp_path / "one_two", lesion_labels=[3]) is Code.MASK_EMPTY
+
+
+@pytest.mark.parametrize("intercept", [-1024, -1024.5])
+def test_a_ct_series_is_no_mask_whatever_its_rescale(tmp_path, intercept):
+    write_series(tmp_path / "ct", VOLUME)
+    write_overwritten(tmp_path / "other", VOLUME + 1024, intercept=intercept)
+    assert code_of(tmp_path / "ct", tmp_path / "other") is Code.MASK_UNSUPPORTED
+
+
+@pytest.mark.parametrize("kind", ["seg", "series"])
+@pytest.mark.parametrize(
+    ("syntax", "name"), [("1.2.840.113619.5.2", "1.2.840.113619.5.2"), ("1.2.840.10008.1.2.4.53", "JPEG Spectral Selection, Non-Hierarchical")]
+)
+def test_a_transfer_syntax_that_nothing_decodes_is_called_by_its_name(tmp_path, kind, syntax, name):
+    slices = write_series(tmp_path / "ct", VOLUME)
+    if kind == "seg":
+        items = [write_seg(tmp_path / "mask" / "seg.dcm", [(1, slices[k], LESION[k]) for k in (1, 2, 3)])]
+    else:
+        write_mask_series(tmp_path / "mask", LESION * 255)
+        items = [dcmread(path) for path in (tmp_path / "mask").iterdir()]
+    for item in items:
+        item.file_meta.TransferSyntaxUID = syntax
+        if syntax.startswith("1.2.840.10008."):
+            item.PixelData = encapsulate([item.PixelData])
+            item["PixelData"].is_undefined_length = True
+        item.save_as(item.filename, implicit_vr=False, little_endian=True)
+    with pytest.raises(PatientError, match=re.escape(name)) as caught:
+        read(tmp_path / "ct", tmp_path / "mask")
+    assert caught.value.code is Code.UNDECODABLE_SYNTAX
+
+
+@pytest.mark.parametrize("lesion", ["1.5", "2;nan", "inf", "tumour"])
+def test_a_manifest_names_labels_by_whole_numbers(tmp_path, lesion):
+    write_series(tmp_path / "ct", VOLUME)
+    write_mask_series(tmp_path / "mask", LESION * 2)
+    with pytest.raises(PatientError, match="give whole numbers") as caught:
+        read(tmp_path / "ct", tmp_path / "mask", lesion)
+    assert caught.value.code is Code.MASK_EMPTY
+    assert read(tmp_path / "ct", tmp_path / "mask", "2.0").mask.sum() == LESION.sum()
+
+
+@pytest.mark.parametrize(
+    ("values", "advice"), [((0, 255), r"set cohort.lesion_labels: \[255\]"), ((0, 1, 3), "name the lesion's value there"), ((0,), "nothing but 0")]
+)
+def test_a_label_map_without_the_label_says_what_to_set(tmp_path, values, advice):
+    write_series(tmp_path / "ct", VOLUME)
+    affine = np.array([[0, 0, -0.5, 10], [0, -0.5, 0, 20], [-2.5, 0, 0, 100], [0, 0, 0, 1]])
+    labels = np.array(values)[np.arange(VOLUME.size) % len(values)].reshape(VOLUME.shape)
+    nib.save(nib.Nifti1Image(labels.astype(np.uint8), affine), tmp_path / "mask.nii.gz")
+    with pytest.raises(PatientError, match=advice) as caught:
+        read(tmp_path / "ct", tmp_path / "mask.nii.gz")
+    assert caught.value.code is Code.MASK_EMPTY
 
 
 def test_a_series_of_labels_needs_the_label(tmp_path):
@@ -126,7 +230,8 @@ def test_segments_by_label_code_meaning_and_number(highdicom_seg, kind):
         got = read(image, mask, lesion_segments=[name])
         assert np.array_equal(got.mask, LESION[1:4]), name
     assert read(image, mask, lesion="2").mask.sum() == 6
-    assert read(image, mask).mask.sum() == LESION.sum() + 6
+    assert read(image, mask, lesion_segments=[1, "Simple cyst"]).mask.sum() == LESION.sum() + 6
+    assert code_of(image, mask) is Code.LESION_UNNAMED
     assert code_of(image, mask, lesion_segments=["tumour"]) is Code.MASK_EMPTY
 
 

@@ -57,7 +57,8 @@ def test_overlapping_segments(real_data):
     for item in seg.SegmentSequence:
         expected = sum(int(frame.sum()) for number, frame in zip(numbers, seg.pixel_array, strict=True) if number == item.SegmentNumber)
         assert read(real_data / "seg_liver/ct-3slice", path, segments=[item.SegmentLabel]).mask.sum() == expected
-    assert read(real_data / "seg_liver/ct-3slice", path).mask.sum() == 40505
+    assert read(real_data / "seg_liver/ct-3slice", path, segments=[item.SegmentLabel for item in seg.SegmentSequence]).mask.sum() == 40505
+    assert code_of(real_data / "seg_liver/ct-3slice", path) is Code.LESION_UNNAMED
 
 
 def test_columns_that_are_no_multiple_of_eight(real_data):
@@ -142,10 +143,10 @@ def test_the_three_datasets_of_a_real_slice(real_data):
         ("broken/misc/no_meta.dcm", Code.FILE_UNREADABLE),
         ("broken/misc/nested_priv_SQ.dcm", Code.NOT_CT),
         ("broken/misc/rtstruct.dcm", Code.NOT_CT),
-        ("broken/misc", Code.NOT_CT),
+        ("broken/misc", Code.SEVERAL_SERIES),
         ("codecs/no-pixel-data.dcm", Code.NOT_CT),
         ("codecs/no-pixel-spacing.dcm", Code.NOT_CT),
-        ("codecs", Code.NOT_CT),
+        ("codecs", Code.SEVERAL_SERIES),
     ],
 )
 def test_refused_with_a_code(real_data, folder, code):

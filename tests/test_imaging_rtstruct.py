@@ -1,68 +1,13 @@
-"""RTSTRUCT: which pixels a contour encloses, and where it may lie."""
+"""RTSTRUCT: which contours are the lesion, and where they may lie."""
 
 import numpy as np
 import pytest
+from contours import VOLUME, box, code_of, read
 from dicom_files import write_rtstruct, write_series
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from matplotlib.path import Path as Outline
 
 from renal_ray.config import Cohort, Selection
-from renal_ray.imaging.masks.polygons import fill
 from renal_ray.imaging.patient import read_patient
 from renal_ray.problems import Code, PatientError
-
-EVERYTHING = Selection(min_area_fraction=0)
-VOLUME = np.random.default_rng(0).integers(-100, 200, (6, 20, 24)).astype(np.int16)
-ORIGIN, SPACING, STEP = (-10.0, -20.0, 100.0), 0.5, 2.5
-
-
-def by_hand(points: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Even-odd, pixel by pixel: crossings of the row at columns up to and including the centre's."""
-    inside = np.zeros(shape, bool)
-    for row in range(shape[0]):
-        for column in range(shape[1]):
-            for (r0, c0), (r1, c1) in zip(points, np.roll(points, -1, axis=0), strict=True):
-                if (min(r0, r1) <= row < max(r0, r1)) and c0 + (row - r0) / (r1 - r0) * (c1 - c0) <= column:
-                    inside[row, column] ^= True
-    return inside
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.lists(st.tuples(st.floats(-4, 14), st.floats(-4, 14)), min_size=3, max_size=12))
-def test_any_polygon_is_filled_as_by_hand(corners):
-    points = np.array(corners)
-    assert np.array_equal(fill(points, (9, 11)), by_hand(points, (9, 11)))
-
-
-def test_a_smooth_outline_is_filled_as_matplotlib_does():
-    angle = np.linspace(0, 2 * np.pi, 997, endpoint=False)
-    points = np.stack([31.3 + 17.9 * np.sin(angle) + 3.1 * np.cos(5 * angle), 40.7 + 25.2 * np.cos(angle)], axis=1)
-    rows, columns = np.mgrid[:64, :80]
-    expected = Outline(points).contains_points(np.stack([rows.ravel(), columns.ravel()], axis=1)).reshape(64, 80)
-    assert np.array_equal(fill(points, (64, 80)), expected)
-
-
-def test_two_polygons_with_a_common_edge_share_no_pixel():
-    left, right = (np.array([[2, a], [8, a], [8, b], [2, b]], float) for a, b in ((1, 5), (5, 9)))
-    assert not (fill(left, (10, 10)) & fill(right, (10, 10))).any()
-    assert np.array_equal(fill(left, (10, 10)) | fill(right, (10, 10)), fill(np.array([[2, 1], [8, 1], [8, 9], [2, 9]], float), (10, 10)))
-
-
-def box(k: float, rows: tuple[float, float], columns: tuple[float, float]) -> np.ndarray:
-    """A rectangle in slice k, in mm; row and column bounds in pixels."""
-    corners = [(rows[0], columns[0]), (rows[0], columns[1]), (rows[1], columns[1]), (rows[1], columns[0])]
-    return np.array([(ORIGIN[0] + c * SPACING, ORIGIN[1] + r * SPACING, ORIGIN[2] - k * STEP) for r, c in corners])
-
-
-def read(folder, **cohort):
-    return read_patient(folder / "ct", folder / "rt.dcm", cohort=Cohort(manifest="unused.csv", **cohort), selection=EVERYTHING)
-
-
-def code_of(folder, **cohort) -> Code:
-    with pytest.raises(PatientError) as caught:
-        read(folder, **cohort)
-    return caught.value.code
 
 
 def test_holes_islands_and_gaps_between_contours(tmp_path):
@@ -95,9 +40,9 @@ def test_rois_are_chosen_by_name_or_pattern_and_united(tmp_path):
     assert read(tmp_path, lesion_rois=["kidney"]).mask.sum() == 80
     with pytest.raises(PatientError, match="GTV 1, Kidney, gtv 2") as caught:
         read(tmp_path)
-    assert caught.value.code is Code.MASK_EMPTY
+    assert caught.value.code is Code.LESION_UNNAMED
     assert code_of(tmp_path, lesion_rois=["liver"]) is Code.MASK_EMPTY
-    chosen = read_patient(tmp_path / "ct", tmp_path / "rt.dcm", cohort=Cohort(manifest="unused.csv"), selection=EVERYTHING, lesion="GTV 1")
+    chosen = read_patient(tmp_path / "ct", tmp_path / "rt.dcm", cohort=Cohort(manifest="unused.csv"), selection=Selection(min_area_fraction=0), lesion="GTV 1")
     assert chosen.mask.sum() == 4
 
 

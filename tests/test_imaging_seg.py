@@ -8,6 +8,8 @@ from dicom_files import save, write_seg, write_series
 from pydicom import Dataset, dcmread
 
 from renal_ray.config import Cohort, Selection
+from renal_ray.dicom.headers import read_headers
+from renal_ray.dicom.series import series_key
 from renal_ray.imaging.patient import read_patient
 from renal_ray.problems import Code, PatientError
 
@@ -65,18 +67,45 @@ def test_frames_stored_in_another_orientation(tmp_path, volume, lesion, orientat
     assert np.array_equal(read(tmp_path).mask, lesion[[2, 3]])
 
 
-def test_overlapping_segments_are_merged_or_chosen(tmp_path, volume, lesion):
+def test_overlapping_segments_are_named_or_the_seg_is_refused(tmp_path, volume, lesion):
     other = np.roll(lesion, 1, axis=2)
     slices = write_series(tmp_path / "ct", volume)
     frames = [(1, slices[2], lesion[2]), (2, slices[2], other[2]), (2, slices[3], other[3])]
     write_seg(tmp_path / "seg.dcm", frames, labels=("Tumour", "Cyst"))
-    assert np.array_equal(read(tmp_path).mask, np.stack([lesion[2] | other[2], other[3]]))
+    with pytest.raises(PatientError, match=r"lesion_segments names none: 1 Tumour \(no code\); 2 Cyst \(no code\)") as caught:
+        read(tmp_path)
+    assert caught.value.code is Code.LESION_UNNAMED
     assert np.array_equal(read(tmp_path, ["tumour "]).mask, lesion[[2]])
     assert np.array_equal(read(tmp_path, ["Cyst"]).mask, other[[2, 3]])
-    assert read(tmp_path, ["Cyst", "Tumour", "Kidney"]).mask.shape[0] == 2
-    with pytest.raises(PatientError, match=r"Cyst, Tumour.*cohort.lesion_segments") as caught:
+    assert np.array_equal(read(tmp_path, ["Cyst", "Tumour", "Kidney"]).mask, np.stack([lesion[2] | other[2], other[3]]))
+    with pytest.raises(PatientError, match=r"cohort.lesion_segments \['Kidney'\]: 1 Tumour.*2 Cyst") as caught:
         read(tmp_path, ["Kidney"])
     assert caught.value.code is Code.MASK_EMPTY
+
+
+def test_one_segment_beside_the_background_is_the_lesion(tmp_path, volume, lesion):
+    slices = write_series(tmp_path / "ct", volume)
+    frames = [(1, slices[k], ~lesion[k]) for k in range(6)] + [(2, slices[k], lesion[k]) for k in (2, 3)]
+    write_seg(tmp_path / "seg.dcm", frames, labels=("Background", "Tumour"))
+    assert np.array_equal(read(tmp_path).mask, lesion[[2, 3]])
+
+
+@pytest.mark.parametrize("stored", [("SRT", "M-8FFFF"), ("SNM3", "M-8FFFF"), ("99SDM", "M-8FFFF"), ("SCT", "108369006")])
+def test_a_code_of_snomed_rt_is_its_twin_in_snomed_ct(tmp_path, volume, lesion, stored):
+    slices = write_series(tmp_path / "ct", volume)
+    seg = write_seg(tmp_path / "seg.dcm", [(1, slices[2], ~lesion[2]), (2, slices[3], lesion[3])], labels=("a", "b"))
+    for item, (scheme, value) in zip(seg.SegmentSequence, (("SRT", "T-71000"), stored), strict=True):
+        code = Dataset()
+        code.CodingSchemeDesignator, code.CodeValue, code.CodeMeaning = scheme, value, "Kidney" if value == "T-71000" else "Neoplasm"
+        item.SegmentedPropertyTypeCodeSequence = [code]
+    save(seg)
+    for name in ("SCT:108369006", "SRT:M-8FFFF", "sct : 108369006", "SNM3:M-8FFFF"):
+        assert np.array_equal(read(tmp_path, [name]).mask, lesion[[3]]), name
+    for name in ("SCT:64033007", "SRT:T-71000"):
+        assert np.array_equal(read(tmp_path, [name]).mask, ~lesion[[2]]), name
+    for name in ("108369006", "SCT:", "DCM:108369006", "SCT:M-8FFFF", "SCT:49755003"):
+        with pytest.raises(PatientError, match=r"1 a \(SRT:T-71000, Kidney\); 2 b"):
+            read(tmp_path, [name])
 
 
 def test_fractional_masks_count_from_one_half(tmp_path, volume, lesion):
@@ -112,6 +141,25 @@ def test_the_series_that_the_seg_refers_to_is_taken(tmp_path, volume, lesion):
     assert np.array_equal(read(tmp_path).hu, volume[[2]])
 
 
+def test_a_seg_that_names_slices_but_no_series_chooses_theirs(tmp_path, volume, lesion):
+    """Two phases in one frame of reference, in one folder."""
+    write_series(tmp_path / "ct" / "arterial", volume + 50)
+    slices = write_series(tmp_path / "ct" / "venous", volume)
+    write_seg(tmp_path / "seg.dcm", [(1, slices[k], lesion[k]) for k in (2, 3)], series=None)
+    got = read(tmp_path)
+    assert np.array_equal(got.hu, volume[[2, 3]])
+    assert not {finding.code for finding in got.findings} & {Code.REFERENCES_ABSENT}
+    venous, arterial = (series_key(read_headers(tmp_path / "ct" / name, ["SeriesInstanceUID"])[0]) for name in ("venous", "arterial"))
+    cohort = Cohort(manifest="unused.csv")
+    told = read_patient(tmp_path / "ct", tmp_path / "seg.dcm", cohort=cohort, selection=EVERYTHING, series=venous)
+    assert np.array_equal(told.hu, volume[[2, 3]])
+    with pytest.raises(PatientError) as caught:
+        read_patient(tmp_path / "ct", tmp_path / "seg.dcm", cohort=cohort, selection=EVERYTHING, series=arterial)
+    assert caught.value.code is Code.MASK_WITHOUT_SERIES
+    write_seg(tmp_path / "seg.dcm", [(1, slices[k], lesion[k]) for k in (2, 3)], series=None, sources=False)
+    assert code_of(tmp_path) is Code.SEVERAL_SERIES
+
+
 def test_sop_references_that_the_series_does_not_know_are_ignored(tmp_path, volume, lesion):
     slices = write_series(tmp_path / "ct", volume)
     series = slices[0].SeriesInstanceUID
@@ -132,12 +180,17 @@ def test_seg_without_series_reference_lies_by_geometry(tmp_path, volume, lesion)
     assert np.array_equal(read(tmp_path).mask, lesion[[2]])
 
 
-def test_seg_in_another_frame_of_reference(tmp_path, volume, lesion):
+def test_seg_in_another_frame_of_reference_is_believed_where_it_names_series_and_slices(tmp_path, volume, lesion):
     slices = write_series(tmp_path / "ct", volume)
-    seg = write_seg(tmp_path / "seg.dcm", [(1, slices[2], lesion[2])])
-    seg.FrameOfReferenceUID = "1.2.3.99"
-    save(seg)
-    assert code_of(tmp_path) is Code.MASK_OFF_GRID
+    for named in (False, True):
+        seg = write_seg(tmp_path / "seg.dcm", [(1, slices[2], lesion[2])], sources=named)
+        seg.FrameOfReferenceUID = "1.2.3.99"
+        save(seg)
+        if not named:
+            assert code_of(tmp_path) is Code.MASK_OFF_GRID
+    got = read(tmp_path)
+    assert np.array_equal(got.mask, lesion[[2]])
+    assert Code.FRAME_CONTRADICTS in {finding.code for finding in got.findings}
 
 
 @pytest.mark.parametrize("shift", [(0.2, 0, 0), (0, -0.5, 0), (0, 0, 1.0), (0, 0, 25.0)])

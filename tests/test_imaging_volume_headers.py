@@ -211,6 +211,78 @@ def test_the_unit_is_that_of_the_origin_too(tmp_path):
     assert open_voxels(tmp_path / "a.nii").grid.origin == pytest.approx([-20, 0, -100], abs=1e-4)
 
 
+def qform(header, **fields):
+    """Beside the sform, the same place as a qform, then some of its fields changed."""
+    header.set_qform(np.diag([-0.7, -0.8, 3, 1]), 1)
+    set_fields(**fields)(header)
+
+
+def quaternion(*bcd):
+    return dict(zip(("quatern_b", "quatern_c", "quatern_d"), bcd, strict=True))
+
+
+@pytest.mark.parametrize("kind", [nib.Nifti1Header, nib.Nifti2Header])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        quaternion(0, 0, 1.00000024),
+        quaternion(0, 0, 1.000001),
+        quaternion(0, 0, 2),
+        quaternion(0, 0, np.nan),
+        {"pixdim": [1, -0.7, -0.8, -3, 1, 1, 1, 1]},
+        {"pixdim": [1, 0.7, 0.8, 0, 1, 1, 1, 1]},
+        {"pixdim": [1, 0.7, 0.8, np.nan, 1, 1, 1, 1]},
+        {"pixdim": [1, 0.7, 0.8, 1e9, 1, 1, 1, 1]},
+        {"qoffset_x": np.inf},
+    ],
+)
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_qform_that_gives_no_place_says_nothing_beside_a_sform(tmp_path, kind, fields, code):
+    as_nifti(tmp_path / "a.nii", kind(), lambda one: qform(one, **fields, qform_code=code))
+    volume = open_voxels(tmp_path / "a.nii")
+    assert volume.grid.steps == pytest.approx(np.diag([0.7, 0.8, 3]))
+    assert np.array_equal(volume.take(2, np.arange(5)).ravel(order="F"), np.arange(60))
+
+
+@pytest.mark.parametrize("kind", [nib.Nifti1Header, nib.Nifti2Header])
+@pytest.mark.parametrize("direction", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0.6, 0, 0.8), (0.36, 0.48, 0.8)])
+@pytest.mark.parametrize("longer", [0, 1.2e-7, 2.4e-7, 1e-6, 9e-6])
+def test_a_quaternion_that_rounding_made_longer_is_brought_back_to_1(tmp_path, kind, direction, longer):
+    """As nibabel reads the one of length 1: half a turn about the direction."""
+    fields = quaternion(*(np.array(direction) * (1 + longer)))
+    as_nifti(tmp_path / "a.nii", kind(), lambda one: qform(one, **fields, sform_code=0))
+    axis = np.array(direction)
+    turn = 2 * np.outer(axis, axis) - np.eye(3)  # half a turn
+    expected = (turn @ np.diag([0.7, 0.8, 3])).T * [-1, -1, 1]
+    assert open_voxels(tmp_path / "a.nii").grid.steps == pytest.approx(expected, abs=3e-3)  # a float32 just below 1 leaves a real turn of 5e-4
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        quaternion(0, 0, 1.1),
+        {"pixdim": [1, 0.7, 0.8, 0, 1, 1, 1, 1]},
+        {"pixdim": [1, -0.7, 0.8, 3, 1, 1, 1, 1]},
+        quaternion(0, np.nan, 0),
+        {"qoffset_z": np.nan},
+    ],
+)
+def test_a_qform_alone_that_gives_no_place_is_refused_by_name(tmp_path, fields):
+    as_nifti(tmp_path / "a.nii", nib.Nifti1Header(), lambda one: qform(one, **fields, sform_code=0))
+    with pytest.raises(PatientError, match="qform") as caught:
+        open_voxels(tmp_path / "a.nii")
+    assert caught.value.code is Code.NO_POSITION
+
+
+def test_two_good_transforms_that_contradict_each_other_are_refused(tmp_path):
+    as_nifti(tmp_path / "a.nii", nib.Nifti1Header(), lambda one: qform(one, qoffset_z=3))
+    with pytest.raises(PatientError, match="sform and the qform") as caught:
+        open_voxels(tmp_path / "a.nii")
+    assert caught.value.code is Code.NO_POSITION
+    as_nifti(tmp_path / "a.nii", nib.Nifti1Header(), lambda one: qform(one, qoffset_z=1))  # a third of a voxel
+    assert open_voxels(tmp_path / "a.nii").grid.origin[2] == 0
+
+
 @pytest.mark.parametrize("shape", [(9000, 2, 2), (2, 2, 9000), (6000, 6000, 1), (3000, 3000, 300)])
 def test_more_voxels_than_any_series_has(tmp_path, shape):
     """In one axis, in a plane, and in all; the file would be as large as it says."""

@@ -7,12 +7,15 @@ import zlib
 
 import numpy as np
 import pytest
+import SimpleITK
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from isal import igzip
 
 from renal_ray.imaging.geometry.grid import Grid
+from renal_ray.imaging.images import streams
 from renal_ray.imaging.images import voxels as module
+from renal_ray.imaging.images.volume import open_voxels
 from renal_ray.imaging.images.voxels import Voxels
 from renal_ray.problems import Code, PatientError
 
@@ -80,14 +83,43 @@ def test_attenuation_is_int16_until_a_value_asks_for_more(tmp_path):
     assert (got[0, 0, 8], got[1, 1, 0], got[2, 2, 1], got[2, 2, 2], got.dtype) == (-1000, -1000, -1000, 40, np.int16)
 
 
-def test_labels_are_rounded_and_an_image_is_no_label_map(tmp_path):
-    values = np.full(SHAPE, np.nan, np.float32)
-    values[2, 3, 4], values[2, 3, 5], values[1, 1, 1] = 1.9999, 2.4, 1.4
+def test_labels_are_whole_to_within_a_rounding_error(tmp_path):
+    values = np.zeros(SHAPE, np.float32)
+    values[2, 3, 4], values[1, 1, 1] = 1.9999, -3.0001
     places, mask = written(tmp_path / "a", values).hits(0, [2])
-    assert (places.tolist(), mask.sum()) == ([2], 2)
-    for air in (-1024.0, -np.inf):
-        values[0, 0, 0] = air
-        assert code_of(written(tmp_path / "b", values).hits, 0, [2]) is Code.MASK_UNSUPPORTED
+    assert (places.tolist(), np.argwhere(mask).tolist()) == ([2], [[0, 3, 4]])
+    stored = np.zeros(SHAPE, np.uint8)
+    stored[2, 3, 4], stored[1, 1, 1] = 255, 128  # 0 to 2 scaled into bytes: 1 becomes 1.0039
+    scaled = written(tmp_path / "b", stored, slope=2 / 255)
+    assert [np.argwhere(scaled.hits(0, [label])[1]).tolist() for label in (1, 2)] == [[[0, 1, 1]], [[0, 3, 4]]]
+    assert scaled.values() == [0, 1, 2]
+    halves = written(tmp_path / "c", stored // 100, slope=0.5, intercept=1.0)  # every value is one of 1, 1.5, 2
+    with pytest.raises(PatientError, match=r"0.317 % of the label map's voxels.*interpolated") as caught:
+        halves.hits(0, [2])
+    assert caught.value.code is Code.MASK_INTERPOLATED
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_fractions_are_no_labels_whichever_block_they_are_in(tmp_path, monkeypatch, dtype):
+    monkeypatch.setattr(module, "BLOCK", 1)
+    values = np.zeros(SHAPE, dtype)
+    values[2:4, 2, :3], values[4, 2, 8] = 2, 1.4
+    with pytest.raises(PatientError, match=r"^mask-interpolated: 14.3 % of the label map's voxels other than 0 are no whole numbers") as caught:
+        written(tmp_path / "a", values).hits(0, [2])
+    assert caught.value.code is Code.MASK_INTERPOLATED
+    with pytest.raises(PatientError, match="map of probabilities"):
+        written(tmp_path / "b", values / 2).hits(0, [1])
+    for odd in (np.nan, np.inf, -np.inf):
+        values[4, 2, 8] = odd
+        with pytest.raises(PatientError, match=r"14.3 % .* not a number or infinite") as caught:
+            written(tmp_path / "c", values).hits(0, [2])
+        assert caught.value.code is Code.MASK_UNSUPPORTED
+    values[4, 2, 8] = np.nan
+    values[0, 0, 8] = -1024.0
+    with pytest.raises(PatientError, match="down to -1024, as a CT image does"):
+        written(tmp_path / "d", values).hits(0, [2])
+    values[4, 2, 8] = 1.4
+    assert code_of(written(tmp_path / "e", values).hits, 0, [2]) is Code.MASK_UNSUPPORTED
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, zlib.compress, igzip.compress], ids=["gzip", "zlib", "igzip"])
@@ -108,15 +140,51 @@ def test_damage_is_seen(tmp_path, pack):
     assert code_of(whole.hits, 2, [2000]) is Code.FILE_UNREADABLE
 
 
-def test_members_one_after_another_are_one_stream_and_rubbish_behind_them_is_not(tmp_path):
+def members(data: bytes, *, size: int = 100) -> bytes:
+    return b"".join(gzip.compress(data[k : k + size]) for k in range(0, len(data), size))
+
+
+TAILS = {"nothing": b"", "newline": b"\n", "zero": b"\0", "block": bytes(512), "megabyte": bytes(1 << 20), "text": b"rubbish" * 9, "half a magic": b"\x1f"}
+
+
+@pytest.mark.parametrize("tail", TAILS)
+@pytest.mark.parametrize("pack", [gzip.compress, members, zlib.compress], ids=["gzip", "members", "zlib"])
+def test_what_follows_the_last_member_is_none_of_it(tmp_path, pack, tail):
     values = np.random.default_rng(0).integers(-90, 1000, SHAPE).astype(np.int16)
+    volume = written(tmp_path / "a", values, pack=pack, tail=TAILS[tail])
+    assert np.array_equal(volume.take(0, np.arange(7)), values)
+    assert np.array_equal(volume.hits(2, [values[3, 3, 3]])[1].any(axis=2), (values == values[3, 3, 3]).any(axis=2))
+    data = volume.path.read_bytes()
+    data = data[: len(data) - len(TAILS[tail])]
+    for cut in (1, 9, len(data) // 3):
+        volume.path.write_bytes(data[:-cut])
+        assert code_of(volume.take, 0, np.arange(7)) is Code.FILE_TRUNCATED
 
-    def members(data: bytes) -> bytes:
-        return b"".join(gzip.compress(data[k : k + 100]) for k in range(0, len(data), 100))
 
-    assert np.array_equal(written(tmp_path / "a", values, pack=members).take(0, np.arange(7)), values)
-    assert np.array_equal(written(tmp_path / "b", values, tail=bytes(512)).take(0, np.arange(7)), values)  # padded to whole blocks, as tapes are
-    assert code_of(written(tmp_path / "c", values, tail=b"rubbish" * 9).hits, 0, [1]) is Code.FILE_UNREADABLE
+@pytest.mark.parametrize("chunk", [2, 3, 7, 1000])
+@pytest.mark.parametrize("between", [b"", bytes(1), bytes(700)])
+def test_members_are_one_stream_however_they_are_read(tmp_path, monkeypatch, chunk, between):
+    """As Python's gzip reads them; zeros may stand between."""
+    monkeypatch.setattr(streams, "CHUNK", chunk)
+    values = np.random.default_rng(0).integers(-90, 1000, SHAPE).astype(np.int16)
+    volume = written(tmp_path / "a", values, pack=lambda data: gzip.compress(data[:333]) + between + members(data[333:]), tail=b"\0\n")
+    assert np.array_equal(volume.take(1, np.arange(5)), values)
+    assert gzip.decompress(volume.path.read_bytes()[:-1]) == HEAD + values.tobytes(order="F")
+    whole = volume.path.read_bytes()
+    volume.path.write_bytes(whole[: whole.rindex(streams.GZIP_MAGIC)])  # a member is missing
+    assert code_of(volume.take, 1, np.arange(5)) is Code.FILE_TRUNCATED
+
+
+@pytest.mark.parametrize("tail", TAILS)
+def test_bytes_behind_files_of_every_kind(tmp_path, tail):
+    """Files as nibabel and SimpleITK write them, with bytes at their end."""
+    values = np.random.default_rng(0).integers(-90, 1000, SHAPE).astype(np.int16)
+    for name in ("a.nii", "a.nii.gz", "a.nrrd", "a.mha"):
+        image = SimpleITK.GetImageFromArray(values)
+        SimpleITK.WriteImage(image, str(tmp_path / name), useCompression=True)
+        with (tmp_path / name).open("ab") as file:
+            file.write(TAILS[tail])
+        assert np.array_equal(open_voxels(tmp_path / name).take(0, np.arange(SHAPE[2])), values.T)
 
 
 @pytest.mark.parametrize("packing", ["raw", "deflated"])

@@ -33,6 +33,7 @@ def closed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(os, "access", lambda *args, **options: False)
     monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(Path, "read_bytes", refuse)
     monkeypatch.setattr("builtins.open", refuse)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from dicom_files import write_seg, write_series
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -88,6 +89,49 @@ def test_the_outline_is_the_masks(phantom_manifest):
     where = np.nonzero(coloured)
     assert abs(where[0].min() - rows.min()) < 4
     assert abs(where[1].max() - columns.max()) < 4
+
+
+def coloured(thumb: str) -> tuple[np.ndarray, np.ndarray]:
+    """Columns of the yellow outline, and of the blue one."""
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(thumb.partition(",")[2]))).convert("RGB")).astype(int)
+    warmth = picture[..., 0] - picture[..., 2]
+    return np.flatnonzero((warmth > 70).any(axis=0)), np.flatnonzero((warmth < -70).any(axis=0))
+
+
+@pytest.mark.parametrize("shown", ["largest", "all"])
+def test_of_several_lesions_the_page_tells_which_one_is_shown(tmp_path, shown):
+    """A tumour in each kidney; the lower slices have the smaller one alone."""
+    lesion = np.zeros((8, 60, 100), bool)
+    lesion[1:5, 20:40, 10:30] = lesion[4:7, 22:30, 80:90] = True
+    lesion[6, 20:32, 78:92] = True
+    slices = write_series(tmp_path / "ct", np.full(lesion.shape, 40, np.int16), spacing=(1.5, 1.5), step=5)
+    write_seg(tmp_path / "seg.dcm", [(1, slices[k], lesion[k]) for k in range(1, 7)])
+    table = pd.DataFrame([{"patient_id": "P", "label": "", "image": "ct", "mask": "seg.dcm"}])
+    table.to_csv(tmp_path / "m.csv", index=False)
+    study = study_of_manifest(tmp_path / "m.csv", [f"selection.lesions={shown}"])
+    sheet = draw(Request("P", tmp_path / "ct", tmp_path / "seg.dcm", "", "", study.cohort, study.selection))
+    seen = {int(one.caption.partition(":")[0]): (one.caption, *coloured(one.uri)) for one in sheet.thumbs}
+    assert sheet.facts[-1].startswith("2 lesions: 41.4 mm across, 18.0 ml, slices 1 to 4; ")
+    assert sheet.facts[-1].endswith(", slices 4 to 6")
+    assert list(seen) == [1, 2, 3, 4, 6]
+    caption, yellow, blue = seen[4]
+    middle = THUMB * 60 // 100
+    assert "mm²" in caption
+    assert yellow.min() < middle
+    if shown == "largest":
+        assert yellow.max() < middle < blue.min()
+        assert "not kept" in seen[6][0]
+        assert not len(seen[6][1])
+        assert seen[6][2].min() > middle
+    else:
+        assert yellow.max() > middle
+        assert not len(blue)
+    assert not len(seen[2][2])
+    codes = write_page(study, tmp_path / "page.html").codes
+    assert codes["several-lesions"] == 1
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "2 lesions more than 10 mm apart, 41, 2" in text
+    assert "a blue one a lesion that they do not" in text
 
 
 def test_a_path_that_leads_out_of_the_manifests_folder_is_not_followed(phantom_manifest, tmp_path, monkeypatch):

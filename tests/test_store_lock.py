@@ -19,9 +19,10 @@ from renal_ray.store.lock import DEAD_S, NAME, held, is_held
 from renal_ray.store.place import Place
 
 
-def holder(*, host="elsewhere", pid=1, started=0.0, seen_s_ago=0.0):
+def holder(*, host="elsewhere", kernel=None, pid=1, started=0.0, seen_s_ago=0.0):
     seen = datetime.now(UTC) - timedelta(seconds=seen_s_ago)
-    return {"token": "0" * 32, "host": host, "pid": pid, "started": started, "since": "2026-01-01T00:00:00+00:00", "seen": seen.isoformat()}
+    kernel = lock._kernel() if kernel is None else kernel
+    return {"token": "0" * 32, "host": host, "kernel": kernel, "pid": pid, "started": started, "since": "2026-01-01T00:00:00+00:00", "seen": seen.isoformat()}
 
 
 def wait_until(true, seconds=20.0):
@@ -76,13 +77,52 @@ def test_a_run_on_another_machine_is_believed_while_it_renews_its_lock(tmp_path)
     work = Place(str(tmp_path))
     work.write_json(NAME, holder())
     assert is_held(work)
-    with pytest.raises(StudyError, match=r"process 1 on elsewhere since 2026-01-01T00:00:00\+00:00; .* delete"), held(work):
+    with pytest.raises(StudyError, match=r"process 1 on elsewhere since 2026-01-01T00:00:00\+00:00, last seen .*; .* delete"), held(work):
         pass
     assert work.read_json(NAME)["host"] == "elsewhere"
     work.write_json(NAME, holder(seen_s_ago=DEAD_S + 60))
     assert not is_held(work)
     with held(work):
         assert work.read_json(NAME)["pid"] == os.getpid()
+
+
+@pytest.mark.parametrize("kernel", [["another boot", "pid:[1]"], [], None], ids=["container", "no Linux", "written by an earlier version"])
+def test_a_process_that_cannot_be_seen_from_here_is_believed_while_it_renews_its_lock(tmp_path, kernel):
+    """Containers share a host's name; in each of them another process has the number."""
+    work = Place(str(tmp_path))
+    for seen_s_ago, lives in ((0, True), (DEAD_S - 60, True), (DEAD_S + 60, False)):
+        found = holder(host=platform.node(), kernel=kernel or [], pid=os.getpid(), seen_s_ago=seen_s_ago)
+        if kernel is None:
+            del found["kernel"]
+        work.write_json(NAME, found)
+        assert is_held(work) is lives
+
+
+IN_A_NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc")
+HOLD = """
+import sys, time
+from renal_ray.store.lock import held
+from renal_ray.store.place import Place
+with held(Place(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_drivers_in_two_containers_of_one_host_name_do_not_share_a_directory(tmp_path):
+    if subprocess.run([*IN_A_NAMESPACE, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no namespace of process numbers can be made: not root, or no util-linux")
+    hold = [*IN_A_NAMESPACE, sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(hold, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout.readline() == "held\n"
+        second = subprocess.run(hold, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False)
+        assert (second.returncode, second.stdout) == (1, "")
+        assert "StudyError: work: " in second.stderr
+        assert f"on {platform.node()} since" in second.stderr
+        first.stdin.close()
+        assert first.wait(timeout=60) == 0
+    third = subprocess.run(hold, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False)
+    assert (third.returncode, third.stdout) == (0, "held\n")
 
 
 def test_a_lock_is_renewed_and_a_run_that_lost_it_stops(tmp_path, monkeypatch, capsys):

@@ -5,9 +5,11 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import SIZE, small_study
+from dicom_files import write_seg, write_series
 
 from renal_ray.cohort.manifest import read_manifest, write_manifest
 from renal_ray.config import Images, Selection, Study
@@ -19,6 +21,7 @@ from renal_ray.store.slices import Slices
 from renal_ray.sweep import prepare as prepare_module
 from renal_ray.sweep import shards as shards_module
 from renal_ray.sweep.prepare import prepare
+from renal_ray.trial import prepared as word
 from renal_ray.trial.plan import make_plan
 from renal_ray.types import DATASETS, Dataset
 
@@ -71,7 +74,8 @@ def test_what_prepare_leaves(prepared: Study, phantom_manifest: Path) -> None:
     assert set(cohort["patient_id"]) == set(manifest["patient_id"])
     assert set(manifest.columns) - {"image", "mask"} <= set(cohort.columns)  # folder names may tell who somebody is
     assert not {"image", "mask"} & set(cohort.columns)
-    assert cohort["n_images"].dtype.kind == "i"
+    assert cohort["n_images"].dtype.kind == cohort["n_lesions"].dtype.kind == "i"
+    assert (cohort["n_lesions"] == 1).all()
     splits = splits_of(work)
     assert {one.patient_id: one.n_images for one in splits.patients} == dict(zip(cohort["patient_id"], cohort["n_images"], strict=True))
     assert len(splits.test) == 4
@@ -250,6 +254,32 @@ def test_a_defect_met_on_one_patient_does_not_end_the_cohort(prepared: Study, tm
     assert {one["code"] for one in part["quarantined"]} == {"unexpected"}
     assert len(part["quarantined"]) == 8
     assert "Jane" not in json.dumps(part)
+
+
+@pytest.mark.parametrize("lesions", ["largest", "all"])
+def test_who_has_several_lesions_is_counted_and_kept(tmp_path: Path, lesions: str) -> None:
+    lesion = np.zeros((4, 60, 100), bool)
+    lesion[1:3, 20:40, 10:30] = lesion[2:4, 22:40, 70:90] = True
+    slices = write_series(tmp_path / "ct", np.full(lesion.shape, 40, np.int16), spacing=(1.5, 1.5), step=5)
+    write_seg(tmp_path / "seg.dcm", [(1, slices[k], lesion[k]) for k in range(1, 4)])
+    pd.DataFrame([{"patient_id": "P", "label": 1, "image": "ct", "mask": "seg.dcm"}]).to_csv(tmp_path / "m.csv", index=False)
+    study = study_of(tmp_path / "m.csv", tmp_path / "work", selection={"lesions": lesions})
+    [shard] = shards_module.make_shards(study, _usable(study))
+    part = json.loads(shards_module.Sharder(study, Place(study.work))(shard)["part"])
+    [measured] = part["measured"]
+    assert (measured["n_lesions"], measured["n_images"]) == (2, 2 if lesions == "largest" else 3)
+    assert measured["max_diameter_mm"] < 50 if lesions == "largest" else measured["max_diameter_mm"] > 110
+    assert [one["code"] for one in part["warnings"]].count("several-lesions") == 1
+    other = study.model_copy(update={"selection": Selection(lesions="all" if lesions == "largest" else "largest")})
+    assert shards_module.make_shards(other, _usable(study))[0]["key"] != shard["key"]
+
+
+def test_what_was_prepared_before_lesions_were_told_apart_keeps_its_word(work_copy: Study) -> None:
+    work = Place(work_copy.work)
+    assert work.read_json(word.MARKER)["settings"]["selection"] == {"min_area_fraction": 0.25, "max_slices": None}
+    word.require(work_copy, work)
+    with pytest.raises(StudyError, match="another selection"):
+        word.require(work_copy.model_copy(update={"selection": Selection(lesions="all")}), work)
 
 
 def test_a_cohort_that_cannot_be_split_is_prepared_all_the_same(work_copy: Study) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from renal_ray.cohort.kits import IMAGE, MASK
+from renal_ray.cohort.kits import IMAGE, mask_names, mask_of
 from renal_ray.cohort.manifest import UNSAFE_ID, read_manifest
 from renal_ray.cohort.source import file_problem
 from renal_ray.config import Phase
@@ -114,8 +114,8 @@ def _of_files(path: Path, patient_id: str, mask: Path | None, lesion: str, phase
         return Case(patient_id, path.resolve(), mask.resolve(), lesion=lesion)
     if is_volume(path) or path.is_file():
         raise PatientError(Code.SERIES_WITHOUT_MASK, "a file without a lesion mask; give it by --mask")
-    if (path / IMAGE).is_file() and (path / MASK).is_file():
-        return Case(patient_id, (path / IMAGE).resolve(), (path / MASK).resolve(), lesion=lesion)
+    if (path / IMAGE).is_file() and (outline := mask_of(path, mask_names([path]))):
+        return Case(patient_id, (path / IMAGE).resolve(), outline.resolve(), lesion=lesion)
     return _scanned(path, patient_id, lesion, phase)
 
 

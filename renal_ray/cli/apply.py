@@ -1,7 +1,7 @@
 """Commands that use a finished study's models: on the next patient, and in other programs."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -9,10 +9,6 @@ from renal_ray import commands
 from renal_ray.cli.app import Strict, command
 from renal_ray.cli.opening import open_study
 from renal_ray.types import Dataset, Head
-
-if TYPE_CHECKING:
-    from renal_ray.config import Study
-    from renal_ray.store.place import Place
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A finished study: its file, or its work directory.")]
 DatasetOption = Annotated[Dataset | None, typer.Option(help="Whose models; those with the highest mean validation AUC per patient when omitted.")]
@@ -34,7 +30,7 @@ def predict(
     """Let a finished study's fold models vote on patients: JSON, a page and DICOM for each. Not for clinical use."""
     from renal_ray.progress import progress
 
-    study, work = _opened(run)
+    study, work = open_study(run, None, show=False)
     with progress("predict: patients") as show:
         done = commands.predict_patients(
             study, work, patients, out, mask=mask, lesion=lesion, name=id, dataset=dataset, head=head, strict=strict, progress=show
@@ -49,13 +45,5 @@ def export(
     dataset: DatasetOption = None,
 ) -> int:
     """Write a finished study's fold models for other programs: weights, ONNX, thresholds, preprocessing, model card."""
-    study, work = _opened(run)
-    return commands.export_models(study, work, out, dataset=dataset)
-
-
-def _opened(run: str) -> "tuple[Study, Place]":
-    """A finished study, and its work directory as this machine has it."""
-    from renal_ray.store.place import Place
-
     study, work = open_study(run, None, show=False)
-    return study, Place(run) if Path(run).is_dir() else work
+    return commands.export_models(study, work, out, dataset=dataset)

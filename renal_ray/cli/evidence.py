@@ -1,16 +1,12 @@
 """Commands on what finished studies show."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from renal_ray.cli.app import command
 from renal_ray.cli.opening import load
 from renal_ray.commands import DONE
-
-if TYPE_CHECKING:
-    from renal_ray.config import Study
 
 
 @command
@@ -27,13 +23,7 @@ def compare(
     folder, _, name = base.rpartition("/")
     if not name.endswith(".html") or name == ".html":
         raise StudyError(f"-o {out}: the page is HTML; give a name that ends in .html")
-    written = write_comparison([_opened(work) for work in works], Place(f"{folder or ('/' if base.startswith('/') else '.')}{mark}{options}"), name)
+    written = write_comparison([load(work, None) for work in works], Place(f"{folder or ('/' if base.startswith('/') else '.')}{mark}{options}"), name)
     print("\n".join((*([written.same] if written.same else []), *(f"WARNING: {warning}" for warning in written.warnings))))
     print(f"comparison: {written.page}")
     return DONE
-
-
-def _opened(what: str) -> "Study":
-    """A study; of a work directory, at the place where it was given, which another machine may know by another name."""
-    study = load(what, None)
-    return study.model_copy(update={"work": what}) if "://" in what or Path(what).is_dir() else study

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 
 def load(file: str, overrides: list[str] | None) -> "Study":
-    """The study of a file or of a work directory, here or in object storage."""
+    """The study of a file or of a work directory, here or in object storage; a directory that is
+    given is the work directory, wherever it was moved or copied from."""
     from renal_ray.study_file import load_study, parse_study
 
     if "://" not in file:
@@ -22,7 +23,7 @@ def load(file: str, overrides: list[str] | None) -> "Study":
 
     work = Place(file)
     try:
-        return parse_study(work.read("study.yaml"), work.shown("study.yaml"), overrides)
+        return parse_study(work.read("study.yaml"), work.shown("study.yaml"), overrides, work=file)
     except FileNotFoundError:
         raise StudyError(f"{work.shown('study.yaml')}: no such file; give a work directory that a study has written to, or the study file") from None
     except OSError as error:
@@ -39,11 +40,6 @@ def open_study(file: str, overrides: list[str] | None, *, show: bool = True) -> 
     if show:
         print(dump_study(study))
     return study, work
-
-
-def sets_work(overrides: list[str] | None) -> bool:
-    """Whether the work directory is among the overrides."""
-    return any(one.partition("=")[0].strip() == "work" for one in overrides or [])
 
 
 @contextmanager

@@ -1,14 +1,15 @@
 """The manifest: one row a patient, with label, image and mask."""
 
+import difflib
 import os
 import re
 import unicodedata
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from renal_ray.cohort.cells import read_cells
 from renal_ray.problems import StudyError
 from renal_ray.types import Label
 
@@ -17,10 +18,13 @@ NUMBERS = ("age", "max_diameter_mm")
 TEXTS = ("sex", "histology", "location", "stage", "grade", "scanner", "phase", "series", "lesion")
 COLUMNS = (*REQUIRED, "sex", "age", "histology", "max_diameter_mm", "location", "stage", "grade", "scanner", "phase", "series", "lesion")
 LABEL_COLUMNS = tuple(column for column in COLUMNS if column not in ("image", "mask", "series", "lesion"))
-LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1} | {label.name.lower(): int(label) for label in Label}
+LABELS = {"0": 0, "1": 1, "false": 0, "true": 1} | {label.name.lower(): int(label) for label in Label}
 SEXES = {"m": "male", "f": "female"}
 UNSAFE_ID = re.compile(r"[/\\\x00-\x1f\x7f]|^\.{1,2}$")  # ids become names of rows, shards and folders
 MAX_ID = 128
+_CHANGED = re.compile(r"\d([.,]\d+)?[eE][+-]\d+|[='].*|#+|#(N/A|NV|[A-Z/0]+[!?])")  # what a spreadsheet makes of an id: 1.23E+05, a formula, #####, #NAME?
+_WHOLE = re.compile(r"\A([01])[.,]0+\Z")
+_DECIMAL_COMMA = re.compile(r"\A([+-]?\d*),(\d+([eE][+-]?\d+)?)\Z")
 
 
 def normal_id(text: str) -> str:
@@ -39,11 +43,16 @@ def normal_id(text: str) -> str:
     return unicodedata.normalize("NFC", "".join(visible)).strip()
 
 
+def label_of(word: str) -> int | None:
+    """The label that a word or number stands for, in any case; None where it stands for neither."""
+    return LABELS.get(_WHOLE.sub(r"\1", word.strip()).lower())
+
+
 def read_manifest(path: Path, *, labelled: bool = True) -> pd.DataFrame:
     """Reads and validates a manifest.
 
     Args:
-        path: CSV (UTF-8) or Parquet with patient_id, label, image, mask and optional columns. A label is 0, 1, benign, malignant or empty;
+        path: CSV or Parquet, as `read_table` reads it, with patient_id, label, image, mask and optional columns. A label is 0, 1, benign, malignant or empty;
             a relative image or mask is relative to the manifest's folder and may not lead out of it. `series` says which CT series of the image's
             folder is meant, as `scan` names it; `lesion` what of the mask is the lesion, in place of the study's setting.
         labelled: whether the column `label` has to be there.
@@ -61,7 +70,7 @@ def read_manifest(path: Path, *, labelled: bool = True) -> pd.DataFrame:
     for column in ("image", "mask"):
         table[column] = [_placed(path.absolute().parent, name) if name else "" for name in table[column]]
     refuse_duplicates(table, path)
-    return table
+    return table.reset_index(drop=True)
 
 
 def write_manifest(table: pd.DataFrame, path: Path) -> None:
@@ -75,7 +84,7 @@ def write_manifest(table: pd.DataFrame, path: Path) -> None:
     base = path.absolute().parent.resolve()
     for column in ("image", "mask"):
         out[column] = [str(Path(name).relative_to(base)) if name and Path(name).is_relative_to(base) else name for name in out[column]]
-    if _ending(path) == ".csv":
+    if path.suffix.lower() == ".csv":
         out.to_csv(path, index=False, lineterminator="\n")
     else:
         out.to_parquet(path, index=False)
@@ -85,35 +94,30 @@ def read_table(path: Path, *, required: tuple[str, ...], known: tuple[str, ...],
     """Reads a table of patients and brings every column to its type; ids may still repeat.
 
     Args:
-        path: CSV or Parquet.
+        path: CSV or Parquet, as `read_cells` reads it; names of columns in any case, with blanks, hyphens, underscores or without.
         required: columns that must be there.
         known: columns that may be there.
         safe_ids: refuse ids that cannot be a file's name.
 
+    Returns:
+        Columns in the order of `known`, patient_id first and in its normal form, indexed by line or row as `read_cells` counts.
+
     Raises:
-        StudyError: with the file, the row and what to do.
+        StudyError: with the file, the line and what to do.
     """
-    raw = _read_text(path)
-    if len(raw.columns) == 1 and any(mark in raw.columns[0] for mark in ";\t"):
-        raise StudyError(f"{path}: its cells are separated by semicolons or tabs; save it again with commas")
-    unknown, missing = sorted(set(raw.columns) - set(known)), sorted(set(required) - set(raw.columns))
-    if unknown:
-        raise StudyError(f"{path}: unknown columns {unknown}; known are {list(known)}")
-    if missing:
-        raise StudyError(f"{path}: columns {missing} are missing; needed are {list(required)}")
+    raw = read_cells(path)
+    raw.columns = _column_names(list(raw.columns), required, known, path)
     if raw.empty:
         raise StudyError(f"{path}: no patients; give at least one row")
-    table = pd.DataFrame({"patient_id": raw["patient_id"]})
-    for row, patient in enumerate(table["patient_id"], 1):
-        if not patient or (safe_ids and (len(patient) > MAX_ID or UNSAFE_ID.search(patient))):
-            raise StudyError(f"{path}: row {row}: patient_id is empty, longer than {MAX_ID} or holds a slash or control character; rename it")
+    table = pd.DataFrame({"patient_id": raw["patient_id"].map(normal_id)})
+    _check_ids(table["patient_id"], path, safe=safe_ids)
     for column in (column for column in known if column in raw and column != "patient_id"):
         if column == "label":
-            table[column] = _labels(raw[column], path)
+            table[column] = _labels(raw[column].map(normal_id), path)
         elif column in NUMBERS:
-            table[column] = _numbers(raw[column], path)
+            table[column] = _numbers(raw[column].map(normal_id), path)
         elif column in TEXTS:
-            table[column] = _texts(raw[column])
+            table[column] = _texts(raw[column], path)
         else:
             table[column] = raw[column]
     return table
@@ -122,25 +126,36 @@ def read_table(path: Path, *, required: tuple[str, ...], known: tuple[str, ...],
 def refuse_duplicates(table: pd.DataFrame, path: Path, *, show_id: bool = True) -> None:
     """Refuses a table that names a patient twice: the patient is the unit of the split, and a second row could land on its other side.
 
+    Ids that differ in case alone are refused too: as names of folders they are one on many disks, and mostly they are one patient.
+
     Args:
-        table: indexed by row, from 0.
+        table: as from `read_table`.
         path: of the table, for the message.
         show_id: whether the message may name the patient.
 
     Raises:
-        StudyError: with the rows.
+        StudyError: with the lines.
     """
-    twice = table["patient_id"].duplicated(keep=False)
+    folded = table["patient_id"].str.casefold()
+    twice = folded.duplicated(keep=False)
     if twice.any():
-        patient = table.loc[twice, "patient_id"].iloc[0]
-        rows = [int(row) + 1 for row in table.index[table["patient_id"] == patient]]
-        raise StudyError(f"{path}: patient_id {patient if show_id else '(hidden)'} is in rows {rows}; keep one row a patient")
+        rows = table[folded == folded[twice].iloc[0]]
+        ids = [*dict.fromkeys(rows["patient_id"])]
+        shown = ", ".join(ids) if show_id else "(hidden)"
+        remedy = "keep one row a patient" if len(ids) == 1 else "they differ in case alone; write one patient's id in one way, or rename one"
+        raise StudyError(f"{path}: patient_id {shown} is in {table.index.name}s {list(rows.index)}; {remedy}")
 
 
 def _placed(base: Path, name: str) -> str:
     """A path as it is, or below the manifest's folder; one that leads out of it stays relative, to be quarantined."""
     outside = not Path(name).is_absolute() and Path(os.path.normpath(name)).parts[:1] == (os.pardir,)
-    return name if outside else _absolute(base / name)
+    return name if outside else _absolute(base / _as_on_disk(base, name))
+
+
+def _as_on_disk(base: Path, name: str) -> str:
+    """The name in the Unicode form that is there: some file systems and archives hold NFD where tables hold NFC, and the reverse."""
+    forms = () if name.isascii() else (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))
+    return next((form for form in forms if os.path.lexists(base / form)), name)
 
 
 def _absolute(path: Path) -> str:
@@ -150,55 +165,72 @@ def _absolute(path: Path) -> str:
         return str(path)
 
 
-def _ending(path: Path) -> str:
-    if path.suffix.lower() not in (".csv", ".parquet"):
-        raise StudyError(f"{path}: a table ends in .csv or .parquet")
-    return path.suffix.lower()
+def _column_names(names: list[str], required: tuple[str, ...], known: tuple[str, ...], path: Path) -> list[str]:
+    """The known names of a table's columns, in the table's order."""
+    by_fold = {_folded(name): name for name in known}
+    folds = [_folded(name) for name in names]
+    if twice := [name for name, fold in zip(names, folds, strict=True) if folds.count(fold) > 1]:
+        raise StudyError(f"{path}: columns {twice} have one name; keep one of them")
+    unknown = {name: fold for name, fold in zip(names, folds, strict=True) if fold not in by_fold}
+    if unknown:
+        close = {name: difflib.get_close_matches(fold, by_fold, 1) for name, fold in unknown.items()}
+        meant = "".join(f"; is {name!r} {by_fold[match[0]]}?" for name, match in close.items() if match)
+        raise StudyError(f"{path}: unknown columns {sorted(unknown)}{meant}; known are {list(known)}")
+    if missing := sorted(set(required) - {by_fold[fold] for fold in folds}):
+        raise StudyError(f"{path}: columns {missing} are missing; needed are {list(required)}")
+    return [by_fold[fold] for fold in folds]
 
 
-def _read_text(path: Path) -> pd.DataFrame:
-    """Every cell as stripped text, empty where missing; ids such as 007 stay as they are."""
-    try:
-        if _ending(path) == ".csv":
-            with warnings.catch_warnings():  # rows longer than the header would lose cells, or shift them by one column
-                warnings.simplefilter("error", pd.errors.ParserWarning)
-                raw = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True, index_col=False)
-        else:
-            raw = pd.read_parquet(path)
-    except FileNotFoundError:
-        raise StudyError(f"{path}: no such table; give a CSV or Parquet file") from None
-    except PermissionError:
-        raise StudyError(f"{path}: the table may not be read; change its permissions") from None
-    except pd.errors.ParserWarning:
-        raise StudyError(f"{path}: its rows have more cells than its header has columns; remove the surplus commas or name the columns") from None
-    except (OSError, ValueError, pd.errors.ParserError) as error:
-        wanted = "UTF-8, cells separated by commas" if path.suffix.lower() == ".csv" else "Parquet"
-        raise StudyError(f"{path}: not readable as {path.suffix[1:]} ({type(error).__name__}); save it again as {wanted}") from None
-    raw.columns = [str(column).strip() for column in raw.columns]
-    if raw.columns.has_duplicates:
-        raise StudyError(f"{path}: a column appears twice in {list(raw.columns)}")
-    return pd.DataFrame({column: ["" if pd.isna(value) else str(value).strip() for value in raw[column]] for column in raw.columns}, dtype=str)
+def _folded(name: str) -> str:
+    return re.sub(r"[\W_]+", "", normal_id(name)).casefold()
+
+
+def _check_ids(ids: pd.Series, path: Path, *, safe: bool) -> None:
+    for line, patient in ids.items():
+        if not patient or (safe and (len(patient) > MAX_ID or UNSAFE_ID.search(patient))):
+            where = f"{path}: {ids.index.name} {line}"
+            raise StudyError(f"{where}: patient_id is empty, longer than {MAX_ID} or holds a slash or control character; rename it")
+    _refuse_changed(ids, path)
+    if ids.str.fullmatch(r"\d+[.,]0").all():
+        raise StudyError(f"{path}: every patient_id is a number with a decimal of 0: a program read the ids as numbers; write them anew as text")
+
+
+def _refuse_changed(cells: pd.Series, path: Path) -> None:
+    """Refuses what a spreadsheet put in the place of an id."""
+    changed = cells.map(lambda cell: _CHANGED.fullmatch(cell) is not None)
+    if changed.any():
+        where = f"{path}: {cells.index.name} {cells.index[changed][0]}"
+        raise StudyError(
+            f"{where}: a spreadsheet changed {cells.name} into a number, formula, quoted text or error; format the column as text and enter it again"
+        )
 
 
 def _labels(cells: pd.Series, path: Path) -> pd.Series:
     labels = []
-    for row, cell in enumerate(cells, 1):
-        if cell and cell.lower() not in LABELS:
-            raise StudyError(f"{path}: row {row}: label {cell!r} is none of 0, 1, benign, malignant or empty")
-        labels.append(LABELS[cell.lower()] if cell else None)
-    return pd.Series(labels, dtype="Int8")
+    for line, cell in cells.items():
+        if cell and label_of(cell) is None:
+            raise StudyError(f"{path}: {cells.index.name} {line}: label {cell!r} is none of 0, 1, benign, malignant or empty")
+        labels.append(label_of(cell))
+    return pd.Series(labels, cells.index, dtype="Int8")
 
 
 def _numbers(cells: pd.Series, path: Path) -> pd.Series:
-    values = pd.to_numeric(cells.where(cells != ""), errors="coerce").astype("float64")
+    """Numbers with a decimal point or comma. No age or diameter has thousands, so that a comma before three digits is a decimal one too."""
+    pointed = cells.map(lambda cell: _DECIMAL_COMMA.sub(r"\1.\2", cell))
+    values = pd.to_numeric(pointed.where(cells != ""), errors="coerce").astype("float64")
     wrong = (cells != "") & ~(np.isfinite(values) & (values >= 0))
     if wrong.any():
-        raise StudyError(f"{path}: row {int(np.flatnonzero(wrong)[0]) + 1}: {cells.name} {cells[wrong].iloc[0]!r} is not a number of zero or more")
+        where = f"{path}: {cells.index.name} {cells.index[wrong][0]}"
+        raise StudyError(f"{where}: {cells.name} {cells[wrong].iloc[0]!r} is not a number of zero or more")
     return values
 
 
-def _texts(cells: pd.Series) -> pd.Series:
-    if cells.name == "sex":
+def _texts(cells: pd.Series, path: Path) -> pd.Series:
+    if cells.name != "lesion":  # names in a mask's file, which are compared as they stand there
+        cells = cells.map(normal_id)
+    if cells.name == "series":
+        _refuse_changed(cells, path)
+    elif cells.name == "sex":
         cells = cells.str.lower().replace(SEXES)
     elif cells.name == "location":
         cells = cells.str.lower()

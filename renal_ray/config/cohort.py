@@ -42,10 +42,10 @@ class Cohort(Section):
     manifest: Path | None = Field(None, description="CSV or Parquet with patient_id, label, image, mask; paths relative to the manifest")
     dicom: Path | None = Field(None, description="folder of DICOM CT series with their masks; needs labels")
     labels: Path | None = Field(None, description="CSV or Parquet with patient_id, label and optional columns; goes with dicom")
-    kits: Path | None = Field(None, description="folder in the KiTS layout: case_NNNNN/imaging.nii.gz, segmentation.nii.gz, kits23.json")
+    kits: Path | None = Field(None, description="clone of KiTS23, KiTS21 or KiTS19, or its folder of case_NNNNN/{imaging,segmentation}.nii.gz and kits23.json")
     lesion_labels: list[int] = Field([2], min_length=1, description="values of a label map that are the lesion (KiTS: 2 tumour, 3 cyst)")
     lesion_segments: list[str | int] | None = Field(
-        None, description="segments of a DICOM SEG that are the lesion, each by label, code (SCHEME:VALUE) or number; all when omitted"
+        None, description="segments of a DICOM SEG that are the lesion, each by label, code (SCHEME:VALUE) or number; the only one when omitted"
     )
     lesion_rois: list[str] | None = Field(None, description="ROIs of an RTSTRUCT that are the lesion, by name or pattern (GTV*); the only one when omitted")
     fractional_threshold: float = Field(0.5, gt=0, le=1, description="share of the maximum from which a voxel of a fractional SEG is lesion")
@@ -66,10 +66,13 @@ class Cohort(Section):
 
 
 class Selection(Section):
-    """Which axial slices of a patient are kept."""
+    """Which axial slices of a patient are kept, and which lesion they are kept for."""
 
     min_area_fraction: float = Field(0.25, ge=0, le=1, description="lesion area, as a share of the patient's largest, from which a slice is kept")
     max_slices: int | None = Field(None, ge=1, description="keep at most this many, those with the largest lesion area")
+    lesions: Literal["largest", "all"] = Field(
+        "largest", description="which of several lesions, more than 10 mm apart, slices are kept for and roi and rbr show: the largest, or all in one box"
+    )
 
 
 class Images(Section):

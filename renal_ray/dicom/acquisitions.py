@@ -123,7 +123,7 @@ def _numbers(value: Any) -> np.ndarray:
     """Finite numbers of an element; none where it is absent, empty or holds anything else."""
     try:
         numbers = np.array([] if value is None or value == "" else np.atleast_1d(np.array(value, dtype=object)).astype(float))
-    except ValueError:
+    except (TypeError, ValueError):
         return np.array([])
     return numbers if np.isfinite(numbers).all() and np.abs(numbers).max(initial=0) < 2**53 else np.array([])
 

@@ -23,9 +23,13 @@ from pydicom.uid import (
     LegacyConvertedEnhancedCTImageStorage,
 )
 
+from renal_ray.dicom.files import files_below
 from renal_ray.dicom.flat import FlatDataset, read_flat
 from renal_ray.dicom.limits import require_bounded_inflation, require_sane
+from renal_ray.dicom.unknown import read_as_known
 from renal_ray.problems import Code, PatientError
+
+read_as_known()
 
 # What pydicom and its decoders raise on broken files. Their texts quote values of the file, so they are never passed on.
 DICOM_FAULTS = (
@@ -50,6 +54,7 @@ COMPANIONS = frozenset({"SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "RTIMAGE", "RTREC
 IMAGING = frozenset({"MR", "PT", "NM", "US", "CR", "DX", "MG", "XA", "RF", "ES", "SM", "XC", "OP", "OPT", "ECG"})
 NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 PIXEL_TAGS = {b"\xe0\x7f\x10\x00", b"\xe0\x7f\x08\x00", b"\xe0\x7f\x09\x00", b"\x7f\xe0\x00\x10", b"\x7f\xe0\x00\x08", b"\x7f\xe0\x00\x09"}
+IDENTITY = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "SOPClassUID")
 BEFORE_PIXELS = ("Rows", "Columns", "BitsAllocated", "SamplesPerPixel", "NumberOfFrames")
 
 
@@ -71,6 +76,7 @@ class Header:
         dataset: the elements asked for.
         pixels: whether the pixels are there.
         native_at: offset of native little-endian pixels in the file; None where they are encapsulated, or only a general parser finds them.
+        fault: why the file cannot be used; the dataset then holds who and what it is, as far as that can be read.
     """
 
     path: Path
@@ -78,6 +84,7 @@ class Header:
     dataset: Dataset | FlatDataset
     pixels: Pixels
     native_at: int | None = None
+    fault: PatientError | None = None
 
     def text(self, keyword: str) -> str:
         """An element as text; empty when absent or empty."""
@@ -129,12 +136,13 @@ def readable(what: str) -> Iterator[None]:
         raise PatientError(Code.FILE_UNREADABLE, f"{what} is damaged or holds values that are none of their kind; export it again") from None
 
 
-def read_headers(folder: Path, tags: list[str]) -> list[Header]:
-    """Reads the headers of all DICOM files in and below a folder, pixels left alone; other files are passed over.
+def read_headers(folder: Path, tags: list[str], *, keep_broken: bool = False) -> list[Header]:
+    """Reads the headers of all DICOM files in and below a folder, pixels left alone; other files and hidden ones are passed over.
 
     Args:
         folder: a folder, or one DICOM file.
         tags: keywords of the elements wanted.
+        keep_broken: as for `read_header`.
 
     Returns:
         One header a DICOM file, in the order of the names.
@@ -142,18 +150,18 @@ def read_headers(folder: Path, tags: list[str]) -> list[Header]:
     Raises:
         PatientError: a DICOM file cannot be parsed or opened.
     """
-    files = [folder] if folder.is_file() else sorted(path for path in folder.rglob("*") if path.is_file())
-    headers = (read_header(path, tags, number=number) for number, path in enumerate(files, 1))
+    headers = (read_header(path, tags, number=number, keep_broken=keep_broken) for number, path in enumerate(files_below(folder), 1))
     return [header for header in headers if header is not None]
 
 
-def read_header(path: Path, tags: list[str], *, number: int = 1) -> Header | None:
+def read_header(path: Path, tags: list[str], *, number: int = 1, keep_broken: bool = False) -> Header | None:
     """Reads the header of one file.
 
     Args:
         path: any file.
         tags: keywords of the elements wanted.
         number: place among the files of its folder, for messages.
+        keep_broken: give a DICOM file that cannot be used as a header with its fault, and with those elements of `IDENTITY` that can be read.
 
     Returns:
         The header; None when the file is not DICOM.
@@ -161,6 +169,15 @@ def read_header(path: Path, tags: list[str], *, number: int = 1) -> Header | Non
     Raises:
         PatientError: a DICOM file cannot be parsed or opened.
     """
+    try:
+        return _read_header(path, tags, number)
+    except PatientError as error:
+        if not keep_broken:
+            raise
+        return Header(path, number, _identity(path, number), Pixels.ABSENT, fault=error)
+
+
+def _read_header(path: Path, tags: list[str], number: int) -> Header | None:
     with readable(f"file {number} by name"), path.open("rb") as file:
         if not _looks_like_dicom(file.read(132)):
             return None
@@ -169,7 +186,31 @@ def read_header(path: Path, tags: list[str], *, number: int = 1) -> Header | Non
         header = _flat(file, path, number, size, tags) or _parsed(file, path, number, size, tags)
         get = header.dataset.get
         require_sane(*(get(keyword) for keyword in ("Rows", "Columns", "NumberOfFrames", "BitsAllocated", "SamplesPerPixel")), where=f"file {number} by name")
+        if header.pixels is Pixels.ABSENT and get("Rows") is None and _is_ct_storage(header):
+            raise PatientError(Code.FILE_TRUNCATED, f"file {number} by name ends within its header; copy or export it again")
         return header
+
+
+def _is_ct_storage(header: Header) -> bool:
+    """Whether the file is to be a CT image, by whatever of its header is there."""
+    meta = getattr(header.dataset, "file_meta", None) or {}
+    return header.is_ct or str(meta.get("MediaStorageSOPClassUID")) in CT_STORAGE
+
+
+def _identity(path: Path, number: int) -> FlatDataset:
+    """Who and what a broken file is, each element for itself: empty where not even that can be read."""
+    found = FlatDataset()
+    try:
+        require_bounded_inflation(path, where=f"file {number} by name")
+        dataset = dcmread(path, force=True, stop_before_pixels=True, specific_tags=[*IDENTITY])
+    except (*DICOM_FAULTS, PatientError):
+        return found
+    for keyword in IDENTITY:
+        try:
+            found[keyword] = str(dataset.get(keyword) or "")
+        except DICOM_FAULTS:
+            continue
+    return found
 
 
 def _flat(file: BinaryIO, path: Path, number: int, size: int, tags: list[str]) -> Header | None:

@@ -21,8 +21,8 @@ def series_key(header: Header) -> str:
 
     Returns:
         Three parts with `-` between: 12 hexadecimal digits of SHA-256 of the SeriesInstanceUID, or,
-        where de-identification emptied it, of plane, spacing and matrix; 6 of the series, study and
-        PatientID, because copies of a UID are not rare; 6 of these and the frame of reference.
+        where de-identification emptied it, of plane, spacing and matrix; 6 of this and the PatientID,
+        because copies of a UID are not rare; 6 of these, study and frame of reference.
     """
     series: object = header.text("SeriesInstanceUID")
     if not series:
@@ -30,8 +30,8 @@ def series_key(header: Header) -> str:
             orientation = tuple(round(float(value), 2) + 0.0 for value in header.dataset.get("ImageOrientationPatient") or ())
             spacing = tuple(round(float(value), 3) for value in header.dataset.get("PixelSpacing") or ())
             series = (orientation, spacing, header.text("Rows"), header.text("Columns"))
-    owner = (series, header.text("StudyInstanceUID"), header.text("PatientID"))
-    frame = (owner, header.text("FrameOfReferenceUID"))
+    owner = (series, header.text("PatientID"))
+    frame = (owner, header.text("StudyInstanceUID"), header.text("FrameOfReferenceUID"))
     return BORDER.join((_digest(series, 12), _digest(owner, 6), _digest(frame, 6)))
 
 
@@ -46,8 +46,8 @@ def by_series(keys: Sequence[str]) -> dict[str, list[int]]:
         keys: `series_key` of each image.
 
     Returns:
-        Key -> places in `keys`. Some programs give every image a frame of reference of its own: such
-        images stay one series, whose key has no third part.
+        Key -> places in `keys`. Some programs give every image a study or a frame of reference of its
+        own: such images stay one series, whose key has no third part.
     """
     groups: dict[str, list[int]] = defaultdict(list)
     for place, key in enumerate(keys):

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from renal_ray.dicom.headers import read_header
+from renal_ray.dicom.headers import read_header, readable
 from renal_ray.dicom.pixels import load
-from renal_ray.imaging.images.dicom_series import TAGS, attenuation, slices_of
+from renal_ray.imaging.images.dicom_hu import attenuation
+from renal_ray.imaging.images.dicom_series import TAGS, frames_of, slices_of
 from renal_ray.imaging.images.volume import open_voxels
 from renal_ray.imaging.survey import no_ct
 
@@ -54,9 +55,13 @@ def series_no_ct(files: Sequence[Path]) -> str | None:
 def _frames(path: Path) -> list[np.ndarray]:
     """Attenuation in a few frames of a file, each (rows, cols) in HU; none where it is no DICOM."""
     header = read_header(path, TAGS)
-    slices = slices_of(header) if header else []
-    whole = load(path) if slices else None
-    return [attenuation(slices[k], whole, None) for k in _few(len(slices))]
+    if header is None:
+        return []
+    with readable(f"file {header.number} by name"):
+        frames = [number for number, _ in frames_of(header)]
+    slices = slices_of(header, {frames[k] for k in _few(len(frames))})
+    whole = load(path)
+    return [attenuation(item, whole, None) for item in slices]
 
 
 def _few(count: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The training patients dealt to other folds, for the repeats of a study."""
 
 from dataclasses import replace
+from itertools import groupby
 
 import numpy as np
 
@@ -32,14 +33,15 @@ def redraw(splits: SplitSet, repeat: int) -> SplitSet:
     if repeat == 0:
         return splits
     folds = Folds.model_validate({"n": splits.n_folds, "method": splits.method})
-    training = sorted((one for one in splits.patients if one.role == TRAIN), key=lambda one: one.patient_id)
+    everyone = sorted((one for one in splits.patients if one.role == TRAIN), key=lambda one: (one.unit, one.patient_id))
+    training = [list(twins) for _, twins in groupby(everyone, key=lambda one: one.unit)]  # patients with the same image are dealt in one piece
     for attempt in range(DRAWS):
         rng = np.random.default_rng(np.random.SeedSequence(splits.seed, spawn_key=(repeat, attempt)))
         shuffled = [training[place] for place in rng.permutation(len(training))]
-        labels, counts = [one.label for one in shuffled], [one.n_images for one in shuffled]
+        labels, counts = [one[0].label for one in shuffled], [sum(twin.n_images for twin in one) for one in shuffled]
         dealt = deal_folds(labels, counts, seed=int(rng.integers(2**31)), folds=folds)
         if all({(fold, label) for label in Label} <= set(zip(dealt, labels, strict=True)) for fold in range(folds.n)):
-            fold_of = {one.patient_id: fold for one, fold in zip(shuffled, dealt, strict=True)}
+            fold_of = {one.patient_id: fold for twins, fold in zip(shuffled, dealt, strict=True) for one in twins}
             return SplitSet(splits.seed, splits.method, tuple(replace(one, fold=fold_of.get(one.patient_id)) for one in splits.patients))
     raise StudyError(
         f"repeats: repeat {repeat}: none of {DRAWS} draws gives each of {folds.n} folds patients of both classes; "

@@ -46,7 +46,7 @@ def scanners_of(splits: SplitSet, scanners: Mapping[PatientId, str], *, least: i
 def without_scanner(splits: SplitSet, scanners: Mapping[PatientId, str], name: str) -> FoldSplit:
     """Trains on the training patients of all other scanners and validates on those of this one.
 
-    A patient whose scanner is not known is on neither side: it might be this one.
+    A patient whose scanner is not known is on neither side: it might be this one. So is one of another scanner who has the same image as one of this.
 
     Args:
         splits: who trains; sealed patients are on neither side.
@@ -57,11 +57,9 @@ def without_scanner(splits: SplitSet, scanners: Mapping[PatientId, str], name: s
         StudyError: a side is empty.
     """
     known = [patient for patient in splits.training if patient in scanners]
-    return FoldSplit(
-        train=tuple(patient for patient in known if scanners[patient] != name),
-        validation=tuple(patient for patient in known if scanners[patient] == name),
-        sealed=splits.test,
-    )
+    validation = tuple(patient for patient in known if scanners[patient] == name)
+    seen = {splits.units[patient] for patient in validation}
+    return FoldSplit(train=tuple(patient for patient in known if splits.units[patient] not in seen), validation=validation, sealed=splits.test)
 
 
 def why_not_left_out(scanners: Sequence[Scanner], least: int) -> str:

@@ -10,7 +10,16 @@ from renal_ray.protocol.splits import FoldSplit
 from renal_ray.types import Label, PatientId
 
 
-def nested_share(fold: FoldSplit, share: float, *, labels: Mapping[PatientId, int], sealed: frozenset[PatientId], seed: int, number: int) -> FoldSplit:
+def nested_share(
+    fold: FoldSplit,
+    share: float,
+    *,
+    labels: Mapping[PatientId, int],
+    sealed: frozenset[PatientId],
+    seed: int,
+    number: int,
+    units: Mapping[PatientId, str] | None = None,
+) -> FoldSplit:
     """A share of the patients that a fold trains on, of each class alike; whoever validates stays.
 
     Nested: who is in a small share is in every larger one, so that a curve over shares adds patients and exchanges none. Each class is ordered once
@@ -23,14 +32,16 @@ def nested_share(fold: FoldSplit, share: float, *, labels: Mapping[PatientId, in
         sealed: the test patients.
         seed: the study's seed.
         number: which fold.
+        units: who is taken or left in one piece, because they have the same image; everybody for themselves when None.
 
     Returns:
         The fold with fewer to train on.
     """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0, number)))  # repeats have keys from 1
-    kept: set[PatientId] = set()
+    unit: Mapping[PatientId, str] = units or {patient: patient for patient in fold.train}
+    kept: set[str] = set()
     for label in Label:
-        those = sorted(patient for patient in fold.train if labels[patient] == label)
+        those = sorted({unit[patient] for patient in fold.train if labels[patient] == label})
         wanted = max(1, floor(Fraction(str(share)) * len(those) + Fraction(1, 2)))
         kept.update(those[place] for place in rng.permutation(len(those))[:wanted])
-    return FoldSplit(train=tuple(patient for patient in fold.train if patient in kept), validation=fold.validation, sealed=sealed)
+    return FoldSplit(train=tuple(patient for patient in fold.train if unit[patient] in kept), validation=fold.validation, sealed=sealed)

@@ -27,6 +27,7 @@ class PatientRole:
         fold: fold in which a training patient validates, from 0; None for a test patient.
         n_images: kept slices of the patient.
         label: 1 malignant, 0 benign.
+        twins: the first by id of those who share an image with each other; empty for everyone else.
     """
 
     patient_id: PatientId
@@ -34,6 +35,12 @@ class PatientRole:
     fold: int | None
     n_images: int
     label: int
+    twins: str = ""
+
+    @property
+    def unit(self) -> str:
+        """Who is drawn in one piece with this patient: the twins, or nobody else."""
+        return self.twins or self.patient_id
 
 
 @dataclass(frozen=True)
@@ -71,21 +78,26 @@ class SplitSet:
         seed: seed it was drawn with.
         method: approximate or stratified, as in the study file.
         patients: every patient once.
+        same_trials_as: hash of an earlier splits.json whose training patients, and so trials, are the same; empty where there is none.
 
     Raises:
-        StudyError: a patient is there twice, a test patient has a fold, a training patient has none, or the folds
+        StudyError: a patient is there twice, a test patient has a fold, a training patient has none, twins are on two sides, or the folds
             are not 0, 1, ... without a gap.
     """
 
     seed: int
     method: str
     patients: tuple[PatientRole, ...]
+    same_trials_as: str = ""
 
     def __post_init__(self) -> None:
         if repeated := [patient for patient, times in Counter(p.patient_id for p in self.patients).items() if times > 1]:
             raise StudyError(f"splits: patient {min(repeated)} is there more than once; every patient has one role")
+        sides: dict[str, tuple[str, int | None]] = {}
         for patient in self.patients:
             _check_role(patient)
+            if sides.setdefault(patient.unit, (patient.role, patient.fold)) != (patient.role, patient.fold):
+                raise StudyError(f"splits: patient {patient.patient_id} is on another side than a patient with the same image; run `renal-ray prepare` again")
         folds = sorted({p.fold for p in self.patients if p.fold is not None})
         if len(folds) < 2 or folds != list(range(len(folds))):
             raise StudyError(f"splits: folds {folds}; they must be 0, 1, ... without a gap, and at least two")
@@ -109,6 +121,11 @@ class SplitSet:
     def labels(self) -> dict[PatientId, int]:
         """Label of every patient, the sealed ones too."""
         return {p.patient_id: p.label for p in self.patients}
+
+    @cached_property
+    def units(self) -> dict[PatientId, str]:
+        """Of every patient, who stands on one side with them: those with the same image have the same text."""
+        return {p.patient_id: p.unit for p in self.patients}
 
     def of_fold(self, k: int | None) -> frozenset[PatientId]:
         """The patients who validate in fold k; nobody for None."""
@@ -137,8 +154,12 @@ class SplitSet:
 
     def to_json(self) -> dict[str, Any]:
         """The value of splits.json."""
-        patients = {p.patient_id: {"role": p.role, "fold": p.fold, "n_images": p.n_images, "label": p.label} for p in self.patients}
-        return {"seed": self.seed, "method": self.method, "n_folds": self.n_folds, "patients": patients}
+        patients = {
+            p.patient_id: {"role": p.role, "fold": p.fold, "n_images": p.n_images, "label": p.label} | ({"twins": p.twins} if p.twins else {})
+            for p in self.patients
+        }
+        same = {"same_trials_as": self.same_trials_as} if self.same_trials_as else {}
+        return {"seed": self.seed, "method": self.method, "n_folds": self.n_folds, **same, "patients": patients}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
@@ -149,9 +170,10 @@ class SplitSet:
         """
         try:
             patients = tuple(
-                PatientRole(PatientId(patient), row["role"], row["fold"], int(row["n_images"]), int(row["label"])) for patient, row in value["patients"].items()
+                PatientRole(PatientId(patient), row["role"], row["fold"], int(row["n_images"]), int(row["label"]), str(row.get("twins", "")))
+                for patient, row in value["patients"].items()
             )
-            splits = cls(int(value["seed"]), str(value["method"]), patients)
+            splits = cls(int(value["seed"]), str(value["method"]), patients, str(value.get("same_trials_as", "")))
             n_folds = int(value["n_folds"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise StudyError(f"splits.json: not a split ({type(error).__name__}: {error}); run `renal-ray prepare` again") from None
@@ -164,7 +186,8 @@ def make_splits(patients: pd.DataFrame, *, seed: int, split: Split, folds: Folds
     """Draws the sealed test set and the folds; the same whatever the order of the rows.
 
     Args:
-        patients: one row a patient: patient_id str, label 0 or 1, n_images at least 1.
+        patients: one row a patient: patient_id str, label 0 or 1, n_images at least 1. Those with the same text in a column `twins` are drawn
+            in one piece; empty for all others.
         seed: seed of the draw.
         split: size of the test set, and whether both parts keep the share of malignant patients.
         folds: number of folds and how they are made.
@@ -175,18 +198,18 @@ def make_splits(patients: pd.DataFrame, *, seed: int, split: Split, folds: Folds
     Raises:
         StudyError: a row cannot be used, a class is too small, or a fold or the test set lacks a class.
     """
-    table = _checked(patients)
-    roles = draw_roles(table["label"].to_list(), table["n_images"].to_list(), seed=seed, split=split, folds=folds)
-    made = SplitSet(
-        seed=seed,
-        method=folds.method,
-        patients=tuple(
-            PatientRole(PatientId(row.patient_id), TEST if fold is None else TRAIN, fold, int(row.n_images), int(row.label))
-            for row, fold in zip(table.itertuples(), roles, strict=True)
-        ),
-    )
-    _check_classes(made, folds.n)
+    table = checked(patients)
+    units = table.groupby("unit", sort=False).agg(label=("label", "first"), n_images=("n_images", "sum"))
+    drawn = draw_roles(units["label"].to_list(), units["n_images"].to_list(), seed=seed, split=split, folds=folds)
+    roles = dict(zip(units.index, drawn, strict=True))
+    made = SplitSet(seed=seed, method=folds.method, patients=tuple(role_of(row, roles[row.unit]) for row in table.itertuples()))
+    check_classes(made, folds.n)
     return made
+
+
+def role_of(row: Any, fold: int | None) -> PatientRole:
+    """Where the patient of a row of `checked` stands: in a fold, or sealed."""
+    return PatientRole(PatientId(row.patient_id), TEST if fold is None else TRAIN, fold, int(row.n_images), int(row.label), row.twins)
 
 
 def _check_role(patient: PatientRole) -> None:
@@ -203,21 +226,33 @@ def _check_role(patient: PatientRole) -> None:
         raise StudyError(f"{where} has {patient.n_images} images; at least one is needed")
 
 
-def _checked(patients: pd.DataFrame) -> pd.DataFrame:
+def checked(patients: pd.DataFrame) -> pd.DataFrame:
+    """The rows as `make_splits` wants them, sorted by id, with columns `twins` and `unit`: who is drawn in one piece.
+
+    Raises:
+        StudyError: a row cannot be used.
+    """
     if missing := {"patient_id", "label", "n_images"} - set(patients.columns):
         raise StudyError(f"cohort: column {min(missing)} is missing; the split needs patient_id, label and n_images")
-    table = patients[["patient_id", "label", "n_images"]].copy()
+    table = patients.reindex(columns=["patient_id", "label", "n_images", "twins"])
     if table.empty:
         raise StudyError("cohort: no patient is left to split; quarantine.csv says why the others are not")
     if not table["label"].isin([0, 1]).all():
         raise StudyError("cohort: a label is missing or neither 0 (benign) nor 1 (malignant); correct the manifest")
     if not (table["n_images"] >= 1).all():
         raise StudyError("cohort: a patient has no image; only patients with at least one kept slice can be split")
-    table["patient_id"] = table["patient_id"].astype(str)
-    return table.astype({"label": int, "n_images": int}).sort_values("patient_id", ignore_index=True)
+    table["twins"] = table["twins"].astype(object).fillna("")
+    table = table.astype({"patient_id": str, "label": int, "n_images": int, "twins": str})
+    table["unit"] = table["twins"].where(table["twins"] != "", table["patient_id"])
+    return table.sort_values("patient_id", ignore_index=True)
 
 
-def _check_classes(splits: SplitSet, n_folds: int) -> None:
+def check_classes(splits: SplitSet, n_folds: int) -> None:
+    """Refuses a split of which a fold or the test set lacks a class.
+
+    Raises:
+        StudyError: with the seed and the remedy.
+    """
     remedy = "choose another seed, fewer folds (folds.n) or folds.method: stratified"
     for k in range(n_folds):
         inside = {p.label for p in splits.patients if p.fold == k}

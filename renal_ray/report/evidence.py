@@ -1,9 +1,8 @@
 """Everything that a work directory says about a study, read once and held together."""
 
 import io
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -16,14 +15,16 @@ from renal_ray.protocol.selection import select_freeze_point
 from renal_ray.protocol.splits import SplitSet
 from renal_ray.report.trials import Trial, Trials, read_trials
 from renal_ray.store.place import Place
-from renal_ray.store.seal import LOG as SEAL_LOG
-from renal_ray.store.seal import last_rule
+from renal_ray.store.seal import last_rule, read_log
+from renal_ray.trial.changed import CohortState, cohort_state
+from renal_ray.trial.collapse import collapsed
 from renal_ray.trial.decide import rule_of
 from renal_ray.trial.masks import COLUMNS as MASK_COLUMNS
 from renal_ray.trial.masks import mask_parts
 from renal_ray.trial.plan import Plan, Results, family, finished_results, make_plan
 from renal_ray.trial.search.outcome import read_outcome
 from renal_ray.trial.spec import main_level
+from renal_ray.trial.subjects import votes_stand
 from renal_ray.types import FREEZE_POINTS, Dataset, FreezePoint, Head
 
 
@@ -35,8 +36,10 @@ class SealedTest:
         votes: test/votes.parquet, rows whose models are the study's own; None when the test has not been run.
         voters: test/predictions.parquet, what each of these models said; None when the test has not been run.
         stale: dataset, freeze point and head of votes left out because their models are no longer the study's.
-        openings: every line of test/seal.jsonl.
+        openings: every opening in test/seal.jsonl.
         other_rule: whether votes are left out because they were counted under another rule than the study's.
+        other_patients: whether votes are left out because test patients were withdrawn, relabelled or corrected since.
+        changes: the lines of test/seal.jsonl on what of the cohort changed after an opening.
     """
 
     votes: pd.DataFrame | None
@@ -44,6 +47,8 @@ class SealedTest:
     stale: tuple[tuple[str, str, str], ...]
     openings: tuple[dict[str, Any], ...]
     other_rule: bool = False
+    other_patients: bool = False
+    changes: tuple[dict[str, Any], ...] = ()
 
     @property
     def opened(self) -> bool:
@@ -68,7 +73,9 @@ class Evidence:
         scanners: of the training patients, where one is to be left out in turn.
         masks: scores under perturbed masks, see `renal_ray.trial.masks.COLUMNS`; empty where none were measured.
         search: WORK/search/search.json of a search on this split; None without one.
+        collapsed: trial_id -> why, of finished trials that learnt nothing.
         external: patients of each external cohort that models of this work directory were tested on, by its name.
+        sources: whether the cohort's sources are what they were when they were prepared.
     """
 
     study: Study
@@ -84,6 +91,8 @@ class Evidence:
     masks: pd.DataFrame
     search: dict[str, Any] | None = None
     external: dict[str, int] = field(default_factory=dict)
+    collapsed: dict[str, str] = field(default_factory=dict)
+    sources: CohortState = field(default_factory=CohortState)
 
     @property
     def freeze_points(self) -> list[FreezePoint]:
@@ -152,6 +161,8 @@ def read_evidence(study: Study) -> Evidence:
         masks=_masks(plan, results, work),
         search=_search(plan, work),
         external=_external(work),
+        collapsed=collapsed(plan, results, work),
+        sources=cohort_state(study, work),
     )
 
 
@@ -199,21 +210,23 @@ def _quarantine(work: Place) -> pd.DataFrame:
 
 
 def _test(study: Study, work: Place, splits: SplitSet, trials: Trials) -> SealedTest:
-    lines = work.read(SEAL_LOG).decode().splitlines() if work.exists(SEAL_LOG) else []
-    openings = tuple(json.loads(line) for line in lines if line.strip())
+    log = read_log(work)
+    closed = SealedTest(None, None, (), tuple(line for line in log if "opened" in line), changes=tuple(line for line in log if "changed" in line))
     if not (work.exists("test/votes.parquet") and work.exists("test/predictions.parquet")):
-        return SealedTest(votes=None, voters=None, stale=(), openings=openings)
+        return closed
     if last_rule(work) != rule_of(study):
-        return SealedTest(votes=None, voters=None, stale=(), openings=openings, other_rule=True)
+        return replace(closed, other_rule=True)
     votes = work.read_parquet("test/votes.parquet")
     voters = work.read_parquet("test/predictions.parquet")
     models = voters[["dataset", "freeze_point", "head", "trial_id"]].drop_duplicates()
     current = {trial.spec.trial_id for trial in trials.true}
     cell = ["dataset", "freeze_point", "head"]
+    if set(models["trial_id"]) <= current and not votes_stand(work, splits):
+        return replace(closed, other_patients=True)
     foreign = models[~models["trial_id"].isin(current)][cell].drop_duplicates()
     unknown = votes[~votes["patient_id"].isin(splits.test)][cell].drop_duplicates()
     stale = sorted({(str(d), str(f), str(h)) for d, f, h in pd.concat([foreign, unknown]).itertuples(index=False)})
-    return SealedTest(votes=_without(votes, stale), voters=_without(voters, stale), stale=tuple(stale), openings=openings)
+    return replace(closed, votes=_without(votes, stale), voters=_without(voters, stale), stale=tuple(stale))
 
 
 def _without(table: pd.DataFrame, stale: list[tuple[str, str, str]]) -> pd.DataFrame:

@@ -10,9 +10,11 @@ from renal_ray.report import paper
 from renal_ray.report.cohort_tables import CONTROL_RANGE
 from renal_ray.report.evidence import Evidence
 from renal_ray.report.search.sentences import search_caveats
+from renal_ray.report.statistics.evaluation import frozen_note
 from renal_ray.report.tables import validation_summary, vote_metrics
-from renal_ray.report.text import counted, dataset_name, head_name, listed, plus_minus, two
+from renal_ray.report.text import counted, dataset_name, head_name, listed, moment, plus_minus, two
 from renal_ray.store.seal import FIRST_RULE
+from renal_ray.trial.collapse import summary
 from renal_ray.trial.spec import main_level
 from renal_ray.types import Dataset, FreezePoint, Head, Label
 
@@ -129,8 +131,13 @@ def best_results(evidence: Evidence, results: tuple[DatasetResult, ...]) -> Iter
 def caveats(evidence: Evidence) -> Iterator[str]:
     """What a reader must know before using a number; every one follows from the files."""
     study, trials = evidence.study, evidence.trials
+    if evidence.sources.changed:
+        on = f" on {moment(str(evidence.provenance['prepared']))}" if "prepared" in evidence.provenance else ""
+        yield f"Made from the cohort as prepared{on}; the sources have changed since: {evidence.sources.changed}."
+    if evidence.collapsed:
+        yield f"{summary(evidence.collapsed)}."
     if study.weights == "random":
-        yield "The backbone had random weights, not ImageNet's: the numbers show that the program runs, not what the method can do."
+        yield f"The backbone had random weights, not ImageNet's: the numbers show that the program runs, not what the method can do.{frozen_note(evidence)}"
     if study.training.keep == "best_val_auc":
         yield "The epoch kept is the one with the best validation AUC (training.keep: best_val_auc): validation numbers are optimistic."
     if study.training.bn_statistics == "moving":
@@ -207,6 +214,11 @@ def _gaps(evidence: Evidence) -> Iterator[str]:
 
 def _test_caveats(evidence: Evidence) -> Iterator[str]:
     test = evidence.test
+    for line in test.changes:
+        yield f"The cohort changed after the seal was opened, on {moment(str(line['changed']))}: {line['what']}. Of the test: {_counts(line['test'])}."
+    if test.other_patients:
+        yield "Test patients were withdrawn or corrected since the votes were counted, which are left out: `renal-ray test` counts them anew."
+        return
     if test.other_rule:
         yield "The votes on the sealed test were counted under another rule than the study's (calibrate, threshold): `renal-ray test` counts them anew."
         if len(test.openings) > 1:
@@ -233,6 +245,10 @@ def _looked_again(openings: tuple[dict[str, Any], ...]) -> str:
     rules = len({str(opening.get("rule", FIRST_RULE)) for opening in openings})
     under = f", under {rules} rules for threshold and calibration" if rules > 1 else ""
     return f"The seal was opened {len(openings)} times{under}: whatever was changed after the first was changed with the test result in view."
+
+
+def _counts(numbers: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in numbers.items())
 
 
 def _are(n: int) -> str:

@@ -95,6 +95,7 @@ def write_report(study: Study, *, paper: bool = False) -> Headline:
     drawings = {drawing.name: drawing for drawing in every_drawing(evidence, measured)}
     results = narrative.dataset_results(evidence)
     caveats = tuple(narrative.caveats(evidence))
+    unread = (evidence.sources.note,) if evidence.sources.note else ()  # of the machine that writes the page, so no part of it
     html = _html(evidence, measured, made, drawings, results, caveats, answered, seen)
     for folder in ("report/tables", "report/figures"):
         work.remove(folder)  # what can no longer be made must not stay from an earlier run
@@ -105,7 +106,7 @@ def write_report(study: Study, *, paper: bool = False) -> Headline:
         work.write(f"report/figures/{drawing.name}.png", drawing.png)
     work.write(PAGE, html.encode())
     written = _paper(work, evidence, measured, made) if paper else None
-    return Headline(page=work.shown(PAGE), datasets=results, lines=narrative.terminal_lines(results), caveats=caveats, paper=written)
+    return Headline(page=work.shown(PAGE), datasets=results, lines=narrative.terminal_lines(results), caveats=(*caveats, *unread), paper=written)
 
 
 def _paper(work: Place, evidence: Evidence, measured: Statistics, made: dict[str, tables.Table]) -> "Written":

@@ -6,7 +6,7 @@ from typing import Any
 from renal_ray import __version__
 from renal_ray.config import Study
 from renal_ray.report.evidence import Evidence
-from renal_ray.report.text import head_name, listed, moment, weights_name
+from renal_ray.report.text import counted, head_name, listed, moment, weights_name
 
 PROGRAM = "renal-ray"
 ABBREVIATIONS = (
@@ -35,6 +35,7 @@ def protocol_facts(evidence: Evidence) -> list[tuple[str, str]]:
         ("Sealed test", f"{100 * study.split.test_fraction:g} % of the patients, {drawn}, drawn with seed {splits.seed}."),
         ("Folds", f"{splits.n_folds}, {method.get(splits.method, splits.method)}; seed {splits.seed}."),
         ("Slices kept", f"Lesion area at least {100 * study.selection.min_area_fraction:g} % of the patient's largest{largest}."),
+        ("Several lesions", _several_lesions(evidence)),
         ("Images", f"{study.images.size} × {study.images.size} pixels; renal, high- and low-attenuation windows as red, green and blue."),
         ("Training", f"SGD, learning rate {training.learning_rate:g}, momentum {training.momentum:g}, batch {training.batch_size}; epochs: {epochs}."),
         ("Balancing", "Each epoch the smaller class is oversampled to the size of the larger; validation and test never are."),
@@ -49,6 +50,16 @@ def protocol_facts(evidence: Evidence) -> list[tuple[str, str]]:
         ("FC and GRU models", "Those of a fold see only embeddings of the image-level model of the same dataset, freeze point and fold."),
         ("Vote", f"Malignant when more than half of the fold models say so{most}; half of an even number is decided by the mean score, from 0.5 on."),
     ]
+
+
+def _several_lesions(evidence: Evidence) -> str:
+    if "n_lesions" not in evidence.cohort:
+        return "Not told apart by the version that prepared the slices: ROI and RBR show one box round all."
+    if evidence.study.selection.lesions == "all":
+        shown = "All of a patient's count as one: ROI and RBR show one box round them."
+    else:
+        shown = "Of those more than 10 mm apart the largest counts: slices are kept for it, and ROI and RBR show it."
+    return f"{shown} {counted(int((evidence.cohort['n_lesions'] > 1).sum()), 'patient')} of {len(evidence.cohort)} had several."
 
 
 def threshold_words(study: Study) -> str:
@@ -93,8 +104,9 @@ def provenance_facts(evidence: Evidence) -> list[tuple[str, str]]:
         ("Activations", study.activation_dtype),
     ]
     facts += [(f"SHA-256 of the {name}", str(value)) for name, value in (given.pop("hashes", None) or {}).items()]
-    if created := given.pop("created", None):
-        facts.append(("Prepared", moment(str(created))))
+    created = given.pop("created", None)
+    if prepared_on := given.pop("prepared", created):
+        facts.append(("Prepared", moment(str(prepared_on))))
     return facts + [(name.replace("_", " ").capitalize(), value) for name, value in _flat(given)]
 
 

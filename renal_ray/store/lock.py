@@ -9,9 +9,10 @@ import signal
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -26,15 +27,16 @@ BEAT_S = 30.0
 INTERRUPTED = 130  # exit code
 DEAD_S = 600.0  # without a beat for so long, a run on another machine counts as gone; clocks of a cluster differ by less
 
-Holder = dict[str, Any]  # token, host, pid, started, since, seen
+Holder = dict[str, Any]  # token, host, kernel, pid, started, since, seen
 
 
 @contextmanager
 def held(work: Place) -> Iterator[None]:
     """Holds the work directory for this process; a lock whose run is gone is taken over.
 
-    The holder renews its lock. One on this machine is gone when its process is, one on another machine when it has not renewed for ten minutes; a run
-    that finds its own lock taken over stops.
+    The holder renews its lock. One whose process this process could see is gone when its process
+    is; one on another machine, or in another container, when it has not renewed for ten minutes. A
+    run that finds its own lock taken over stops.
 
     Args:
         work: the study's work directory.
@@ -43,7 +45,7 @@ def held(work: Place) -> Iterator[None]:
         StudyError: another run holds it; the message names it.
     """
     now = _now()
-    mine = {"token": uuid.uuid4().hex, "host": platform.node(), "pid": os.getpid(), "started": psutil.Process().create_time(), "since": now, "seen": now}
+    mine = {"token": uuid.uuid4().hex, **this_process(), "since": now, "seen": now}
     name = NAME if work.is_local else f"{CLAIMS}/{mine['token']}.json"
     try:
         _take(work, mine) if work.is_local else _claim(work, name, mine)
@@ -132,18 +134,40 @@ def _refuse(work: Place, holder: Holder, name: str) -> None:
         work.remove(name)
         return
     raise StudyError(
-        f"work: {work.shown()} is in use by process {holder['pid']} on {holder['host']} since {holder['since']}; "
-        f"wait for it, or delete {work.shown(name)} when that run is gone"
+        f"work: {work.shown()} is in use by process {holder['pid']} on {holder['host']} since {holder['since']}, "
+        f"last seen {holder['seen']}; wait for it, or delete {work.shown(name)} when that run is gone"
     )
 
 
 def _lives(holder: Holder) -> bool:
-    if holder["host"] != platform.node():
+    alive = is_alive(holder)
+    if alive is None:
         return (datetime.now(UTC) - datetime.fromisoformat(holder["seen"])).total_seconds() < DEAD_S
+    return alive
+
+
+def this_process() -> dict[str, Any]:
+    """What `is_alive` knows this process by: host, kernel, pid, started."""
+    return {"host": platform.node(), "kernel": _kernel(), "pid": os.getpid(), "started": psutil.Process().create_time()}
+
+
+def is_alive(process: Mapping[str, Any]) -> bool | None:
+    """Whether a process, described by `this_process`, still runs; None where that cannot be seen from here: of another machine, boot or container."""
+    if (process["host"], process.get("kernel")) != (platform.node(), _kernel()):
+        return None
     try:
-        return psutil.Process(holder["pid"]).create_time() == holder["started"]  # its number may be another process's by now
+        return psutil.Process(process["pid"]).create_time() == process["started"]  # its number may be another process's by now
     except psutil.NoSuchProcess:
         return False
+
+
+def _kernel() -> list[str]:
+    """What numbers processes here: the boot of the machine and the namespace of process numbers.
+    Containers may share a host's name, and two of them have different processes of one number."""
+    try:
+        return [Path("/proc/sys/kernel/random/boot_id").read_text().strip(), str(Path("/proc/self/ns/pid").readlink())]
+    except OSError:  # no Linux: no such namespaces either
+        return []
 
 
 def _now() -> str:

@@ -193,7 +193,7 @@ class Place:
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes a value as JSON, keys in the given order, whole or not at all; NaN is refused."""
-        self.write(name, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+        self.write(name, json_bytes(value))
 
     def read_checked_json(self, name: str) -> dict[str, Any]:
         """What `write_checked_json` wrote.
@@ -229,6 +229,11 @@ class Place:
         sink = io.BytesIO()
         pq.write_table(arrow, sink, write_page_checksum=True)
         self.write(name, sink.getvalue())
+
+
+def json_bytes(value: Any) -> bytes:
+    """A value as `Place.write_json` writes it."""
+    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
 
 
 def checked_json(data: bytes) -> dict[str, Any] | None:

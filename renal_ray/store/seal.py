@@ -41,9 +41,40 @@ def last_rule(work: Place, *, log: str = LOG) -> dict[str, Any]:
     return dict((_last(work, log) or {}).get("rule", FIRST_RULE))
 
 
-def _last(work: Place, log: str = LOG) -> dict[str, Any] | None:
+def read_log(work: Place, *, log: str = LOG) -> list[dict[str, Any]]:
+    """Every line of the log: openings, which have the key `opened`, and changes of the cohort after the first, which have the key `changed`."""
     lines = work.read(log).decode().splitlines() if work.exists(log) else []
-    return dict(json.loads(lines[-1])) if lines else None
+    return [dict(json.loads(line)) for line in lines if line.strip()]
+
+
+def openings(work: Place, *, log: str = LOG) -> list[dict[str, Any]]:
+    """Every opening, the first one first."""
+    return [line for line in read_log(work, log=log) if "opened" in line]
+
+
+def _last(work: Place, log: str = LOG) -> dict[str, Any] | None:
+    return next(reversed(openings(work, log=log)), None)
+
+
+def log_change(work: Place, what: str, *, test: Mapping[str, int], training: Mapping[str, int]) -> None:
+    """Writes down that the cohort changed after the seal was opened.
+
+    Args:
+        work: the study's work directory.
+        what: the change in words, without ids.
+        test: numbers of sealed patients who were withdrawn, relabelled and reread.
+        training: the same of training patients.
+    """
+    changed = datetime.now(UTC).isoformat(timespec="seconds")
+    entry = {"changed": changed, "what": what, "test": dict(test), "training": dict(training), "program": f"renal-ray {__version__}"}
+    work.append_line(LOG, json.dumps(entry))
+
+
+def was_reread(work: Place) -> bool:
+    """Whether images or masks of test patients were exchanged since the last opening, so that what the models said was said of others."""
+    log = read_log(work)
+    last = max((place for place, line in enumerate(log) if "opened" in line), default=-1)
+    return any(line["test"].get("reread") for line in log[last + 1 :] if "changed" in line)
 
 
 def open_seal(work: Place, *, patients: int, slices: int, models: Sequence[str], rule: Mapping[str, Any] = FIRST_RULE, log: str = LOG, **more: Any) -> Seal:

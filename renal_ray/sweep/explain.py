@@ -20,7 +20,7 @@ from renal_ray.trial.lesions import NO_COHORT, Lesion, read_lesion
 from renal_ray.trial.pictures import Picture
 from renal_ray.trial.plan import Plan, finished_results, make_plan
 from renal_ray.trial.spec import TrialSpec
-from renal_ray.trial.subjects import OTHER, Subject, image_models, seal_is_open, state, subjects, voters
+from renal_ray.trial.subjects import OTHER, Subject, image_models, seal_is_open, state, subjects, voters, votes_stand
 from renal_ray.trial.workshop import configure_keras
 from renal_ray.types import Dataset
 
@@ -55,7 +55,7 @@ def explain(study: Study) -> tuple[Explained, bool]:
     work = Place(study.work)
     plan, results = make_plan(study, work), finished_results(work)
     models = {dataset: image_models(plan, dataset, results) for dataset in study.datasets}
-    opened = seal_is_open(work, plan, results)
+    opened = seal_is_open(work, plan, results) and votes_stand(work, plan.splits)
     now = state(study, work, models, results, opened=opened)
     before = read_explained(work)
     if before is not None and before.state == now and not before.without_contour:

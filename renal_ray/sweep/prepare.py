@@ -2,22 +2,26 @@
 
 import json
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 
 from renal_ray.cohort.source import load_cohort
 from renal_ray.config import Study
-from renal_ray.problems import PROBLEM_COLUMNS, Code, Quarantined, StrictError, StudyError
+from renal_ray.problems import PROBLEM_COLUMNS, Quarantined, StrictError, StudyError
 from renal_ray.progress import progress
-from renal_ray.protocol.splits import SplitSet, make_splits
+from renal_ray.protocol.splits import SplitSet
+from renal_ray.protocol.twins import same_pixels
 from renal_ray.store import slices
 from renal_ray.store.place import Place
-from renal_ray.store.seal import LOG as SEAL_LOG
+from renal_ray.store.stamp import CohortStamp, begin_stamp
 from renal_ray.sweep.cluster import study_errors
 from renal_ray.sweep.preflight import check_nodes
+from renal_ray.sweep.revision import Revised, draw, finished_trials, keep_in_log, kept_pixels, pixels_of, revision_of
 from renal_ray.sweep.shards import Part, Sharder, finished_part, make_shards, shown_file
 from renal_ray.trial import prepared
-from renal_ray.types import DATASETS
+from renal_ray.trial.prepared import kept_splits
+from renal_ray.types import DATASETS, Dataset
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Prepared:
         quarantined: everyone who was left out, with the reason.
         warnings: what is to be reported of those who were kept.
         no_split: why no split could be drawn; empty when one was.
+        revised: what is another than when the work directory was prepared before.
     """
 
     patients: int
@@ -37,6 +42,7 @@ class Prepared:
     quarantined: tuple[Quarantined, ...]
     warnings: tuple[Quarantined, ...]
     no_split: str
+    revised: Revised
 
 
 def prepare(study: Study, *, strict: bool = False) -> Prepared:
@@ -56,23 +62,51 @@ def prepare(study: Study, *, strict: bool = False) -> Prepared:
         StudyError: nobody can be read, or the split would change after the seal was opened.
         StrictError: strict, and somebody cannot be read.
     """
-    work = Place(study.work)
+    work, stamp = Place(study.work), begin_stamp(study.cohort)
     table, listed = load_cohort(study.cohort)
     found = [replace(one, file=shown_file(one.file, study.cohort)) for one in listed]
     _stop_at(found, strict)
     parts = _run_shards(study, work, table, strict=strict) if len(table) else []
     found += [Quarantined.read(row) for part in parts for row in [*part["quarantined"], *part["warnings"]]]
-    found += _same_pixels(parts)
+    labels = {str(name): int(label) for name, label in zip(table["patient_id"], table["label"], strict=True)}
+    twins = same_pixels({name: digests for part in parts for name, digests in part["fingerprints"].items()}, labels)
+    found += twins.problems
+    _stop_at(twins.problems, strict)
     quarantined, warnings = ([one for one in found if one.left_out is left_out] for left_out in (True, False))
-    measured = pd.DataFrame([row for part in parts for row in part["measured"]])
+    measured = pd.DataFrame([row for part in parts for row in part["measured"] if row["patient_id"] not in twins.conflicting])
     if measured.empty:
         _write_quarantine(work, quarantined)
         first = _say(quarantined[0]) if quarantined else "nobody is listed"
         raise StudyError(f"cohort: no patient can be used; {len(quarantined)} were left out, see {work.shown('quarantine.csv')}; the first: {first}")
     cohort = _merged(table, measured)
-    splits, no_split = _draw(study, work, cohort)
-    _write(study, work, cohort, splits, parts, [*quarantined, *warnings])
-    return Prepared(len(cohort), int(cohort["n_images"].sum()), tuple(quarantined), tuple(warnings), no_split)
+    files = {name: one for part in parts for name, one in part["stamps"].items()}
+    stamp = replace(stamp, patients={name: (one["image"], one["mask"], labels[name]) for name, one in files.items()})
+    rows = {dataset: [row for part in parts for row in part["index"][dataset] if row["patient_id"] not in twins.conflicting] for dataset in DATASETS}
+    splits, no_split = draw(study, work, cohort[["patient_id", "label", "n_images"]].assign(twins=cohort["patient_id"].map(twins.units)))
+    revised = _exchange(study, work, _Made(stamp, cohort, rows, splits, [*quarantined, *warnings]), parts)
+    return Prepared(len(cohort), int(cohort["n_images"].sum()), tuple(quarantined), tuple(warnings), no_split, revised)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What a prepare came to, before it is written."""
+
+    stamp: CohortStamp
+    cohort: pd.DataFrame
+    rows: dict[Dataset, list[dict[str, Any]]]
+    splits: SplitSet | None
+    problems: list[Quarantined]
+
+
+def _exchange(study: Study, work: Place, made: _Made, parts: list[Part]) -> Revised:
+    """Writes what was made over what was prepared before, and says what became of it; into the seal's log first, where the seal was opened."""
+    before, finished = kept_splits(study, work), finished_trials(study, work)
+    revision = revision_of(before, made.splits, kept_pixels(work) if before else {}, pixels_of(made.rows.values()))
+    if before is not None:
+        keep_in_log(work, revision, before)
+    _write(study, work, made, parts)
+    anew = finished - finished_trials(study, work) if made.splits is not None else frozenset()
+    return Revised(revision, len(finished), len(anew))
 
 
 def _run_shards(study: Study, work: Place, table: pd.DataFrame, *, strict: bool) -> list[Part]:
@@ -93,23 +127,6 @@ def _run_shards(study: Study, work: Place, table: pd.DataFrame, *, strict: bool)
     return [parts[shard["shard"]] for shard in shards]
 
 
-def _draw(study: Study, work: Place, cohort: pd.DataFrame) -> tuple[SplitSet | None, str]:
-    """The split, or why there is none; once the seal was opened it may not change any more."""
-    try:
-        splits = make_splits(cohort[["patient_id", "label", "n_images"]], seed=study.seed, split=study.split, folds=study.folds)
-    except StudyError as error:
-        splits, why = None, str(error)
-    else:
-        why = ""
-    unchanged = splits is not None and work.exists("splits.json") and work.read_json("splits.json") == splits.to_json()
-    if work.exists(SEAL_LOG) and not unchanged:
-        raise StudyError(
-            f"{work.shown('splits.json')}: the seal on the test patients was opened under another split; "
-            "give the changed study a work directory of its own (work:), or restore its seed, cohort, split and folds"
-        )
-    return splits, why
-
-
 def _merged(table: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
     """The usable patients with what was measured; the paths stay behind, because folder names may tell who somebody is."""
     merged = table.drop(columns=["image", "mask"]).merge(measured, on="patient_id", suffixes=("", "_measured"))
@@ -118,40 +135,21 @@ def _merged(table: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
     return merged
 
 
-def _write(study: Study, work: Place, cohort: pd.DataFrame, splits: SplitSet | None, parts: list[Part], quarantined: list[Quarantined]) -> None:
+def _write(study: Study, work: Place, made: _Made, parts: list[Part]) -> None:
     """Exchanges what belongs together; Arrow files are named by content, so that an old index stays right until the new one stands."""
     prepared.withdraw(work)
-    _write_quarantine(work, quarantined)
-    rows = {dataset: [row for part in parts for row in part["index"][dataset]] for dataset in DATASETS}
+    _write_quarantine(work, made.problems)
     for dataset in DATASETS:
-        slices.write_index(work, dataset, rows[dataset])
-    work.write_parquet("cohort.parquet", cohort)
-    if splits is None:
+        slices.write_index(work, dataset, made.rows[dataset])
+    work.write_parquet("cohort.parquet", made.cohort)
+    if made.splits is None:
         work.remove("splits.json")
     else:
-        work.write_json("splits.json", splits.to_json())
-    prepared.declare(study, work)
-    for dataset in DATASETS:
-        for stale in set(work.entries(f"slices/{dataset}")) - {"index.parquet"} - {row["file"] for row in rows[dataset]}:
-            work.remove(f"slices/{dataset}/{stale}")  # of earlier settings, or of patients who left the cohort
-
-
-def _same_pixels(parts: list[Part]) -> list[Quarantined]:
-    """Patients who have an image in common: a copy on either side of the split is a leak."""
-    owners: dict[str, set[str]] = {}
-    for part in parts:
-        for patient, digests in part["fingerprints"].items():
-            for one in digests:
-                owners.setdefault(one, set()).add(patient)
-    twins: dict[str, set[str]] = {}
-    for patients in owners.values():
-        if len(patients) > 1:
-            for patient in patients:
-                twins.setdefault(patient, set()).update(patients - {patient})
-    return [
-        Quarantined(patient, "", Code.SAME_PIXELS, f"the same image as {', '.join(sorted(others))}: a leak where the split parts them; keep one")
-        for patient, others in sorted(twins.items())
-    ]
+        work.write_json("splits.json", made.splits.to_json())
+    prepared.declare(study, work, made.stamp)
+    for dataset in DATASETS:  # of earlier settings, or of patients who left the cohort
+        for stale in set(work.entries(f"slices/{dataset}")) - {"index.parquet"} - {row["file"] for part in parts for row in part["index"][dataset]}:
+            work.remove(f"slices/{dataset}/{stale}")
 
 
 def _write_quarantine(work: Place, found: list[Quarantined]) -> None:

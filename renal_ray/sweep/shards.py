@@ -2,6 +2,7 @@
 
 import json
 import traceback
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from renal_ray.imaging.geometry.grid import PatientSlices
 from renal_ray.imaging.patient import read_patient
 from renal_ray.imaging.regions import dataset_images
 from renal_ray.problems import Code, DamagedFileError, PatientError, Quarantined
-from renal_ray.store import slices
+from renal_ray.store import slices, stamp
 from renal_ray.store.place import Place, digest
 from renal_ray.types import DATASETS, Dataset
 
@@ -22,7 +23,7 @@ PATIENTS_PER_SHARD = 8  # bounds a worker's memory: its images of one shard, thr
 # of the cohort's settings those that decide what is read of a patient's files
 READING = {"lesion_labels", "lesion_segments", "lesion_rois", "fractional_threshold", "mask_resample", "tilt", "oblique"}
 
-Part = dict[str, Any]  # what a shard came to: key, measured, fingerprints, warnings, quarantined, index
+Part = dict[str, Any]  # what a shard came to: key, measured, fingerprints, stamps, warnings, quarantined, index
 
 
 def make_shards(study: Study, cohort: pd.DataFrame) -> list[dict[str, str]]:
@@ -33,22 +34,23 @@ def make_shards(study: Study, cohort: pd.DataFrame) -> list[dict[str, str]]:
     shards = []
     for number, first in enumerate(range(0, len(rows), PATIENTS_PER_SHARD)):
         patients = rows[first : first + PATIENTS_PER_SHARD]
-        seen = [_fingerprint(Path(row[kind])) for row in patients for kind in ("image", "mask")]
-        key = digest([__version__, *settings, json.dumps(patients), *seen])
-        shards.append({"shard": f"shard-{number:05d}", "patients": json.dumps(patients), "key": key})
+        seen = [(stamp.seen(Path(row["image"])), stamp.seen(Path(row["mask"]))) for row in patients]
+        key = digest([__version__, *settings, json.dumps(patients), *(one for both in seen for one in both)])
+        shards.append({"shard": f"shard-{number:05d}", "patients": json.dumps(patients), "key": key, "seen": json.dumps(["".join(both) for both in seen])})
     return shards
 
 
-def _fingerprint(path: Path) -> str:
-    """Names, sizes and times of a patient's files: enough to see that they changed, without reading them."""
-    files = sorted(path.rglob("*")) if path.is_dir() else [path] if path.exists() else []
-    stats = [(str(file.relative_to(path)), file.stat()) for file in files if file.is_file()]
-    return digest(f"{name}|{stat.st_size}|{stat.st_mtime_ns}" for name, stat in stats)
+def stamp_shard(shard: dict[str, str]) -> dict[str, dict[str, str]]:
+    """What the files of a shard's patients are, by patient, see `renal_ray.store.stamp.FileStamp`."""
+    found = {}
+    for patient, seen in zip(json.loads(shard["patients"]), json.loads(shard["seen"]), strict=True):
+        found[patient["patient_id"]] = asdict(stamp.stamp_files(Path(patient["image"]), Path(patient["mask"]), seen_before=seen))
+    return found
 
 
 def part_file(shard: dict[str, str]) -> str:
     """Name of the JSON that says what a shard came to."""
-    return f"slices/shards/{shard['shard']}.json"
+    return f"{stamp.SHARDS}/{shard['shard']}.json"
 
 
 def finished_part(work: Place, shard: dict[str, str]) -> Part | None:
@@ -64,7 +66,12 @@ def finished_part(work: Place, shard: dict[str, str]) -> Part | None:
     if part["key"] != shard["key"] or part["quarantined"]:
         return None
     files = {f"slices/{dataset}/{row['file']}" for dataset, rows in part["index"].items() for row in rows}
-    return part if all(work.exists(file) for file in files) else None
+    if not all(work.exists(file) for file in files):
+        return None
+    if "stamps" not in part:  # made by a version that stamped nothing; the key says that the files are the same
+        part = {**part, "stamps": stamp_shard(shard)}
+        work.write_checked_json(name, part)
+    return part
 
 
 class Sharder:
@@ -77,6 +84,7 @@ class Sharder:
     def __call__(self, shard: dict[str, str]) -> dict[str, str]:
         rows: dict[Dataset, list[slices.PatientRows]] = {dataset: [] for dataset in DATASETS}
         measured, fingerprints, warnings, quarantined = [], {}, [], []
+        stamps = stamp_shard(shard)
         for patient in json.loads(shard["patients"]):
             try:
                 found = self._read(patient)
@@ -96,7 +104,7 @@ class Sharder:
                 rows[dataset].append(slices.PatientRows(patient["patient_id"], patient["label"], *geometry, image))
         size = self._study.images.size
         index = {dataset: slices.write_shard(self._work, dataset, shard["shard"], patients, size=size) for dataset, patients in rows.items()}
-        part: Part = {"key": shard["key"], "measured": measured, "fingerprints": fingerprints, "warnings": warnings} | {
+        part: Part = {"key": shard["key"], "measured": measured, "fingerprints": fingerprints, "stamps": stamps, "warnings": warnings} | {
             "quarantined": quarantined,
             "index": index,
         }
@@ -123,6 +131,7 @@ def _measured(patient_id: str, found: PatientSlices) -> dict[str, Any]:
         "n_images": len(found.slice_index),
         "n_slices_total": int(found.n_slices_total),
         "max_diameter_mm": float(found.max_diameter_mm),
+        "n_lesions": len(found.lesions),
     }
 
 

@@ -8,10 +8,11 @@ import pandas as pd
 from renal_ray.config import Study
 from renal_ray.problems import StudyError
 from renal_ray.progress import progress
+from renal_ray.protocol.splits import SplitSet
 from renal_ray.protocol.vote import majority
 from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place
-from renal_ray.store.seal import Seal, last_rule, open_seal, was_opened_for
+from renal_ray.store.seal import Seal, last_rule, open_seal, was_opened_for, was_reread
 from renal_ray.store.slices import Slices
 from renal_ray.sweep.cluster import study_errors
 from renal_ray.sweep.fits import check_fits
@@ -36,12 +37,14 @@ class Tested:
         models: fold models that scored them.
         opened: whether the seal was opened now; False where the same models had been tested before.
         recounted: whether the scores of the same models were decided anew, under another rule than before.
+        revised: whether they were counted anew because test patients have left or have another label.
     """
 
     patients: int
     models: int
     opened: bool
     recounted: bool = False
+    revised: bool = False
 
 
 def test(study: Study) -> Tested:
@@ -52,7 +55,8 @@ def test(study: Study) -> Tested:
 
     Returns:
         Counts. Nothing is read or written again where the same models were tested before; where the study file has another rule for thresholds or
-        calibration since, their scores are decided and their votes counted anew, which is written down as an opening.
+        calibration since, their scores are decided and their votes counted anew, which is written down as an opening. Where test patients have left
+        or have another label since, which prepare wrote down, the same scores are counted anew without them.
 
     Raises:
         StudyError: trials are missing, the weights of one are damaged, or no node can host the scoring. The seal then stays closed.
@@ -64,9 +68,10 @@ def test(study: Study) -> Tested:
     ids = [spec.trial_id for specs in models.values() for spec in specs]
     patients = len(plan.splits.test)
     weights = [results[trial_id]["files"]["weights.h5"] for trial_id in ids]
-    scored, rule = _scored_before(work, ids, weights), rule_of(study)
-    same_rule = last_rule(work) == rule
-    if scored is not None and same_rule and work.exists(VOTES):
+    before, rule = _scored_before(work, ids, weights), rule_of(study)
+    scored = None if before is None else _of_patients(before, plan.splits)
+    same_rule, revised = last_rule(work) == rule, scored is not None and not scored.equals(before)
+    if scored is not None and same_rule and not revised and work.exists(VOTES):
         return Tested(patients, len(ids), opened=False)
     if scored is None:
         check_fits(study)
@@ -81,7 +86,7 @@ def test(study: Study) -> Tested:
         if not same_rule:
             opening()
         _keep(work, decide_again(scored, decisions))
-        return Tested(patients, len(ids), opened=False, recounted=not same_rule)
+        return Tested(patients, len(ids), opened=False, recounted=not same_rule, revised=revised)
     predictions = _score_all(study, work, plan, list(models.values()), decisions, opening())
     work.remove(VOTES)  # those of other models; written again last, they say that the test is complete
     _keep(work, predictions)
@@ -108,10 +113,18 @@ def _keep(work: Place, predictions: pd.DataFrame) -> None:
 
 def _scored_before(work: Place, ids: list[str], weights: list[str]) -> pd.DataFrame | None:
     """The scores of exactly these models, None where they do not stand."""
-    if not work.exists(PREDICTIONS) or not was_opened_for(work, weights):
+    if not work.exists(PREDICTIONS) or not was_opened_for(work, weights) or was_reread(work):
         return None
     predictions = work.read_parquet(PREDICTIONS)
     return predictions if set(predictions["trial_id"]) == set(ids) else None
+
+
+def _of_patients(scored: pd.DataFrame, splits: SplitSet) -> pd.DataFrame | None:
+    """The scores of the test patients there are, with the labels that they have; None where somebody was not scored."""
+    if not splits.test <= set(scored["patient_id"]):
+        return None
+    rows = scored[scored["patient_id"].isin(splits.test)].reset_index(drop=True)
+    return rows.assign(label=rows["patient_id"].map(splits.labels).astype(rows["label"].dtype))
 
 
 def _models(plan: Plan, dataset: Dataset, results: Results) -> list[TrialSpec]:

@@ -1,14 +1,13 @@
 """Where the lesion lies in stored slices: its mask, read once more from the patient's files, because slices are stored without."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from renal_ray.config import Study
-from renal_ray.imaging.geometry.grid import PatientSlices
 from renal_ray.imaging.patient import read_patient
 from renal_ray.imaging.regions import dataset_images, dataset_masks
 from renal_ray.problems import PatientError, reason
@@ -70,13 +69,8 @@ def read_lesion(study: Study, slices: Mapping[Dataset, Slices], row: Mapping[str
     where = np.flatnonzero(found.slice_index == number)
     if not len(where):
         return Lesion({}, OTHER_PIXELS)
-    one = _single(found, int(where[0]))
+    one = found.take(where)
     images = dataset_images(one, images=study.images, datasets=datasets)
     if any(not np.array_equal(images[dataset][0], stored[dataset]) for dataset in datasets):
         return Lesion({}, OTHER_PIXELS)
     return Lesion({dataset: mask[0] for dataset, mask in dataset_masks(one, images=study.images, datasets=datasets).items()})
-
-
-def _single(found: PatientSlices, n: int) -> PatientSlices:
-    kept = ("slice_index", "position_mm", "lesion_area_mm2", "hu", "mask")
-    return replace(found, **{name: getattr(found, name)[n : n + 1] for name in kept})

@@ -176,11 +176,6 @@ def family(spec: TrialSpec) -> str:
     return "repeats" if spec.sides.repeat else "learning curve"
 
 
-def read_splits(work: Place) -> SplitSet:
-    """The split that prepare drew."""
-    return SplitSet.from_json(work.read_json("splits.json"))
-
-
 def keep_repeats(plan: Plan, work: Place) -> None:
     """Writes the folds of each repeat beside splits.json, in its format, for whoever wants to read them; here they follow from splits.json itself."""
     wanted = {f"splits-repeat{repeat}.json": redraw(plan.splits, repeat).to_json() for repeat in plan.repeats[1:]}
@@ -199,13 +194,13 @@ def make_plan(study: Study, work: Place) -> Plan:
         StudyError: the study is not prepared, or with other settings, or a weights file is missing.
     """
     prepared.require(study, work)
-    splits = read_splits(work)
+    splits = prepared.read_splits(work)
     scanners = read_scanners(work, splits.training) if study.robustness.leave_scanner_out else {}
-    split_hash = digest([work.read("splits.json")])
+    named = prepared.split_hash(work, splits)
     inputs = {}
     for dataset in study.datasets:
         slices = Slices(work, dataset, sealed=splits.test).digest(splits.training)
-        inputs[dataset] = Inputs(slices=slices, splits=split_hash, weights=weights_hash(study, work, slices))
+        inputs[dataset] = Inputs(slices=slices, splits=named, weights=weights_hash(study, work, slices))
     return Plan(study, splits, inputs, scanners)
 
 

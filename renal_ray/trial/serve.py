@@ -13,7 +13,7 @@ import psutil
 
 from renal_ray.problems import reason
 from renal_ray.store.place import Place
-from renal_ray.trial.plan import read_splits
+from renal_ray.trial.prepared import read_splits
 from renal_ray.trial.process import Setup
 from renal_ray.trial.progress import Keeper, Pace
 from renal_ray.trial.run import attempt_trial, was_lost

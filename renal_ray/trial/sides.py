@@ -69,7 +69,7 @@ def _found(sides: Sides, fold: int, splits: SplitSet, scanners: Scanners) -> Fol
     found = redraw(splits, sides.repeat).fold(fold)
     if sides.share == 1:
         return found
-    return nested_share(found, sides.share, labels=splits.labels, sealed=splits.test, seed=splits.seed, number=fold)
+    return nested_share(found, sides.share, labels=splits.labels, sealed=splits.test, seed=splits.seed, number=fold, units=splits.units)
 
 
 def _signature(fold: FoldSplit) -> str:

@@ -4,14 +4,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 from renal_ray.config import Study
 from renal_ray.store.ledger import PROGRESS, Ledger
 from renal_ray.store.lock import is_held
 from renal_ray.store.place import Place
-from renal_ray.store.seal import LOG as SEAL_LOG
+from renal_ray.store.seal import openings
 from renal_ray.trial import prepared
+from renal_ray.trial.changed import CohortState, cohort_state
 from renal_ray.trial.forecast import Forecast
 from renal_ray.trial.masks import mask_parts, masks_wanted
 from renal_ray.trial.plan import Plan, family, finished_results, make_plan
@@ -118,6 +120,10 @@ class Standing:
         signs = [sign for trial_id, state in states.items() if state == "unfinished" and (sign := self._sign(trial_id))]
         return self._look(self._plan, results, states, signs)
 
+    @cached_property
+    def _cohort(self) -> CohortState:
+        return cohort_state(self._study, self._work)
+
     def _refresh(self, plan: Plan, there: set[str]) -> dict[str, dict[str, Any]]:
         before = self._results
         if before is None:
@@ -158,8 +164,9 @@ class Standing:
         lines += [f"left: about {clock(remaining)}"] if remaining else []
         lines += [f"{trial_id}: failed: {self._last_error(trial_id)}" for trial_id in failed]
         lines += search_status(plan.study, self._work) if plan.study.search is not None else []
-        openings = self._work.read(SEAL_LOG).count(b"\n") if self._work.exists(SEAL_LOG) else 0
-        lines.append("the seal on the test patients is closed" if not openings else f"the seal on the test patients was opened, {openings} x")
+        opened = len(openings(self._work))
+        lines.append(f"the seal on the test patients was opened, {opened} x" if opened else "the seal on the test patients is closed")
+        lines += self._cohort.lines
         return Look(counts, f"{counts}; about {clock(remaining)} left" if remaining else counts, lines, not alive)
 
     def _last_error(self, trial_id: str) -> str:

@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 from renal_ray import __version__
 from renal_ray.config import Study
 from renal_ray.problems import StudyError
+from renal_ray.protocol.splits import SplitSet
 from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place, digest
-from renal_ray.store.seal import was_opened_for
+from renal_ray.store.seal import was_opened_for, was_reread
 from renal_ray.trial.decide import decision, patient_scores, rule_of
 from renal_ray.trial.plan import Plan, Results
 from renal_ray.trial.spec import TrialSpec
@@ -92,6 +93,14 @@ def seal_is_open(work: Place, plan: Plan, results: Results) -> bool:
     """Whether the models of the study as it stands have voted on the test patients."""
     weights = voters(plan, results)
     return weights is not None and was_opened_for(work, weights) and work.exists(VOTES)
+
+
+def votes_stand(work: Place, splits: SplitSet) -> bool:
+    """Whether the votes that were counted are those of the test patients as they are: nobody left, was relabelled or reread since."""
+    if not work.exists(VOTES) or was_reread(work):
+        return False
+    votes = work.read_parquet(VOTES, ["patient_id", "label"])
+    return dict(zip(votes["patient_id"], votes["label"].astype(int), strict=True)) == {one: splits.labels[one] for one in splits.test}
 
 
 def subjects(study: Study, work: Place, models: Mapping[Dataset, Sequence[TrialSpec]], *, opened: bool) -> list[Subject]:

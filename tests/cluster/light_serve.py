@@ -9,7 +9,7 @@ from typing import Any
 
 from renal_ray.store.ledger import FILES, Ledger
 from renal_ray.store.place import Place
-from renal_ray.trial.plan import read_splits
+from renal_ray.trial.prepared import read_splits
 from renal_ray.trial.spec import TrialSpec
 from renal_ray.trial.workshop import Workshop
 from renal_ray.types import Head

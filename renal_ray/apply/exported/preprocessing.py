@@ -12,6 +12,11 @@ SEEN = {
     Dataset.RBR: "the bounding rectangle of the lesion in the slice, nothing masked",
 }
 
+SEVERAL = {
+    "largest": "parts of the mask (26 neighbours) more than 10 mm apart are lesions of their own: the mask is the one of the largest volume alone",
+    "all": "the mask is all of it, whether it hangs together or not",
+}
+
 
 def preprocessing(study: Study, dataset: Dataset) -> dict[str, Any]:
     """The content of preprocessing.json.
@@ -27,6 +32,8 @@ def preprocessing(study: Study, dataset: Dataset) -> dict[str, Any]:
             "min_area_fraction": study.selection.min_area_fraction,
             "max_slices": study.selection.max_slices,
             "meaning": "slices whose lesion area is at least this share of the patient's largest; beyond max_slices the largest",
+            "lesions": study.selection.lesions,
+            "several_lesions": SEVERAL[study.selection.lesions],
         },
         "windows_hu": {channel: list(edges) for channel, edges in zip("RGB", WINDOWS, strict=True)},
         "scaling": "each channel: clip to its window, scale linearly to 0..255, round half to even, 8 bits",

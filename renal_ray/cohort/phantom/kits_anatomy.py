@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from renal_ray.cohort.kits import SIZE_CM, number_in
 from renal_ray.cohort.phantom.acquisition import add_noise, to_int16
 from renal_ray.cohort.phantom.anatomy import Build, draw_build
 from renal_ray.cohort.phantom.body import FAT_HU, paint_body
@@ -28,37 +29,41 @@ _LIKE: dict[str, Kind] = {
 }  # fmt: skip
 
 
-def write_case(folder: Path, case: Path, pathology: dict[str, Any], *, seed: int) -> float:
-    """Writes folder/imaging.nii.gz on the grid of a real segmentation, and that segmentation beside it, byte for byte.
+def write_case(folder: Path, source: Path, pathology: dict[str, Any], *, seed: int) -> float:
+    """Writes folder/imaging.nii.gz on the grid of a real segmentation, and that as folder/segmentation.nii.gz, byte for byte.
 
     Args:
         folder: the new case; made anew.
-        case: folder with segmentation.nii.gz (1 kidney, 2 tumour, 3 cyst), its axes along those of the patient in any order.
-        pathology: the case's entry of kits23.json.
+        source: the segmentation (1 kidney, 2 tumour, 3 cyst) in its case's folder, its axes along those of the patient in any order.
+        pathology: the case's entry of the pathology file, which may hold its case_id alone.
         seed: of the cohort; the case's own stream is (seed, its name).
 
     Returns:
         Largest in-plane diameter of the tumour, mm.
 
     Raises:
-        StudyError: the segmentation cannot be read or labels nothing.
+        StudyError: the segmentation cannot be read, is none of KiTS or labels nothing.
     """
     import nibabel as nib
     from nibabel import affines, filebasedimages, orientations
 
-    source = case / "segmentation.nii.gz"
     try:
         image = nib.load(source)
-        stored = np.asanyarray(image.dataobj).astype(np.uint8)
+        values = np.asanyarray(image.dataobj)
     except (OSError, EOFError, zlib.error, filebasedimages.ImageFileError) as error:
         raise StudyError(f"phantom: {source} cannot be read as NIfTI ({type(error).__name__}); fetch it again or leave the case out") from None
+    stored = np.rint(values).astype(np.uint8)
+    if not all(np.abs(part.astype(np.float32) - mark).max() < 0.01 and mark.max() <= CYST for part, mark in zip(values, stored, strict=True)):
+        raise StudyError(f"phantom: {source} holds other values than 0 to {CYST}; give a segmentation of KiTS as it was published")
+    if not (image.header["sform_code"] or image.header["qform_code"]):
+        raise StudyError(f"phantom: {source} does not say how it lies in the patient; give a segmentation of KiTS as it was published")
     ours, there = orientations.axcodes2ornt(("I", "P", "L")), orientations.io_orientation(image.affine)
     labels: NDArray[np.uint8] = orientations.apply_orientation(stored, orientations.ornt_transform(there, ours))
     if not np.any(labels):
         raise StudyError(f"phantom: {source} labels nothing; leave the case out")
     sizes = affines.voxel_sizes(image.affine)
     spacing = tuple(float(sizes[np.flatnonzero(there[:, 0] == world)[0]]) for world in (2, 1, 0))
-    hu = paint_case(labels, (spacing[0], spacing[1], spacing[2]), pathology, [seed, zlib.crc32(case.name.encode())])
+    hu = paint_case(labels, (spacing[0], spacing[1], spacing[2]), pathology, [seed, zlib.crc32(source.parent.name.encode())])
     folder.mkdir(parents=True)
     back = orientations.apply_orientation(hu, orientations.ornt_transform(ours, there))
     nib.save(nib.Nifti1Image(np.ascontiguousarray(back), image.affine), folder / "imaging.nii.gz")
@@ -72,7 +77,7 @@ def paint_case(labels: NDArray[np.uint8], spacing: tuple[float, float, float], p
     Args:
         labels: (slices head to foot, rows front to back, columns right to left); 1 kidney, 2 tumour, 3 cyst.
         spacing: slice, row and column distance, mm.
-        pathology: the case's entry of kits23.json; an unknown histology is painted as a moderately enhancing mass.
+        pathology: the case's entry of the pathology file; an unknown histology is painted as a moderately enhancing mass.
         stream: entropy of the case's random streams.
 
     Returns:
@@ -177,7 +182,7 @@ def _recipe(pathology: dict[str, Any], rng: np.random.Generator) -> Recipe:
     kind = _LIKE.get(subtype, "chromophobe_rcc")
     variant = systematic(VARIANTS[kind], 1, rng)[0]
     grade = {"3": "III", "4": "IV"}.get(str(pathology.get("tumor_isup_grade")))
-    size_mm = 10 * float(pathology.get("radiographic_size") or 4.0)
+    size_mm = 10 * (number_in(pathology, SIZE_CM) or 4.0)
     return draw_recipe(kind, "cystic" if subtype == "multilocular_cystic_rcc" else variant, size_mm, rng, grade=grade)
 
 

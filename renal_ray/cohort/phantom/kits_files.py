@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from renal_ray.cohort.kits import AGE, label_in, number_in
 from renal_ray.cohort.phantom.patient import Scan
 from renal_ray.cohort.phantom.plan import PatientPlan
 
@@ -46,15 +47,15 @@ def row_of_entry(case_id: str, pathology: dict[str, Any], max_diameter_mm: float
 
     Args:
         case_id: name of the case and of its folder.
-        pathology: its entry of kits23.json.
+        pathology: its entry of the pathology file, which may hold its case_id alone.
         max_diameter_mm: largest in-plane diameter of the tumour in the segmentation, mm.
     """
-    malignant, grade = pathology.get("malignant"), str(pathology.get("tumor_isup_grade"))
+    label, grade = label_in(pathology), str(pathology.get("tumor_isup_grade"))
     stage = str(pathology.get("pathology_t_stage"))[:1]
     return {
-        "patient_id": case_id, "label": None if malignant is None else int(malignant), "image": f"{case_id}/imaging.nii.gz",
-        "mask": f"{case_id}/segmentation.nii.gz", "sex": pathology.get("gender"), "age": pathology.get("age_at_nephrectomy"),
+        "patient_id": case_id, "label": label, "image": f"{case_id}/imaging.nii.gz",
+        "mask": f"{case_id}/segmentation.nii.gz", "sex": pathology.get("gender"), "age": number_in(pathology, AGE),
         "histology": pathology.get("tumor_histologic_subtype"), "max_diameter_mm": round(max_diameter_mm, 1),
-        "stage": {"1": "I", "2": "II", "3": "III", "4": "IV"}.get(stage) if malignant else None,
+        "stage": {"1": "I", "2": "II", "3": "III", "4": "IV"}.get(stage) if label else None,
         "grade": {number: name for name, number in _GRADES.items()}.get(grade), "phase": "corticomedullary",
     }  # fmt: skip

@@ -22,7 +22,7 @@ COLUMNS = ["patient_id", "label", "image", "mask", "sex", "age", "histology", "m
 
 @dataclass(frozen=True)
 class Job:
-    """One patient to be written; `case` is the folder of a real segmentation or None."""
+    """One patient to be written; `outline` is a real segmentation in its case's folder, or None."""
 
     out: Path
     format: Format
@@ -30,7 +30,7 @@ class Job:
     matrix: int
     slice_mm: float
     plan: Any
-    case: Path | None = None
+    outline: Path | None = None
     pathology: dict | None = None
     image: "ImageKind" = "dicom"
     mask: "MaskKind" = "seg"
@@ -38,8 +38,8 @@ class Job:
     @property
     def patient_id(self) -> str:
         """As in the manifest, and the name of the patient's folder."""
-        if self.case is not None:
-            return self.case.name
+        if self.outline is not None:
+            return self.outline.parent.name
         return f"case_{self.plan.number - 1:05d}" if self.format == "kits" else f"phantom-{self.plan.number:04d}"
 
 
@@ -74,7 +74,7 @@ def write_phantom(
         patients: how many; with anatomy at most this many of its cases.
         seed: of everything that is drawn.
         format: "dicom-seg" writes OUT/<patient_id>/{ct/*.dcm, seg.dcm} and labels.csv; "kits" writes OUT/<case>/{imaging,segmentation}.nii.gz and kits23.json.
-        anatomy: folder in the KiTS layout whose segmentations are kept and painted; goes with format "kits".
+        anatomy: folder in the KiTS layout whose segmentations are kept and painted, with or without pathology; goes with format "kits".
         matrix: rows and columns of an image; the field of view stays.
         slice_mm: slice thickness and distance, mm.
         image: kind of the images; goes with format "dicom-seg", as does mask.
@@ -116,8 +116,8 @@ def write_patient(job: Job) -> Written:
     temporary = job.out / f".tmp-{job.patient_id}"
     for leftover in (temporary, folder):
         shutil.rmtree(leftover, ignore_errors=True)
-    if job.case is not None:
-        size = kits_anatomy.write_case(temporary, job.case, job.pathology or {}, seed=job.seed)
+    if job.outline is not None:
+        size = kits_anatomy.write_case(temporary, job.outline, job.pathology or {}, seed=job.seed)
         written = Written(kits_files.row_of_entry(job.patient_id, job.pathology or {}, size), job.pathology)
     else:
         scan = patient.build_scan(job.plan, seed=job.seed, matrix=job.matrix, slice_mm=job.slice_mm)
@@ -162,16 +162,16 @@ def _cohort_jobs(out: Path, patients: int, seed: int, format: Format, matrix: in
 
 
 def _anatomy_jobs(out: Path, anatomy: Path, patients: int, seed: int) -> list[Job]:
-    listing = anatomy / "kits23.json"
-    if not listing.is_file():
-        raise StudyError(f"phantom: no kits23.json in {anatomy}; give a folder in the KiTS layout")
-    from renal_ray.cohort.kits import read_pathology
+    from renal_ray.cohort.kits import case_folders, mask_names, mask_of, pathology_file, read_pathology
 
-    entries = read_pathology(anatomy)
-    cases = [path.parent for path in sorted(anatomy.glob("case_*/segmentation.nii.gz")) if path.parent.name in entries]
-    if not cases:
-        raise StudyError(f"phantom: no case_NNNNN/segmentation.nii.gz named in kits23.json under {anatomy}; give a folder in the KiTS layout")
-    return [Job(out, "kits", seed, 0, 0.0, None, case, entries[case.name]) for case in cases[:patients]]
+    cases = case_folders(anatomy)
+    names = mask_names(cases)
+    outlines = [outline for case in cases if (outline := mask_of(case, names))]
+    table = pathology_file(cases[0].parent)
+    entries = read_pathology(table) if table else {}
+    if not outlines:
+        raise StudyError(f"phantom: no case_NNNNN/segmentation.nii.gz under {anatomy}; give a folder in the KiTS layout")
+    return [Job(out, "kits", seed, 0, 0.0, None, one, entries.get(one.parent.name, {"case_id": one.parent.name})) for one in outlines[:patients]]
 
 
 def _claim(out: Path, request: dict, jobs: list[Job]) -> bool:

@@ -1,8 +1,8 @@
 """A patient's kept slices, and the voxel grid in patient coordinates that every image and mask is brought to."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations, product
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 
@@ -17,6 +17,25 @@ Policy = Literal["refuse", "resample"]
 
 
 @dataclass(frozen=True)
+class LesionExtent:
+    """How large one of a patient's separate lesions is, and where; slices are numbered as `PatientSlices.slice_index`.
+
+    Args:
+        max_diameter_mm: largest in-plane Feret diameter.
+        volume_mm3: volume.
+        first: its uppermost slice.
+        last: its lowest slice.
+        largest: the slice with its largest area; of several, the uppermost.
+    """
+
+    max_diameter_mm: float
+    volume_mm3: float
+    first: int
+    last: int
+    largest: int
+
+
+@dataclass(frozen=True)
 class PatientSlices:
     """The kept axial slices of one patient in the standard axial display: rows anterior to posterior, columns patient right to left.
 
@@ -25,7 +44,7 @@ class PatientSlices:
         position_mm: float32 (n,), position along the slice normal in patient coordinates, superior positive.
         lesion_area_mm2: float32 (n,), area of the lesion in the slice.
         hu: int16 or float32 (n, rows, cols), attenuation in HU.
-        mask: bool (n, rows, cols), the lesion.
+        mask: bool (n, rows, cols), the lesion; of several separate ones the one that is shown, or all (`config.Selection.lesions`).
         spacing_mm: distance between rows and between columns.
         n_slices_total: slices of the whole series.
         max_diameter_mm: largest in-plane Feret diameter of the lesion over all of its slices, kept or not.
@@ -33,6 +52,7 @@ class PatientSlices:
         mask_facts: what the mask is, one sentence.
         findings: what is to be reported of the patient.
         fingerprint: digests of the HU of some slices: two patients who share one have the same image.
+        lesions: every separate lesion of the patient, shown or not, the largest volume first.
     """
 
     slice_index: np.ndarray
@@ -47,6 +67,16 @@ class PatientSlices:
     mask_facts: str = ""
     findings: tuple[Finding, ...] = ()
     fingerprint: frozenset[str] = frozenset()
+    lesions: tuple[LesionExtent, ...] = ()
+
+    def take(self, rows: np.ndarray | list[int]) -> Self:
+        """The same patient with some of the kept slices only.
+
+        Args:
+            rows: int (k,), places among the kept slices, ascending.
+        """
+        per_slice = ("slice_index", "position_mm", "lesion_area_mm2", "hu", "mask")
+        return replace(self, **{name: getattr(self, name)[rows] for name in per_slice})
 
 
 @dataclass(frozen=True)

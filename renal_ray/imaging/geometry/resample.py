@@ -1,6 +1,7 @@
 """From one voxel grid to another: tilted and oblique images to straight axial slices, masks to the image's voxels."""
 
 from collections.abc import Callable
+from itertools import product
 
 import numpy as np
 from scipy.ndimage import map_coordinates
@@ -90,14 +91,30 @@ def resample_nearest(mask: np.ndarray, slices: np.ndarray, source: Grid, target:
     Returns:
         Slice of the target -> bool (rows, cols); only those that are not empty.
     """
+    spans = np.stack([slices - 0.5, slices + 0.5], axis=1)
+    return resample_planes(mask, spans, np.zeros((len(slices), 2)), source, target)
+
+
+def resample_planes(mask: np.ndarray, spans: np.ndarray, shifts: np.ndarray, source: Grid, target: Grid) -> dict[int, np.ndarray]:
+    """Resamples planes at any distances by nearest neighbour: each voxel takes the plane in whose span it lies, and there the nearest pixel.
+
+    Args:
+        mask: bool (n, rows, cols), the planes.
+        spans: float (n, 2), ascending and apart: from where to where, in steps along the source's first axis, each plane reaches.
+        shifts: float (n, 2): rows and columns by which each plane lies beside the source's rows and columns.
+        source: the frame in which spans and shifts are counted; its shape does not matter.
+        target: the grid that is wanted.
+
+    Returns:
+        Slice of the target -> bool (rows, cols); only those that are not empty.
+    """
     found: dict[int, np.ndarray] = {}
-    box = [np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-    if not len(box[0]):
+    held, *box = (np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1)))
+    if not len(held):
         return found
-    row = np.full(source.shape[0], -1)
-    row[slices] = np.arange(len(slices))
-    ends = [(slices[box[0][0]], slices[box[0][-1]]), *((one[0], one[-1]) for one in box[1:])]
-    corners = np.array([[s, r, c] for s in (ends[0][0] - 0.5, ends[0][1] + 0.5) for r in _around(ends[1]) for c in _around(ends[2])])
+    inner = np.array([[one[0] - 0.5, one[-1] + 0.5] for one in box])  # outer edges of the pixels
+    reach = inner + np.stack([shifts[held].min(axis=0), shifts[held].max(axis=0)], axis=1)
+    corners = np.array(list(product((spans[held[0], 0], spans[held[-1], 1]), *reach)))
     places = target.index_of(source.origin + corners @ source.steps)
     low = np.maximum(np.ceil(places.min(axis=0) - EDGE).astype(int), 0)
     high = np.minimum(np.floor(places.max(axis=0) + EDGE).astype(int), np.array(target.shape) - 1)
@@ -105,20 +122,17 @@ def resample_nearest(mask: np.ndarray, slices: np.ndarray, source: Grid, target:
         return found
     window = (slice(low[1], high[1] + 1), slice(low[2], high[2] + 1))
     for k in range(low[0], high[0] + 1):
-        nearest = np.rint(_places(source, target, k, window)).astype(int)
-        inside = np.all([(nearest[axis] >= 0) & (nearest[axis] < source.shape[axis]) for axis in range(3)], axis=0)
-        at = nearest[:, inside]
-        which = row[at[0]]
+        along, *across = _places(source, target, k, window)
+        plane = np.searchsorted(spans[:, 0], along, side="right") - 1  # -1: before the first, which ends behind it
+        inside = (plane >= 0) & (along < spans[plane, 1])
+        at = [np.floor(one - shifts[plane, axis] + 0.5).astype(int) for axis, one in enumerate(across)]
+        for one, count in zip(at, mask.shape[1:], strict=True):
+            inside &= (one >= 0) & (one < count)
         hit = np.zeros(target.shape[1:], bool)
-        hit[window][inside] = (which >= 0) & mask[which, at[1], at[2]]
+        hit[window][inside] = mask[plane[inside], at[0][inside], at[1][inside]]
         if hit.any():
             found[k] = hit
     return found
-
-
-def _around(ends: tuple[int, int]) -> tuple[float, float]:
-    """The outer edges of the voxels from a first to a last."""
-    return ends[0] - 0.5, ends[1] + 0.5
 
 
 def _reach(source: Grid, target: Grid, k: int) -> tuple[int, int]:

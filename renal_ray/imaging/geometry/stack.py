@@ -15,6 +15,7 @@ ROUNDING_MM = 0.11  # positions are often rounded to 0.1 mm; up to a quarter of 
 DUPLICATE_MM = 0.01
 DRIFT_MM = 0.2  # sideways shift between slices that rounding explains, and the slope of 0.3 degrees beyond
 DRIFT_SLOPE = 0.005
+MOST_HOLES = 3  # told in a message
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def stack(planes: Sequence[Plane]) -> tuple[np.ndarray, Grid]:
             f"{int((gaps < DUPLICATE_MM).sum())} of {len(planes)} slices lie where another one lies; keep one phase and one copy of the series",
         )
     _one_volume(positions, along, normal)
-    _uniform(gaps)
+    _uniform(gaps, positions, along)
     step = _step(positions, along, normal)
     return order, Grid((len(planes), *first.shape), positions[0], np.stack([step, row_step, column_step]))
 
@@ -111,7 +112,7 @@ def _step(positions: np.ndarray, along: np.ndarray, normal: np.ndarray) -> np.nd
     return upright if leans and not _shifted(positions, along, normal).any() else line
 
 
-def _uniform(gaps: np.ndarray) -> None:
+def _uniform(gaps: np.ndarray, positions: np.ndarray, along: np.ndarray) -> None:
     """Refuses gaps between neighbouring slices that differ; wide ones that are multiples of the usual gap are missing slices."""
     if not len(gaps):
         return
@@ -125,8 +126,22 @@ def _uniform(gaps: np.ndarray) -> None:
         missing = int(np.rint(ratio[wide] - 1).sum())
         raise PatientError(
             Code.MISSING_SLICE,
-            f"about {missing} slice{'s are' if missing > 1 else ' is'} missing from the series ({usual:.2f} mm apart); export it again, complete",
+            f"about {missing} slice{'s are' if missing > 1 else ' is'} missing from the series ({usual:.2f} mm apart): "
+            f"{_holes(wide, positions, along)}; export it again, complete",
         )
     raise PatientError(
         Code.NON_UNIFORM_SPACING, f"neighbouring slices are between {gaps.min():.2f} and {gaps.max():.2f} mm apart; use a series with one spacing"
     )
+
+
+def _holes(wide: np.ndarray, positions: np.ndarray, along: np.ndarray) -> str:
+    """Where slices are missing, from the head down where the slices have a head side."""
+    upright = abs(positions[-1, 2] - positions[0, 2]) > 0.7 * (along[-1] - along[0])
+    places = positions[:, 2] if upright else along
+    before = np.flatnonzero(wide)
+    steps = [(k + 1, places[k], places[k + 1]) for k in before]
+    if upright and places[-1] > places[0]:
+        steps = [(len(places) - 1 - k, places[k + 1], places[k]) for k in before[::-1]]
+    axis = "z" if upright else "the slices' normal"
+    shown = [f"after slice {n} of {len(places)} (between {one:.2f} and {other:.2f} mm along {axis})" for n, one, other in steps[:MOST_HOLES]]
+    return ", ".join(shown) + (" and elsewhere" if len(steps) > MOST_HOLES else "")

@@ -8,24 +8,34 @@ from pathlib import Path
 
 import numpy as np
 from pydicom import Dataset
-from pydicom.uid import UID
+from pydicom.uid import HTJ2K, JPEG2000, UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 
 from renal_ray.config import Cohort
+from renal_ray.dicom.acquisitions import ACQUISITION_TAGS, Acquired, longest_pause_s
 from renal_ray.dicom.flat import FlatDataset
-from renal_ray.dicom.headers import COMPANIONS, Header, Pixels, read_headers, readable, shown_modality, syntax_of
-from renal_ray.dicom.pixels import load, native_pixels, pixels, require_decoder, within_bits
-from renal_ray.dicom.series import series_key
+from renal_ray.dicom.headers import Header, Pixels, read_headers, readable, syntax_of
+from renal_ray.dicom.pixels import declared, load, native_pixels, require_decoder
+from renal_ray.dicom.series import KEY_TAGS
 from renal_ray.imaging.geometry.grid import AS_STORED, Grid, Turn, nearest_turn, turn_to_axial
 from renal_ray.imaging.geometry.stack import Plane, stack
+from renal_ray.imaging.images.dicom_choice import PERSON_TAGS, Image, choose
+from renal_ray.imaging.images.dicom_hu import CtSlice, attenuation, is_hounsfield, looks_like_ct
 from renal_ray.imaging.images.sizes import FARTHEST_MM, MOST_PLANE, SPACING_MM
-from renal_ray.imaging.images.source import OUTSIDE_HU, HuStack, References, sized
+from renal_ray.imaging.images.source import HuStack, References, sized
+from renal_ray.imaging.survey import survey_slices
 from renal_ray.problems import Code, Finding, PatientError
 
 TAGS = [
-    *("PatientID", "StudyInstanceUID", "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality", "ImageType"),
-    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept", "RescaleType"),
-    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "ConcatenationUID", "InConcatenationTotalNumber"),
-    *("BitsStored", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
+    *dict.fromkeys(
+        (
+            *KEY_TAGS,
+            *ACQUISITION_TAGS,
+            *PERSON_TAGS,
+            *("SOPClassUID", "SOPInstanceUID", "Modality", "ImageType", "RescaleSlope", "RescaleIntercept", "RescaleType"),
+            *("ConcatenationUID", "InConcatenationTotalNumber", "BitsStored", "HighBit", "PixelRepresentation"),
+            *("PixelPaddingValue", "PixelPaddingRangeLimit", "LossyImageCompression", "LossyImageCompressionRatio"),
+        )
+    )
 ]
 GROUPS = {  # functional group of an enhanced CT: the elements of a single-frame one that it holds
     "PlanePositionSequence": ("ImagePositionPatient",),
@@ -33,18 +43,8 @@ GROUPS = {  # functional group of an enhanced CT: the elements of a single-frame
     "PixelMeasuresSequence": ("PixelSpacing",),
     "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept", "RescaleType"),
 }
-MOST_WHOLE = 2**14  # slope or intercept with which 16-bit pixels stay within 32 bits
-
-
-@dataclass(frozen=True)
-class CtSlice:
-    """One slice of a series before its pixels are read."""
-
-    header: Header
-    frame: int | None  # of an enhanced CT
-    plane: Plane
-    slope: float
-    intercept: float
+LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
+EITHER = (JPEG2000, HTJ2K)
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def open_series(folder: Path, wanted: References, cohort: Cohort, *, series: str
         folder: folder of one series, or one DICOM file; of several CT series the one that the mask refers to is taken.
         wanted: what the mask refers to.
         cohort: what to do with tilted and oblique series.
-        series: `series_key` of the one to take; empty where mask or folder decide.
+        series: key of the one to take, or of one of its acquisitions (`dicom.series`); empty where mask or folder decide.
 
     Returns:
         The series, its slices head to foot.
@@ -101,10 +101,14 @@ def open_series(folder: Path, wanted: References, cohort: Cohort, *, series: str
     Raises:
         PatientError: with the code of what is wrong.
     """
-    headers = _one_series(read_headers(folder, TAGS), wanted, series)
+    chosen = choose(read_headers(folder, TAGS, keep_broken=True), wanted, series, folder)
+    headers = chosen.headers
     _require_whole(headers)
-    slices = [item for header in headers for item in slices_of(header)]
-    order, stored = stack([item.plane for item in slices])
+    slices = _slices(chosen.images)
+    try:
+        order, stored = stack([item.plane for item in slices])
+    except PatientError as error:
+        raise chosen.explained(error, folder) from None
     if nearest_turn(stored).axes[0] != 0 and cohort.oblique == "refuse":
         raise PatientError(Code.NOT_AXIAL, "the series is coronal or sagittal; use the axial one, or set cohort.oblique: resample")
     turn = turn_to_axial(stored, tilt=cohort.tilt, oblique=cohort.oblique)
@@ -114,41 +118,51 @@ def open_series(folder: Path, wanted: References, cohort: Cohort, *, series: str
         order = order[::-1]
     in_order = replace(turn, flips=(False, *turn.flips[1:]))
     grid = turn.grid(stored)
-    uid, frame = (headers[0].text(keyword) for keyword in ("SeriesInstanceUID", "FrameOfReferenceUID"))
+    series_uid, frames = headers[0].text("SeriesInstanceUID"), {header.text("FrameOfReferenceUID") for header in headers}
+    references = References(frozenset({series_uid} - {""}), frames.pop() if len(frames) == 1 else "")
     facts = f"DICOM series of {sized(grid)}, {UID(syntax_of(headers[0].dataset)).name}"
-    return DicomSeries(grid, References(frozenset({uid} - {""}), frame), tuple(slices[i] for i in order), in_order, straight, facts)
+    found = DicomSeries(grid, references, tuple(slices[i] for i in order), in_order, straight, facts)
+    seen = [*chosen.findings(), *_pause([chosen.images[i].acquired for i in order]), *_lossy(headers), *_derived(found)]
+    return replace(found, findings=tuple(seen))
 
 
-def _one_series(headers: list[Header], wanted: References, key: str) -> list[Header]:
-    """The headers of the one CT series among those of a folder; other images are in the way unless the mask names the series."""
-    groups: dict[str, list[Header]] = defaultdict(list)
-    for header in headers:
-        if header.is_ct:
-            groups[series_key(header)].append(header)
-    if key:
-        if key not in groups:
-            raise PatientError(Code.FILE_MISSING, f"the image's folder holds no CT series with the key {key} that the manifest names; scan it again")
-        return _without_scouts(groups[key])
-    named = [group for group in groups.values() if group[0].text("SeriesInstanceUID") in wanted.series]
-    if len(named) == 1:
-        return _without_scouts(named[0])
-    strangers = sorted({shown_modality(header.text("Modality")) for header in headers if header.text("Modality") not in COMPANIONS | {"CT", ""}})
-    if strangers:
-        raise PatientError(Code.NOT_CT, f"the folder holds images that are no CT (modality {', '.join(strangers)}); give the folder of one CT series")
-    if not groups:
-        code, what = (Code.NOT_CT, "no CT image among its DICOM files") if headers else (Code.FILE_UNREADABLE, "no DICOM file")
-        raise PatientError(code, f"the folder holds {what}; give the folder of one CT series")
-    series = [group for group in groups.values() if not all(header.is_localizer for header in group)] or list(groups.values())
-    if len(series) > 1 and not wanted.series and wanted.frame_of_reference:
-        series = [group for group in series if group[0].text("FrameOfReferenceUID") == wanted.frame_of_reference]
-    if len(series) != 1:
-        raise PatientError(Code.SEVERAL_SERIES, f"the folder holds {len(groups)} CT series and the mask does not say which; give the folder of one")
-    return _without_scouts(series[0])
+def _pause(images: Sequence[Acquired]) -> list[Finding]:
+    """A pause within the series, in which the contrast goes on."""
+    if not (pause := longest_pause_s(images)):
+        return []
+    message = f"neighbouring slices were scanned {pause:.0f} s apart, under two acquisition numbers; look whether the lesion lies in two contrast phases"
+    return [Finding(Code.ACQUISITION_PAUSE, message)]
 
 
-def _without_scouts(headers: list[Header]) -> list[Header]:
-    """Passes over scout views among the images of a series; a series of nothing else stays, to be refused for what it is."""
-    return [header for header in headers if not header.is_localizer] or headers
+def _lossy(headers: Sequence[Header]) -> list[Finding]:
+    """Compression with loss, by header or transfer syntax (PS3.3, C.7.6.1.1.5), else by the codestream of the first image."""
+    with readable("the series"):
+        ratios = {id(one): float(np.atleast_1d(one.dataset.get("LossyImageCompressionRatio") or 0.0).astype(float).max()) for one in headers}
+    lossy = [one for one in headers if one.text("LossyImageCompression") == "01" or ratios[id(one)] > 1 or syntax_of(one.dataset) in LOSSY]
+    if not lossy and syntax_of(headers[0].dataset) in EITHER and not headers[0].text("LossyImageCompression"):
+        coded = declared(load(headers[0].path, number=headers[0].number))
+        lossy = list(headers) if coded and coded.lossy else []
+    if not lossy:
+        return []
+    ratio = max(ratios[id(one)] for one in lossy)
+    said = f"up to {ratio:.3g} : 1" if np.isfinite(ratio) and ratio > 1 else "by a ratio that the header does not give"
+    message = f"{len(lossy)} of {len(headers)} images were compressed with loss, {said}; fine texture is gone: use the original images if there are any"
+    return [Finding(Code.LOSSY_COMPRESSION, message)]
+
+
+def _derived(series: DicomSeries) -> list[Finding]:
+    """Derived images that leave their unit open are read as HU where their values are those of a body in HU.
+
+    Raises:
+        PatientError: NOT_CT.
+    """
+    unsaid = [item for item in series.slices if not item.hounsfield]
+    if not unsaid:
+        return []
+    if not looks_like_ct(series.read(survey_slices(len(series.slices)))):
+        where = f"file {unsaid[0].header.number} by name"
+        raise PatientError(Code.NOT_CT, f"{where} is a derived image in a unit that it does not say, with values that are no HU; use the original series")
+    return [Finding(Code.DERIVED_IMAGE, "the images are derived ones and do not say their unit; their values look like HU: compare with the original series")]
 
 
 def _require_whole(headers: list[Header]) -> None:
@@ -160,8 +174,24 @@ def _require_whole(headers: list[Header]) -> None:
             raise PatientError(Code.MISSING_SLICE, f"{there} of the {int(total)} files that make up a multi-frame image are there; export it again, complete")
 
 
-def slices_of(header: Header) -> list[CtSlice]:
-    """The slices of one file: one, or those of an enhanced CT."""
+def _slices(images: Sequence[Image]) -> list[CtSlice]:
+    """The slices of images: one of a file, or those of an enhanced CT."""
+    files: dict[int, list[Image]] = defaultdict(list)
+    for image in images:
+        files[id(image.header)].append(image)
+    return [item for group in files.values() for item in slices_of(group[0].header, {image.frame for image in group})]
+
+
+def slices_of(header: Header, wanted: set[int | None]) -> list[CtSlice]:
+    """The slices of one file.
+
+    Args:
+        header: of the file, with `TAGS`.
+        wanted: which of its frames, by number; None for a single-frame image.
+
+    Raises:
+        PatientError: it cannot be a slice of a CT.
+    """
     if header.pixels is not Pixels.PRESENT:
         code = Code.NO_PIXEL_DATA if header.pixels is Pixels.ABSENT else Code.FILE_TRUNCATED
         raise PatientError(code, f"file {header.number} by name: its pixel data are {header.pixels.value}; copy or export it again")
@@ -171,7 +201,7 @@ def slices_of(header: Header) -> list[CtSlice]:
             raise PatientError(Code.NOT_CT, f"file {header.number} by name is a colour image; give the original CT series")
         if int(header.dataset.get("Rows") or 0) * int(header.dataset.get("Columns") or 0) > MOST_PLANE:
             raise PatientError(Code.TOO_LARGE, f"file {header.number} by name declares more pixels than any CT image has; export it again")
-        return [_slice(header, frame, number) for number, frame in frames_of(header)]
+        return [_slice(header, frame, number) for number, frame in frames_of(header) if number in wanted]
 
 
 def frames_of(header: Header) -> list[tuple[int | None, Dataset | FlatDataset]]:
@@ -224,8 +254,8 @@ def _slice(header: Header, frame: Dataset | FlatDataset, number: int | None) -> 
     slope, intercept = numbers(frame, "RescaleSlope", 1), numbers(frame, "RescaleIntercept", 1)
     if slope is None or intercept is None or slope[0] == 0:
         raise PatientError(Code.NO_RESCALE, f"file {header.number} by name has no rescale slope and intercept, so its HU are unknown; use the original series")
-    _require_hu(header, str(frame.get("RescaleType") or ""))
-    return CtSlice(header, number, place, float(slope[0]), float(intercept[0]))
+    hounsfield = is_hounsfield(header, str(frame.get("RescaleType") or ""))
+    return CtSlice(header, number, place, float(slope[0]), float(intercept[0]), hounsfield)
 
 
 def numbers(plane: Dataset | FlatDataset, keyword: str, count: int) -> np.ndarray | None:
@@ -235,45 +265,3 @@ def numbers(plane: Dataset | FlatDataset, keyword: str, count: int) -> np.ndarra
         return None
     numbers = np.array([float(item) for item in np.atleast_1d(np.array(value, dtype=object))])
     return numbers if numbers.shape == (count,) and np.isfinite(numbers).all() else None
-
-
-def _require_hu(header: Header, rescale_type: str) -> None:
-    """Rescaled values are HU where the type says so or is absent, and in original images, for which PS3.3 C.8.2.1.1.2 fixes HU."""
-    original = header.text("ImageType").strip("[]'").startswith("ORIGINAL")
-    if rescale_type not in ("", "HU", "HU_MOD") and not (rescale_type == "US" and original):
-        raise PatientError(Code.NOT_CT, f"file {header.number} by name holds values in another unit than HU (a derived map); use the original series")
-
-
-def _whole_hu(stored: np.ndarray, slope: int, intercept: int) -> np.ndarray:
-    """stored * slope + intercept: in 16 bits where neither stored values nor what becomes of them need more, as in nearly every CT."""
-    ends = [int(stored.min()), int(stored.max())]
-    steps = (*ends, *(end * slope for end in ends), *(end * slope + intercept for end in ends), slope, intercept)
-    if min(steps) >= -(2**15) and max(steps) < 2**15:
-        hu = stored.astype(np.int16)
-        if slope != 1:
-            hu *= np.int16(slope)
-        hu += np.int16(intercept)
-        return hu
-    return stored.astype(np.int64 if stored.dtype.itemsize > 2 else np.int32) * slope + intercept
-
-
-def attenuation(item: CtSlice, whole: Dataset | None, native: np.ndarray | None) -> np.ndarray:
-    """HU of one slice as stored, (rows, cols), integer where slope and intercept are; padding becomes air."""
-    dataset: Dataset | FlatDataset = item.header.dataset if whole is None else whole
-    stored = native if whole is None else pixels(whole, frame=item.frame, number=item.header.number)
-    assert stored is not None
-    if stored.shape != item.plane.shape:
-        raise PatientError(Code.FILE_UNREADABLE, f"file {item.header.number} by name has pixels of another matrix than its header says; export it again")
-    hu: np.ndarray
-    if item.slope.is_integer() and item.intercept.is_integer() and abs(item.slope) < MOST_WHOLE and abs(item.intercept) < MOST_WHOLE:
-        hu = _whole_hu(stored, int(item.slope), int(item.intercept))
-    else:
-        hu = stored * item.slope + item.intercept
-    with readable(f"file {item.header.number} by name"):
-        padding = [dataset.get(keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
-        bits = int(dataset.get("BitsStored") or 8 * stored.dtype.itemsize)
-    # a wrong sign in the header wraps right, and so does a value that needs more bits than are stored
-    ends = [within_bits(np.array(int(value)).astype(stored.dtype), bits) for value in padding if isinstance(value, int)]
-    if ends:
-        hu[(stored >= min(ends)) & (stored <= max(ends))] = OUTSIDE_HU
-    return hu

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from isal import igzip
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from renal_ray.imaging.geometry.grid import Grid
-from renal_ray.imaging.images.sizes import require_placed, require_sane
-from renal_ray.imaging.images.voxels import GZIP_MAGIC, UNPACKING_FAULTS, Voxels
+from renal_ray.imaging.images.sizes import misplaced, require_placed, require_sane
+from renal_ray.imaging.images.streams import GZIP_MAGIC, UNPACKING_FAULTS, Deflated
+from renal_ray.imaging.images.voxels import Voxels
 from renal_ray.problems import Code, PatientError
 
 RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
@@ -19,12 +19,14 @@ HEADER_BYTES = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 MM = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}  # no unit means mm, in which every CT program writes
 MOST_EXTENSIONS = 64 << 20  # bytes between header and voxels
 ONE_PLACE = 0.5  # of a voxel, between sform and qform
+LONGEST = 1 + 1e-5  # a quaternion that rounding made longer than 1
 
 
 def open_nifti(path: Path) -> Voxels:
     """Reads the header of a NIfTI file and checks what it declares.
 
-    The sform goes before the qform where both are set, as in nibabel; where they disagree by more than half a voxel the file is refused.
+    The sform goes before the qform where both are set, as in nibabel; where they disagree by more than half a voxel the file is refused. A qform that
+    gives no place says nothing beside a sform.
 
     Args:
         path: .nii or .nii.gz file, NIfTI-1 or NIfTI-2, with one volume; trailing axes of length one are allowed.
@@ -39,16 +41,21 @@ def open_nifti(path: Path) -> Voxels:
         start, packed = _start(path)
         second = 540 in (int.from_bytes(start[:4], order) for order in ("little", "big"))
         length = 540 if second else 348
-        header = HEADER_BYTES[length](start[:length])
+        header = HEADER_BYTES[length](start[:length], check=False)
+        sized = bool((header["pixdim"][1:4] > 0).all())
+        header.check_fix()  # takes the sign from a negative size, and 0 mm for 1 mm
         shape, dtype, offset = header.get_data_shape(), header.get_data_dtype(), int(header.get_data_offset())
         slope, intercept = (float(header[name]) for name in ("scl_slope", "scl_inter"))
-        forms = [np.asarray(form, float) for form, code in (header.get_sform(coded=True), header.get_qform(coded=True)) if code]
+        forms = {"sform": header.get_sform(coded=True)[0], "qform": _qform(header) if sized else None}
         unit = MM[header.get_xyzt_units()[0]]
         single = bytes(header["magic"].tobytes())[:2] == b"n+"
     except HEADER_FAULTS:
         raise PatientError(Code.FILE_UNREADABLE, "not readable as NIfTI; give a .nii or .nii.gz file") from None
     if not single or len(shape) < 3 or any(n != 1 for n in shape[3:]) or min(shape) < 1 or dtype.kind not in "iuf" or dtype.itemsize > 8:
-        raise PatientError(Code.FILE_UNREADABLE, f"a NIfTI file of shape {shape} and type {dtype} is no volume of numbers; give one image in one file")
+        raise PatientError(
+            Code.FILE_UNREADABLE,
+            f"a NIfTI file of {' x '.join(map(str, shape[::-1]))} voxels of type {dtype} is no volume of numbers; give one image in one file",
+        )
     shape = (int(shape[0]), int(shape[1]), int(shape[2]))
     if not length <= offset <= MOST_EXTENSIONS:
         raise PatientError(Code.FILE_UNREADABLE, "the NIfTI header says that the voxels begin inside it or far behind; convert the series again")
@@ -56,7 +63,9 @@ def open_nifti(path: Path) -> Voxels:
     require_sane(shape, dtype.itemsize, size if packed else size - offset, compressed=packed)
     before = (0, offset) if packed else (offset, 0)
     slope, intercept = _scaling(slope, intercept)
-    return Voxels(path, _grid(shape, forms, unit), dtype, "NIfTI volume", *before, "deflated" if packed else "raw", slope, intercept)
+    return Voxels(
+        path, _grid(shape, forms, unit, told=bool(header["qform_code"])), dtype, "NIfTI volume", *before, "deflated" if packed else "raw", slope, intercept
+    )
 
 
 def _start(path: Path) -> tuple[bytes, bool]:
@@ -64,7 +73,7 @@ def _start(path: Path) -> tuple[bytes, bool]:
     with path.open("rb") as file:
         packed = file.read(2) == GZIP_MAGIC
         file.seek(0)
-        return (igzip.IGzipFile(fileobj=file, mode="rb") if packed else file).read(540), packed
+        return Deflated(file).read_up_to(540) if packed else file.read(540), packed
 
 
 def _scaling(slope: float, intercept: float) -> tuple[float, float]:
@@ -80,18 +89,39 @@ def _scaling(slope: float, intercept: float) -> tuple[float, float]:
     return slope, intercept
 
 
-def _grid(shape: tuple[int, int, int], forms: list[np.ndarray], unit: float) -> Grid:
-    """The grid of the first affine (RAS).
+def _qform(header: nib.Nifti1Header) -> np.ndarray | None:
+    """The qform, float (4, 4), as nibabel reads it; its quaternion brought back to 1 where rounding made it longer. None where it is none, or is not set."""
+    fields = ("quatern_b", "quatern_c", "quatern_d")
+    length = float(np.linalg.norm([float(header[name]) for name in fields]))
+    if length > LONGEST:
+        return None
+    for name in fields if length > 1 else ():
+        header[name] = header[name] / length
+    return header.get_qform(coded=True)[0]
+
+
+def _grid(shape: tuple[int, int, int], forms: dict[str, np.ndarray | None], unit: float, *, told: bool) -> Grid:
+    """The grid of the first affine.
+
+    Args:
+        shape: voxels along each axis.
+        forms: affines (4, 4), RAS, by their names; None where there is none.
+        unit: of them, in mm.
+        told: whether the header says that there is a qform.
 
     Raises:
-        PatientError: NO_POSITION.
+        PatientError: NO_POSITION or NO_PIXEL_SPACING.
     """
-    if not forms:
+    grids = {name: Grid(shape, at[:3, 3] * RAS_TO_LPS * unit, at[:3, :3].T * RAS_TO_LPS * unit) for name, at in forms.items() if at is not None}
+    if not grids and told:
+        what = "its quaternion is longer than 1, or its voxels (pixdim) are not larger than 0"
+        raise PatientError(Code.NO_POSITION, f"the qform of the NIfTI header is damaged ({what}) and no sform is set; convert the series again")
+    if not grids:
         raise PatientError(Code.NO_POSITION, "the NIfTI header has no orientation (neither sform nor qform is set); convert the series again")
-    grids = [Grid(shape, affine[:3, 3] * RAS_TO_LPS * unit, affine[:3, :3].T * RAS_TO_LPS * unit) for affine in forms]
-    for grid in grids:
-        require_placed(grid, "NIfTI volume")
-    index, points = grids[0].corners()
-    if len(grids) > 1 and np.abs(grids[1].index_of(points) - index).max() > ONE_PLACE:
-        raise PatientError(Code.NO_POSITION, "the sform and the qform of the NIfTI header give different places; remove the wrong one")
-    return grids[0]
+    (name, grid), *others = grids.items()
+    require_placed(grid, f"NIfTI volume, in its {name},")
+    index, points = grid.corners()
+    for other in (other for _, other in others if misplaced(other) is None):
+        if np.abs(other.index_of(points) - index).max() > ONE_PLACE:
+            raise PatientError(Code.NO_POSITION, "the sform and the qform of the NIfTI header give different places; remove the wrong one")
+    return grid

@@ -19,10 +19,12 @@ class References:
     Args:
         series: SeriesInstanceUIDs.
         frame_of_reference: FrameOfReferenceUID.
+        images: SOPInstanceUIDs of the slices that it was drawn on.
     """
 
     series: frozenset[str] = frozenset()
     frame_of_reference: str = ""
+    images: frozenset[str] = frozenset()
 
 
 class ImageSource(Protocol):
@@ -122,6 +124,6 @@ class HuStack:
 
 
 def sized(grid: Grid) -> str:
-    """Slices, matrix and spacing of a grid, in words."""
+    """Slices, matrix and spacing of a grid, in words: slices, then rows, then columns."""
     down, rows, columns = grid.spacing
-    return f"{grid.shape[0]} slices of {grid.shape[1]} x {grid.shape[2]}, {rows:.2f} x {columns:.2f} x {down:.2f} mm"
+    return f"{grid.shape[0]} slices of {grid.shape[1]} x {grid.shape[2]}, {down:.2f} mm apart, pixels of {rows:.2f} x {columns:.2f} mm"

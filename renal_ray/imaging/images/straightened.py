@@ -8,7 +8,7 @@ import numpy as np
 from renal_ray.imaging.geometry.grid import Grid
 from renal_ray.imaging.geometry.resample import resample_linear, resample_nearest, straight_grid
 from renal_ray.imaging.images.sizes import MOST_PIXELS
-from renal_ray.imaging.images.source import ImageSource, References, compact_hu
+from renal_ray.imaging.images.source import ImageSource, References, compact_hu, sized
 from renal_ray.imaging.masks.lesion import Lesion, lesion_of
 from renal_ray.problems import Code, Finding, PatientError
 
@@ -34,8 +34,7 @@ class Straightened:
         """
         grid = straight_grid(self.native.grid)
         if max(grid.shape[1:]) > MOST_EDGE or grid.shape[0] > MOST_PIXELS:
-            size = " x ".join(map(str, grid.shape))
-            raise PatientError(Code.TOO_LARGE, f"as straight axial slices the image would have {size} voxels, more than any CT series has; leave it out")
+            raise PatientError(Code.TOO_LARGE, f"as straight axial slices the image would have {sized(grid)}, more than any CT series has; leave it out")
         return grid
 
     @property
@@ -51,8 +50,7 @@ class Straightened:
     @property
     def facts(self) -> str:
         """Those of the native image, and what became of it."""
-        down, rows, columns = self.grid.spacing
-        return f"{self.native.facts}; resampled to {self.grid.shape[0]} straight axial slices, {rows:.2f} x {columns:.2f} x {down:.2f} mm"
+        return f"{self.native.facts}; resampled to straight axial ones: {sized(self.grid)}"
 
     @property
     def findings(self) -> tuple[Finding, ...]:

@@ -1,25 +1,20 @@
 """The voxels of a volume file, streamed: of a long case only what is wanted ever stands in memory."""
 
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol
+from typing import Literal
 
 import numpy as np
-from isal import igzip, igzip_lib
 
 from renal_ray.imaging.geometry.grid import Grid
+from renal_ray.imaging.images.labels import LEAST_LABEL, fractions, refuse_fractions, whole_within
 from renal_ray.imaging.images.source import HuStack
+from renal_ray.imaging.images.streams import BLOCK, UNPACKING_FAULTS, Deflated, Raw, Stream
 from renal_ray.problems import Code, PatientError
 
-UNPACKING_FAULTS: tuple[type[Exception], ...] = (OSError, ValueError, zlib.error, igzip_lib.IsalError)  # type: ignore[assignment] # a class, though its stub says otherwise
-LEAST_LABEL = -100  # label maps may use a few negative values for what is not labelled; air and fat lie below
-BLOCK = 8 << 20  # bytes of voxels that are unpacked at once
-CHUNK = 512 << 10  # bytes of a packed file that are read at once
-GZIP_MAGIC = b"\x1f\x8b"
 Packing = Literal["raw", "deflated"]
 
 
@@ -74,16 +69,15 @@ class Voxels:
         """Places along an axis where any rounded value is one of the labels, ascending, and there where: bool, the others whole.
 
         Raises:
-            PatientError: MASK_UNSUPPORTED when the values are those of an image, FILE_TRUNCATED or FILE_UNREADABLE.
+            PatientError: MASK_UNSUPPORTED when the values are those of an image, MASK_INTERPOLATED, FILE_TRUNCATED or FILE_UNREADABLE.
         """
         rows, columns, depth = self.grid.shape
         packed: dict[int, np.ndarray] = {}  # a plane's bits, eight to the byte: a label map is as large as its image
         hit = np.zeros(self.grid.shape[axis], bool)
         for first, block in self._blocks(np.ones(depth, bool)):
             values = self._whole(block)
-            if values.dtype.kind != "u" and (values < LEAST_LABEL).any():
-                least = float(np.nanmin(values))
-                raise PatientError(Code.MASK_UNSUPPORTED, f"the mask holds values down to {least:.0f}, as a CT image does; name the label map as the mask")
+            if values is None or (values.dtype.kind != "u" and (values < LEAST_LABEL).any()):
+                raise self._no_labels()
             mask = reduce(np.logical_or, (values == label for label in labels))  # several times faster than a set test
             for k in np.flatnonzero(mask.any(axis=(0, 1))).tolist():
                 packed[first + k] = np.packbits(mask[:, :, k].T)
@@ -103,15 +97,14 @@ class Voxels:
         return places, out
 
     def values(self) -> list[int]:
-        """Up to ten of the rounded values that it holds.
+        """Up to ten of the values that a label map holds.
 
         Raises:
             PatientError: FILE_TRUNCATED or FILE_UNREADABLE.
         """
         found: set[int] = set()
         for _, block in self._blocks(np.ones(self.grid.shape[2], bool)):
-            values = self._whole(block)
-            found |= {int(value) for value in np.unique(values[np.isfinite(values)])[:11]}
+            found |= {round(value) for value in np.unique(self._scaled(block))[:11].tolist()}
             if len(found) > 10:
                 break
         return sorted(found)[:10]
@@ -131,10 +124,30 @@ class Voxels:
     def _scaled(self, block: np.ndarray) -> np.ndarray:
         return block if (self.slope, self.intercept) == (1, 0) else block * np.float64(self.slope) + self.intercept
 
-    def _whole(self, block: np.ndarray) -> np.ndarray:
-        """Scaled values, rounded: label maps are often saved as floating point."""
+    def _whole(self, block: np.ndarray) -> np.ndarray | None:
+        """Scaled values, rounded: label maps are often saved as floating point. None where they are no whole numbers."""
         scaled = self._scaled(block)
-        return scaled if scaled.dtype.kind in "iu" else np.rint(scaled)
+        if scaled.dtype.kind in "iu":
+            return scaled
+        with np.errstate(invalid="ignore"):  # what 16 bits do not hold, or is infinite, is another number then
+            short = scaled.astype(np.int16)
+            if np.array_equal(short, scaled):
+                return short
+            whole = np.rint(scaled)
+            off, within = scaled - whole, whole_within(self.dtype, self.slope)
+        return whole if off.max() <= within and off.min() >= -within else None
+
+    def _no_labels(self) -> PatientError:
+        """Why the values are no labels, from all of them."""
+        odd, held, finite, ends = 0, 0, True, list[float]()
+        for _, block in self._blocks(np.ones(self.grid.shape[2], bool)):
+            values = self._scaled(block)
+            odd += int(np.count_nonzero(fractions(values, whole_within(self.dtype, self.slope))))
+            held += int(np.count_nonzero(values))
+            known = values[np.isfinite(values)]
+            finite = finite and known.size == values.size
+            ends += [float(known.min()), float(known.max())] if known.size else []
+        return refuse_fractions(odd / held, min(ends, default=0.0), max(ends, default=0.0), finite=finite)
 
     def _blocks(self, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         """Unpacks planes along the slowest axis, block by block, up to the last one wanted.
@@ -161,85 +174,14 @@ class Voxels:
                 stream.verify()
 
     @contextmanager
-    def _stream(self) -> Iterator["_Stream"]:
+    def _stream(self) -> Iterator[Stream]:
         """The bytes of the file from the voxels on, unpacked as they are asked for."""
         try:
             # read, not mapped: mapped pages that were looked at count as memory of the process, and a file that shrinks meanwhile ends it
             with self.path.open("rb") as file:
                 file.seek(self.start)
-                yield _Raw(file) if self.packing == "raw" else _Deflated(file)
+                yield Raw(file) if self.packing == "raw" else Deflated(file)
         except EOFError:
             raise PatientError(Code.FILE_TRUNCATED, f"the {self.kind} ends before its voxels do; copy it again") from None
         except UNPACKING_FAULTS:
             raise PatientError(Code.FILE_UNREADABLE, f"the {self.kind} is damaged: its voxels cannot be unpacked; copy it again") from None
-
-
-class _Stream(Protocol):
-    def read(self, count: int) -> bytes:
-        """So many bytes; EOFError where there are fewer."""
-        ...
-
-    def skip(self, count: int) -> None:
-        """Passes over bytes."""
-        ...
-
-    def verify(self) -> None:
-        """Compares the checksum at the end of the stream, where there is one."""
-        ...
-
-
-class _Raw:
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-
-    def read(self, count: int) -> bytes:
-        data = self._file.read(count)
-        if len(data) < count:
-            raise EOFError
-        return data
-
-    def skip(self, count: int) -> None:
-        self._file.seek(count, 1)
-
-    def verify(self) -> None:
-        """Raw voxels carry no checksum."""
-
-
-class _Deflated:
-    """A gzip stream of one or more members, or a zlib stream."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        start = file.tell()
-        gzipped = file.read(2) == GZIP_MAGIC
-        file.seek(start)
-        self._stream = igzip.IGzipFile(fileobj=file, mode="rb") if gzipped else _Zlib(file)
-
-    def read(self, count: int) -> bytes:
-        data = self._stream.read(count)
-        if len(data) < count:
-            raise EOFError
-        return data
-
-    def skip(self, count: int) -> None:
-        while count > 0:
-            count -= len(self.read(min(count, BLOCK)))
-
-    def verify(self) -> None:
-        """The checksum is compared once the end is reached; what follows the voxels in the stream is left alone."""
-        self._stream.read(1)
-
-
-class _Zlib:
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self._inflate = file, igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_ZLIB)
-
-    def read(self, count: int) -> bytes:
-        """So many bytes, fewer at the end of the stream; EOFError where the file ends before the stream does."""
-        parts = []
-        while count > 0 and not self._inflate.eof:
-            more = self._file.read(CHUNK) if self._inflate.needs_input else b""
-            if self._inflate.needs_input and not more:
-                raise EOFError
-            parts.append(self._inflate.decompress(more, count))
-            count -= len(parts[-1])
-        return b"".join(parts)

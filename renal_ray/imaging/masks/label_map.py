@@ -1,13 +1,16 @@
 """Label maps in volume files: they lie on the image where their geometry says so."""
 
+from itertools import repeat
+
 import numpy as np
 
-from renal_ray.imaging.geometry.grid import turn_onto
+from renal_ray.imaging.geometry.grid import Grid, Turn, nearest_turn, turn_onto
 from renal_ray.imaging.geometry.resample import resample_nearest
-from renal_ray.imaging.images.source import ImageSource, References
+from renal_ray.imaging.images.source import ImageSource, References, sized
 from renal_ray.imaging.images.volume import Voxels
+from renal_ray.imaging.masks.beyond import require_inside
 from renal_ray.imaging.masks.lesion import Lesion, lesion_of
-from renal_ray.imaging.masks.placing import resampled
+from renal_ray.imaging.masks.placing import compared, resampled
 from renal_ray.problems import Code, Finding, PatientError
 
 
@@ -16,7 +19,7 @@ class LabelMap:
 
     Args:
         voxels: the file.
-        labels: values that are the lesion; the map's own are rounded first.
+        labels: values that are the lesion; the map's own are whole to within a rounding error.
         resample: bring a map off the image's grid to it by nearest neighbour, and report it.
     """
 
@@ -31,33 +34,38 @@ class LabelMap:
         """The voxels whose rounded value is one of the lesion's.
 
         Raises:
-            PatientError: MASK_OFF_GRID, MASK_EMPTY, MASK_UNSUPPORTED or what stops the reading.
+            PatientError: MASK_OFF_GRID, MASK_BEYOND_IMAGE, MASK_EMPTY, MASK_UNSUPPORTED, MASK_INTERPOLATED or what stops the reading.
         """
         stored = self._voxels.grid
-        off_grid = PatientError(
-            Code.MASK_OFF_GRID,
-            f"the label map's grid {stored.shape} is not the image's {image.grid.shape} in size, spacing and position; "
-            "use the mask that was drawn on this image, or set cohort.mask_resample",
-        )
-        try:
-            turn = turn_onto(stored, image.grid)
-            matches = turn.grid(stored).shape == image.grid.shape and image.grid.matches(turn.grid(stored))
-        except PatientError:
-            matches = False
+        turn = _turn(stored, image.grid)
+        turned = turn.grid(stored)
+        matches = turned.shape == image.grid.shape and image.grid.matches(turned)
         if not matches and not self._resample:
-            raise off_grid
+            raise PatientError(Code.MASK_OFF_GRID, f"{compared(turned, image.grid)}; use the mask that was drawn on this image, or set cohort.mask_resample")
         axis = turn.axes[0] if matches else 0
         places, mask = self._voxels.hits(axis, self._labels)
         if not len(places):
-            raise PatientError(
-                Code.MASK_EMPTY,
-                f"the label map holds the values {self._voxels.values()} and none of cohort.lesion_labels {self._labels}; name the lesion's value there",
-            )
+            raise self._empty()
         if matches:
             flipped = turn.flips[0]
             return Lesion(stored.shape[axis] - 1 - places[::-1] if flipped else places, np.ascontiguousarray(turn.apply(mask)))
-        self.findings = (Finding(Code.MASK_RESAMPLED, resampled(stored, image.grid)),)
+        origins = stored.origin + places[:, None] * stored.steps[0]
+        beyond = require_inside(zip(mask, origins, repeat(1.0), strict=False), stored.steps[1:], image.grid)
+        self.findings = (Finding(Code.MASK_RESAMPLED, resampled(sized(turned), image.grid, beyond)),)
         frames = resample_nearest(mask, places, stored, image.grid)
-        if not frames:
-            raise off_grid
-        return lesion_of(frames, "nothing of the lesion lies on the image")
+        return lesion_of(frames, "no voxel of the image lies in the lesion, which is smaller than one; use the mask that was drawn on it")
+
+    def _empty(self) -> PatientError:
+        values = self._voxels.values()
+        other = [value for value in values if value != 0]
+        advice = f"set cohort.lesion_labels: [{other[0]}]" if len(other) == 1 else "name the lesion's value there"
+        held = f"the label map holds the values {values} and none of cohort.lesion_labels {self._labels}"
+        return PatientError(Code.MASK_EMPTY, f"{held}; {advice}" if other else "the label map holds nothing but 0; use the mask of the lesion")
+
+
+def _turn(stored: Grid, image: Grid) -> Turn:
+    """The turn to the image's axes, or to the patient's where the two are oblique to each other."""
+    try:
+        return turn_onto(stored, image)
+    except PatientError:
+        return nearest_turn(stored)

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from renal_ray.config import Cohort
 from renal_ray.dicom.headers import Header, read_headers
 from renal_ray.imaging.images.dicom_series import TAGS
@@ -79,6 +81,9 @@ def _open_object(header: Header, cohort: Cohort, names: list[str]) -> Mask:
 
 def _labels(names: list[str]) -> list[int]:
     try:
-        return [int(float(name)) for name in names]
+        values = [float(name) for name in names]
     except ValueError:
-        raise PatientError(Code.MASK_EMPTY, f"the manifest's lesion {names} is no value of a label map; give whole numbers separated by semicolons") from None
+        values = [np.nan]
+    if not all(value.is_integer() for value in values):
+        raise PatientError(Code.MASK_EMPTY, f"the manifest's lesion {names} is no value of a label map; give whole numbers separated by semicolons")
+    return [int(value) for value in values]

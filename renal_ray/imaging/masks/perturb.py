@@ -59,9 +59,8 @@ def perturbed(slices: PatientSlices, how: Perturbation) -> PatientSlices | None:
     if not len(left):
         return None
     mask = np.stack([masks[number] for number in left])
-    rows = {"slice_index": slices.slice_index[left], "position_mm": slices.position_mm[left], "hu": slices.hu[left]}
     area = np.count_nonzero(mask, axis=(1, 2)) * slices.spacing_mm[0] * slices.spacing_mm[1]
-    return replace(slices, mask=mask, lesion_area_mm2=area.astype(np.float32), **rows)
+    return replace(slices.take(left), mask=mask, lesion_area_mm2=area.astype(np.float32))
 
 
 def perturb(mask: np.ndarray, how: Perturbation, spacing_mm: tuple[float, float]) -> np.ndarray:

@@ -1,7 +1,8 @@
 """RTSTRUCT: contours of a region of interest, rasterised on the image's own grid."""
 
-from collections.abc import Iterable, Iterator
-from fnmatch import fnmatchcase
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +10,14 @@ from pydicom import Dataset
 
 from renal_ray.dicom.headers import readable
 from renal_ray.dicom.pixels import load
-from renal_ray.imaging.geometry.grid import GRID_TOLERANCE
+from renal_ray.imaging.geometry.grid import GRID_TOLERANCE, Grid
 from renal_ray.imaging.images.source import ImageSource, References
+from renal_ray.imaging.masks.contours import RoiPlanes, paste, placed, planes_of, require_on_slices, require_within
+from renal_ray.imaging.masks.heights import nearest_planes
 from renal_ray.imaging.masks.lesion import Lesion, lesion_of
 from renal_ray.imaging.masks.placing import require_same_place
-from renal_ray.imaging.masks.polygons import fill
+from renal_ray.imaging.masks.rois import Contour, contours_of, frame_of, lesion_rois, rtstruct_references
 from renal_ray.problems import Code, Finding, PatientError
-
-AREAS = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR", "")  # points and open lines enclose nothing (PS3.3 C.8.8.6)
-FURTHEST = 1e6  # pixels from the image at which a coordinate is no place any more
 
 
 class RtStruct:
@@ -27,7 +27,7 @@ class RtStruct:
         dataset: the object.
         references: the series that it was drawn on.
         rois: names or patterns, without regard to case; the only ROI when None.
-        resample: take contours between slices to the nearest one, and report it.
+        resample: bring contours between slices to the slices nearest to them, and report it.
     """
 
     def __init__(self, dataset: Dataset, references: References, *, rois: list[str] | None, resample: bool) -> None:
@@ -36,88 +36,60 @@ class RtStruct:
         self.facts = "RTSTRUCT"
 
     def lesion(self, image: ImageSource) -> Lesion:
-        """Rasterises the lesion's contours: a pixel belongs where its centre lies inside; contours of one ROI in one slice cut holes into each other.
+        """Rasterises the lesion's contours: a pixel belongs where its centre lies inside (`polygons.enclosed`); ROIs are united.
 
-        Slices between contours are not invented.
+        Slices between contours are not invented. Only where contours lie between slices and are to be resampled does each slice take the plane nearest to it
+        (`heights.nearest_planes`).
 
         Raises:
-            PatientError: MASK_OFF_GRID, MASK_WITHOUT_SERIES, MASK_EMPTY, FILE_UNREADABLE.
+            PatientError: LESION_UNNAMED, MASK_OFF_GRID, MASK_BEYOND_IMAGE, MASK_WITHOUT_SERIES, MASK_EMPTY, FILE_UNREADABLE.
         """
-        require_same_place("RTSTRUCT", self.references, image.references)
         with readable("the RTSTRUCT"):
-            chosen = self._chosen()
+            chosen = lesion_rois(self._dataset, self._rois)
+            names = ", ".join(chosen.values())
+            by_roi = [list(contours_of(self._dataset, number)) for number in chosen]
+            contours = [one for roi in by_roi for one in roi]
+            areas = [one for one in contours if not one.no_area]
+            if not areas:
+                drawn = f"of its {len(contours)} contours {_counted(contours)}" if contours else "none was drawn"
+                raise PatientError(Code.MASK_EMPTY, f"no contour of {names} encloses an area ({drawn}); name the lesion's ROI in cohort.lesion_rois")
+            references = self._references(chosen, areas)
+            findings = require_same_place("RTSTRUCT", references, image)
+            on_grid = [[placed(one, image.grid) for one in roi if not one.no_area] for roi in by_roi]
+            ends = require_on_slices([one for roi in on_grid for one in roi], references, image, resample=self._resample)
+            rois = [planes_of(roi, image.grid) for roi in on_grid if roi]
+            cut = require_within(rois, image.grid, ends)
             frames: dict[int, np.ndarray] = {}
-            furthest, sources, contours = 0.0, set[str](), 0
-            for number in chosen:
-                planes: dict[int, np.ndarray] = {}
-                for points, uids in self._contours(number):
-                    k, off = self._slice(image.grid.index_of(points), image, uids)
-                    outline = fill(image.grid.index_of(points)[:, 1:], image.grid.shape[1:])
-                    planes[k] = planes[k] ^ outline if k in planes else outline
-                    furthest, contours = max(furthest, off), contours + 1
-                    sources |= uids
-                for k, plane in planes.items():
-                    frames[k] = frames[k] | plane if k in frames else plane
-        names = ", ".join(chosen.values())
-        self.facts = f"RTSTRUCT, {names}, {contours} contours"
-        self.findings = tuple(self._report(image, sources, furthest))
+            for roi in rois:
+                findings += self._put(roi, image.grid, frames)
+        self.facts = f"RTSTRUCT, {names}, {len(areas)} contours"
+        if any(one.sources for one in areas) and image.references.series and not image.slices_named(set(references.images)):
+            findings.append(Finding(Code.REFERENCES_ABSENT, "the RTSTRUCT refers to images that are not in the series; it was matched by series and position"))
+        self.findings = (*findings, *_crossing(rois), *_left_out(contours, cut, rois, image.grid))
         return lesion_of(frames, f"the contours of {names} enclose no pixel of the image")
 
-    def _chosen(self) -> dict[int, str]:
-        """Number and name of the lesion's ROIs."""
-        names = {int(item.ROINumber): str(item.get("ROIName") or "").strip() for item in self._dataset.get("StructureSetROISequence") or []}
-        if self._rois is None:
-            if len(names) != 1:
-                raise PatientError(Code.MASK_EMPTY, f"the RTSTRUCT has the ROIs {_listed(names.values())}; name the lesion's in cohort.lesion_rois")
-            return names
-        patterns = [pattern.strip().casefold() for pattern in self._rois]
-        chosen = {number: name for number, name in names.items() if any(fnmatchcase(name.casefold(), pattern) for pattern in patterns)}
-        if not chosen:
+    def _references(self, chosen: dict[int, str], areas: Sequence[Contour]) -> References:
+        """What the lesion's contours were drawn on, where they say it themselves."""
+        images = frozenset(uid for one in areas for uid in one.sources)
+        frame = self.references.frame_of_reference or frame_of(self._dataset, chosen)
+        return replace(self.references, frame_of_reference=frame, images=images or self.references.images)
+
+    def _put(self, roi: RoiPlanes, grid: Grid, frames: dict[int, np.ndarray]) -> list[Finding]:
+        """Adds an ROI to the slices, and says where it was resampled."""
+        own = np.rint(roi.levels).astype(int)
+        off = float(np.abs(roi.levels - own).max())
+        resampled = off > GRID_TOLERANCE or len(set(own)) < len(own)
+        if resampled and not self._resample:
             raise PatientError(
-                Code.MASK_EMPTY, f"the RTSTRUCT has the ROIs {_listed(names.values())}, none of cohort.lesion_rois {self._rois}; name the lesion's there"
+                Code.MASK_OFF_GRID, "contours of several heights lie on one slice of the image; use the series that they were drawn on, or cohort.mask_resample"
             )
-        return chosen
-
-    def _contours(self, number: int) -> Iterator[tuple[np.ndarray, set[str]]]:
-        """Points (n, 3) in mm of an ROI's closed contours, each with the SOPInstanceUIDs that it refers to."""
-        for roi in self._dataset.get("ROIContourSequence") or []:
-            if int(roi.ReferencedROINumber) != number:
-                continue
-            for contour in roi.get("ContourSequence") or []:
-                if str(contour.get("ContourGeometricType") or "") not in AREAS:
-                    continue
-                data = contour.get("ContourData")
-                points = np.array([] if data is None else data, float).reshape(-1)
-                if len(points) % 3 or not np.isfinite(points).all():
-                    raise PatientError(Code.FILE_UNREADABLE, "a contour of the RTSTRUCT has coordinates that are no points in space; export it again")
-                if len(points) >= 9:
-                    images = contour.get("ContourImageSequence") or []
-                    yield points.reshape(-1, 3), {str(item.get("ReferencedSOPInstanceUID")) for item in images}
-
-    def _slice(self, index: np.ndarray, image: ImageSource, uids: set[str]) -> tuple[int, float]:
-        """The slice of a contour, and how far off it lies, in slices."""
-        if np.abs(index).max() > FURTHEST:
-            raise PatientError(Code.MASK_OFF_GRID, "a contour of the RTSTRUCT lies far outside of the image; use the series that it was drawn on")
-        if np.ptp(index[:, 0]) > 2 * GRID_TOLERANCE:
-            raise PatientError(Code.MASK_OFF_GRID, "a contour of the RTSTRUCT is not in the plane of a slice; use the series that it was drawn on")
-        level = float(index[:, 0].mean())
-        k = round(level)
-        off = abs(level - k)
-        if off > GRID_TOLERANCE and not self._resample:
-            raise PatientError(Code.MASK_OFF_GRID, "a contour of the RTSTRUCT lies between two slices; use its own series, or cohort.mask_resample")
-        beside = (index[:, 1:].max(axis=0) < -0.5).any() or (index[:, 1:].min(axis=0) > np.array(image.grid.shape[1:]) - 0.5).any()
-        if not 0 <= k < image.grid.shape[0] or beside:
-            raise PatientError(Code.MASK_OFF_GRID, "a contour of the RTSTRUCT lies outside of the image; use the series that it was drawn on")
-        named = image.slices_named(uids)
-        if named and k not in named:
-            raise PatientError(Code.MASK_OFF_GRID, "a contour of the RTSTRUCT refers to one slice and lies on another; export it again")
-        return k, off
-
-    def _report(self, image: ImageSource, sources: set[str], furthest: float) -> Iterator[Finding]:
-        if sources and image.references.series and not image.slices_named(sources):
-            yield Finding(Code.REFERENCES_ABSENT, "the RTSTRUCT refers to images that are not in the series; it was matched by series and position")
-        if furthest > GRID_TOLERANCE:
-            yield Finding(Code.MASK_RESAMPLED, f"contours lie up to {furthest:.2f} of a slice beside the image's slices; each was taken to the nearest")
+        taken = nearest_planes(roi.levels, grid.shape[0], float(grid.spacing[0])) if resampled else {int(k): [n] for n, k in enumerate(own)}
+        for k, planes in taken.items():
+            if 0 <= k < grid.shape[0]:
+                frame = frames.setdefault(k, np.zeros(grid.shape[1:], bool))
+                for n in planes:
+                    paste(roi.areas[n], frame)
+        return [_resampled(roi.levels, taken, off)] if resampled else []
 
 
 def open_rtstruct(path: Path, *, rois: list[str] | None, resample: bool) -> RtStruct:
@@ -135,15 +107,38 @@ def open_rtstruct(path: Path, *, rois: list[str] | None, resample: bool) -> RtSt
         return RtStruct(dataset, rtstruct_references(dataset), rois=rois, resample=resample)
 
 
-def rtstruct_references(dataset: Dataset) -> References:
-    """The series and the frame of reference that an RTSTRUCT was drawn on."""
-    frames = dataset.get("ReferencedFrameOfReferenceSequence") or []
-    studies = [study for frame in frames for study in frame.get("RTReferencedStudySequence") or []]
-    series = [item for study in studies for item in study.get("RTReferencedSeriesSequence") or []]
-    uids = {str(item.get("SeriesInstanceUID") or "") for item in series} - {""}
-    places = {str(frame.get("FrameOfReferenceUID") or "") for frame in frames} - {""}
-    return References(frozenset(uids), places.pop() if len(places) == 1 else "")
+def _resampled(levels: np.ndarray, taken: dict[int, list[int]], off: float) -> Finding:
+    """Says how an ROI's planes came to the slices."""
+    used = {n for planes in taken.values() for n in planes}
+    lent = sum(1 for k, planes in taken.items() if np.abs(levels[planes] - k).max() > 0.5 + 1e-3)
+    empty = max(taken) - min(taken) + 1 - len(taken)
+    said = [f"{len(levels)} planes of contours lie up to {off:.2f} of a slice beside the image's slices, and each slice took the nearest"]
+    said += [f"{len(levels) - len(used)} planes are nearest to none and were not taken"] if len(used) < len(levels) else []
+    said += [f"{lent} slices between planes took the nearer one"] if lent else []
+    said += [f"{empty} slices between planes took none, as planes are missing there"] if empty else []
+    return Finding(Code.MASK_RESAMPLED, "; ".join(said))
 
 
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names)) or "(none)"
+def _crossing(rois: Sequence[RoiPlanes]) -> Iterator[Finding]:
+    crossing = [area.crossing for roi in rois for area in roi.areas if area.crossing]
+    if crossing:
+        yield Finding(Code.CONTOURS_CROSS, f"{sum(crossing)} contours in {len(crossing)} planes cross others of their plane and were united; look at them")
+
+
+def _left_out(contours: Sequence[Contour], cut: str, rois: Sequence[RoiPlanes], grid: Grid) -> Iterator[Finding]:
+    """Says which contours, or parts of them, are not in the mask."""
+    lines = [one for one in contours if one.no_area]
+    if lines:
+        levels = [grid.index_of(one.points)[:, 0].mean() for one in lines if len(one.points)]
+        alone = {round(float(level)) for level in levels if -0.5 <= level < grid.shape[0] - 0.5} - {round(float(level)) for roi in rois for level in roi.levels}
+        nothing = f"; nothing else is drawn on {len(alone)} slices of them" if alone else ""
+        yield Finding(Code.CONTOURS_LEFT_OUT, f"{len(lines)} of {len(contours)} contours enclose no area and were left out: {_counted(lines)}{nothing}")
+    if copies := sum(area.cancelling for roi in rois for area in roi.areas):
+        yield Finding(Code.CONTOURS_LEFT_OUT, f"{copies} contours of type CLOSEDPLANAR_XOR are copies of each other, so that they enclose nothing")
+    if cut:
+        yield Finding(Code.CONTOURS_LEFT_OUT, f"{cut} and was cut off")
+
+
+def _counted(contours: Sequence[Contour]) -> str:
+    """How many contours enclose no area, and why."""
+    return ", ".join(f"{count} {why}" for why, count in sorted(Counter(one.no_area for one in contours if one.no_area).items()))

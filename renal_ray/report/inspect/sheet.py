@@ -2,7 +2,7 @@
 
 import base64
 import io
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,9 @@ from renal_ray.problems import Code, Finding, PatientError
 from renal_ray.types import DATASETS
 
 THUMB, DETAIL = 168, 224  # pixels
-MOST_THUMBS = 12
-OUTLINE = np.array([255, 196, 0], np.uint8)
+MOST_THUMBS, MOST_OTHERS = 12, 4
+OUTLINE, OTHER_OUTLINE = np.array([255, 196, 0], np.uint8), np.array([64, 176, 255], np.uint8)  # of what roi and rbr show, and of what they do not
+EVERYTHING = Selection(min_area_fraction=0, lesions="all")
 WINDOW_NAMES = ("renal -110 to 190 HU", "high 20 to 120 HU", "low -40 to 60 HU")
 
 
@@ -53,7 +54,7 @@ class Sheet:
         patient_id: who.
         facts: what was read, in sentences.
         findings: what is to be reported; for a patient who cannot be read the one reason.
-        thumbs: kept slices with the outline.
+        thumbs: kept slices with the outline; of several lesions also the largest slice of each.
         details: windows and datasets of the slice with the largest lesion.
     """
 
@@ -74,12 +75,16 @@ def draw(request: Request) -> Sheet:
     if reason:
         return Sheet(request.patient_id, (), (reason,))
     try:
-        found = read_patient(request.image, request.mask, cohort=request.cohort, selection=request.selection, series=request.series, lesion=request.lesion)
+        found = _read(request, request.selection)
+        whole = _read(request, EVERYTHING) if len(found.lesions) > 1 else found
     except PatientError as error:
         return Sheet(request.patient_id, (), (Finding(error.code, error.message),))
     largest = int(found.lesion_area_mm2.argmax())
-    shown = np.unique(np.rint(np.linspace(0, len(found.hu) - 1, min(MOST_THUMBS, len(found.hu)))).astype(int))
-    return Sheet(request.patient_id, _facts(found), found.findings, tuple(_thumb(found, int(n)) for n in shown), _details(found, largest))
+    return Sheet(request.patient_id, _facts(found), found.findings, _thumbs(found, whole), _details(found, largest))
+
+
+def _read(request: Request, selection: Selection) -> PatientSlices:
+    return read_patient(request.image, request.mask, cohort=request.cohort, selection=selection, series=request.series, lesion=request.lesion)
 
 
 def _facts(found: PatientSlices) -> tuple[str, ...]:
@@ -88,23 +93,45 @@ def _facts(found: PatientSlices) -> tuple[str, ...]:
         f"{len(found.hu)} of {found.n_slices_total} slices kept, number {found.slice_index[0]} to {found.slice_index[-1]} from the head, over {down:.1f} mm; "
         f"lesion {found.max_diameter_mm:.1f} mm across, {found.hu[found.mask].mean():.0f} HU on average"
     )
-    return found.image_facts, found.mask_facts, kept
+    return found.image_facts, found.mask_facts, kept, *_lesions(found)
 
 
-def _thumb(found: PatientSlices, n: int) -> Picture:
-    grey = three_windows(found.hu[n])[..., :1].repeat(3, axis=2)
-    inside = fit_square(np.repeat(found.mask[n][..., None] * np.uint8(255), 3, axis=2), found.spacing_mm, THUMB)[..., 0] > 127
-    picture = fit_square(grey, found.spacing_mm, THUMB).copy()
-    picture[inside & ~binary_erosion(inside)] = OUTLINE
-    return _picture(picture, f"{found.slice_index[n]}: {found.position_mm[n]:.1f} mm, {found.lesion_area_mm2[n]:.0f} mm²")
+def _lesions(found: PatientSlices) -> list[str]:
+    """Where each of several lesions lies, in a sentence."""
+    if len(found.lesions) < 2:
+        return []
+    each = (f"{one.max_diameter_mm:.1f} mm across, {one.volume_mm3 / 1000:.1f} ml, slices {one.first} to {one.last}" for one in found.lesions)
+    return [f"{len(found.lesions)} lesions: {'; '.join(each)}"]
+
+
+def _thumbs(found: PatientSlices, whole: PatientSlices) -> tuple[Picture, ...]:
+    """Some kept slices, and the largest slices of further lesions, in order.
+
+    Args:
+        found: the kept slices with the lesion that is shown.
+        whole: every slice with any lesion.
+    """
+    kept = found.slice_index[np.unique(np.rint(np.linspace(0, len(found.hu) - 1, min(MOST_THUMBS, len(found.hu)))).astype(int))]
+    others = [one.largest for one in found.lesions[1 : 1 + MOST_OTHERS]]
+    return tuple(_thumb(found, whole, int(number)) for number in np.union1d(kept, others).astype(int))
+
+
+def _thumb(found: PatientSlices, whole: PatientSlices, number: int) -> Picture:
+    every, kept = (np.flatnonzero(one.slice_index == number) for one in (whole, found))
+    n = int(every[0])
+    shown = found.mask[kept[0]] if len(kept) else np.zeros_like(whole.mask[n])
+    picture = fit_square(three_windows(whole.hu[n])[..., :1].repeat(3, axis=2), found.spacing_mm, THUMB).copy()
+    for mask, colour in ((whole.mask[n] & ~shown, OTHER_OUTLINE), (shown, OUTLINE)):
+        inside = fit_square(np.repeat(mask[..., None] * np.uint8(255), 3, axis=2), found.spacing_mm, THUMB)[..., 0] > 127
+        picture[inside & ~binary_erosion(inside)] = colour
+    area = f"{found.lesion_area_mm2[kept[0]]:.0f} mm²" if len(kept) else "not kept"
+    return _picture(picture, f"{number}: {whole.position_mm[n]:.1f} mm, {area}")
 
 
 def _details(found: PatientSlices, n: int) -> tuple[Picture, ...]:
     rgb = three_windows(found.hu[n])
     windows = [_picture(fit_square(rgb[..., [c] * 3], found.spacing_mm, DETAIL), WINDOW_NAMES[c]) for c in range(3)]
-    kept = {name: getattr(found, name)[n : n + 1] for name in ("slice_index", "position_mm", "lesion_area_mm2", "hu", "mask")}
-    one = replace(found, **kept)
-    made = dataset_images(one, images=Images(size=DETAIL))
+    made = dataset_images(found.take([n]), images=Images(size=DETAIL))
     return (*windows, *(_picture(made[dataset][0], f"dataset {dataset}") for dataset in DATASETS))
 
 
