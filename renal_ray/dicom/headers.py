@@ -242,8 +242,8 @@ def _looks_like_dicom(start: bytes) -> bool:
 
 def syntax_of(dataset: Dataset | FlatDataset) -> str:
     """The transfer syntax UID; files without a meta header are one of the three native ones, as pydicom read them."""
-    given = getattr(dataset, "file_meta", Dataset()).get("TransferSyntaxUID")
-    if given:
+    meta = getattr(dataset, "file_meta", None)
+    if meta and (given := meta.get("TransferSyntaxUID")):
         return str(given)
     implicit, little = dataset.original_encoding
     return str(ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian)
