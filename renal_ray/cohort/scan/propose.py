@@ -60,7 +60,7 @@ def propose(person: Person, rules: Phase) -> Proposal:
     proposal.image, proposal.series, proposal.phase = series.folder, series, phase_of(series, rules)
     masks, aside = best(masks, series.folder)
     proposal.problems += aside
-    if series.first.derived or series.key in person.derived:
+    if any(one.derived for one in series.files):
         message = "the images of the series are derived ones, computed from others; look at them, and take the original series where there is one"
         proposal.problems.append(PatientError(Code.DERIVED_IMAGE, message, str(series.folder)))
     if len(masks) > 1:

@@ -86,7 +86,9 @@ def scan(
     seen = look(folders, phase or Phase(), workers=workers, progress=count)
     rows, problems = _Rows(table, keyed_hash(out.absolute().parent / KEY_FILE), keep_ids=keep_ids).of(seen)
     if not rows:
-        raise StudyError(f"{', '.join(map(str, folders))}: no CT series, and no image with a mask, among {counted[0]} files; give the folders that hold them")
+        codes = ", ".join(f"{code}: {count}" for code, count in sorted(Counter(one.code for one in problems).items()))
+        found = f"no CT series, and no image with a mask, among {counted[0]} files{f' ({codes})' if codes else ''}"
+        raise StudyError(f"{', '.join(map(str, folders))}: {found}; give the folders that hold them")
     manifest = pd.DataFrame(rows, columns=[column for column in COLUMNS if any(row.get(column) is not None for row in rows) or column == "label"])
     write_manifest(manifest.astype({"label": "Int8"}), out)
     problem_rows = [one.row() | {"file": _placed(one.file, out)} for one in problems]

@@ -119,7 +119,8 @@ def _case(path: Path) -> list[str]:
 
 def pair_masks(masks: Sequence[Path], images: Sequence[VolumeImage], people: Sequence[Person], roots: Sequence[Path]) -> list[PatientError]:
     """Gives each mask to the image or patient that it belongs to: by a name that says whose it is, or as the only one in its own
-    patient's or study's folder, and in any case by its grid.
+    patient's or study's folder, and in any case by its grid. Mask objects of patients without DICOM images go to the volume file
+    that is called by their PatientID, or lies alone in their folder.
 
     Args:
         masks: volume files.
@@ -137,6 +138,12 @@ def pair_masks(masks: Sequence[Path], images: Sequence[VolumeImage], people: Seq
             unpaired.append(PatientError(Code.MASK_UNPAIRED, f"{target}; enter it in the manifest beside its image", str(path)))
         else:
             target.masks.append(Mask(path, "volume file"))
+    for person in people:
+        homes = [] if person.series or person.derived else [(mask, search.image_of(mask, person.patient)) for mask in person.masks]
+        for mask, home in homes:
+            if home:
+                home.masks.append(mask)
+                person.masks.remove(mask)
     return unpaired
 
 
@@ -177,6 +184,13 @@ class _Search:
                 return self._chosen(named, grid, path, "a folder above has the name of an image or patient")
         beside = self._near.get(path.parent) or self._near.get(path.parent.parent)
         return "a mask whose grid is not that of the image beside it" if beside else "a mask of which no image has the name, and none lies beside it"
+
+    def image_of(self, mask: Mask, patient: str) -> VolumeImage | None:
+        """The volume file that a mask object belongs to."""
+        named = [one.owner for one in self._ids.get(id_words(patient), []) if isinstance(one.owner, VolumeImage)]
+        beside = [one.owner for one in self._near.get(mask.path.parent, []) if mask.path.parent in one.folders]
+        found = named or [owner for owner in beside if isinstance(owner, VolumeImage) and len(beside) == 1]
+        return found[0] if len(found) == 1 else None
 
     def _above(self, folder: Path) -> list[Path]:
         """A folder and those above it, up to the one that was scanned."""
