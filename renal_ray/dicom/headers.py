@@ -194,7 +194,7 @@ def _read_header(path: Path, tags: list[str], number: int) -> Header | None:
 def _is_ct_storage(header: Header) -> bool:
     """Whether the file is to be a CT image, by whatever of its header is there."""
     meta = getattr(header.dataset, "file_meta", None) or {}
-    return header.is_ct or str(meta.get("MediaStorageSOPClassUID")) in CT_STORAGE
+    return header.is_ct or (not header.text("Modality") and str(meta.get("MediaStorageSOPClassUID")) in CT_STORAGE)
 
 
 def _identity(path: Path, number: int) -> FlatDataset:
