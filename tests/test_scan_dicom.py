@@ -54,7 +54,8 @@ def two_acquisitions(tree: Path):
 
 
 def test_acquisitions_of_one_series_are_candidates_of_their_own_told_apart_by_their_delay(tmp_path):
-    two_acquisitions(tmp_path / "tree")
+    for slices in two_acquisitions(tmp_path / "tree"):
+        change(slices, SeriesDescription="Abdomen arterial")  # of the series, whatever the acquisition
     volume(tmp_path / "tree/mask.nii.gz", LESION)  # on the grid of the first
     for phase, number, brighter in (("corticomedullary", 1, 0), ("nephrographic", 2, 50)):
         if brighter:
