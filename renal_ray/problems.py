@@ -95,7 +95,7 @@ class Code(StrEnum):
     MASK_RESAMPLED = "mask-resampled", Severity.WARNING, "A mask off the image's voxels was resampled to them, as asked for."
     RESCALE_IGNORED = "rescale-ignored", Severity.WARNING, "A mask's images carry a rescale that makes no labels of them; their stored values were taken."
     CONTOURS_CROSS = "contours-cross", Severity.WARNING, "Closed contours of one plane cross each other; they were united."
-    CONTOURS_LEFT_OUT = "contours-left-out", Severity.WARNING, "Contours that enclose no area were left out."
+    CONTOURS_LEFT_OUT = "contours-left-out", Severity.WARNING, "Contours that enclose no area, or parts of them outside of the image, were left out."
     REFERENCES_ABSENT = "references-absent", Severity.WARNING, "The mask refers to images that are not there; it was matched by geometry."
     FRAME_CONTRADICTS = "frame-contradicts", Severity.WARNING, "The frames of reference differ, but the mask names the series and its images."
     MASK_UNPAIRED = "mask-unpaired", Severity.WARNING, "A mask that belongs to no image by reference, id or folder."

@@ -45,6 +45,97 @@ def test_wrong_values_are_seen(phantoms, wrong):
         assert codes(wrong(hu.astype(np.float32)), spacing) & {Code.IMAGE_HU_IMPLAUSIBLE, Code.INTERCEPT_SUSPECTED}
 
 
+def scaled(hu, low, high):
+    return (hu - hu.min()) * (high - low) / np.ptp(hu) + low
+
+
+IMPLAUSIBLE = {
+    "normalised": lambda hu: scaled(hu, 0, 1),
+    "normalised about 0": lambda hu: scaled(hu, -1, 1),
+    "z-scores": lambda hu: (hu - hu.mean()) / hu.std(),
+    "z-scores of the body, air kept": lambda hu: np.where(hu < -300, -1000, (hu - hu[hu > -300].mean()) / hu[hu > -300].std()),
+    "normalised body, air kept": lambda hu: np.where(hu < -300, -1000, scaled(hu, 0, 1)),
+    "picture of a window": lambda hu: np.rint(np.clip(np.interp(hu, (-160, 240), (0, 255)), 0, 255)),
+    "picture of everything": lambda hu: np.rint(scaled(hu, 0, 255)),
+    "cut off at a window": lambda hu: np.clip(hu, -160, 240),
+    "cut off at 0": lambda hu: np.maximum(hu, 0),
+    "a tenth": lambda hu: hu * 0.1,
+    "thousandths": lambda hu: hu / 1000,
+    "attenuation per mm": lambda hu: 0.02 * (1 + hu / 1000),
+    "negated": lambda hu: -hu,
+    "intercept twice": lambda hu: hu - 1024,
+    "PET": lambda hu: np.interp(hu, (-300, -100, 60, 300), (0, 0.4, 1.5, 21)) * np.random.default_rng(0).gamma(9, 1 / 9, hu.shape),
+    "MR": lambda hu: np.rint(np.hypot(np.interp(hu, (-300, -100, 60, 300), (0, 500, 250, 60)), np.random.default_rng(0).normal(0, 15, hu.shape))),
+    "label map": lambda hu: 1.0 * (hu > 0) + (hu > 100),
+    "mask": lambda hu: 255.0 * (hu > 100),
+    "mask rescaled as CT": lambda hu: (hu > 100) - 1024.0,
+    "nothing": lambda hu: 0 * hu,
+}
+
+
+@pytest.mark.parametrize("what", IMPLAUSIBLE)
+def test_values_that_are_no_hu_are_seen_whole_and_cut_out(phantoms, what):
+    for hu, spacing in phantoms:
+        wrong = IMPLAUSIBLE[what](hu.astype(np.float32))
+        assert codes(wrong, spacing) == {Code.IMAGE_HU_IMPLAUSIBLE}
+
+
+def crops(hu, spacing, rng):
+    """Boxes of 50 to 220 mm, most of them filled by the body."""
+    for size in rng.uniform(50, 220, (40, 2)):
+        rows, columns = np.minimum(np.rint(size / spacing[1:]).astype(int), hu.shape[1:])
+        row, column = rng.integers(0, hu.shape[1] - rows + 1), rng.integers(0, hu.shape[2] - columns + 1)
+        cut = hu[:, row : row + rows, column : column + columns]
+        if (cut > -300).mean() > 0.6:
+            yield cut
+
+
+def sound_variants(hu):
+    """Legal ways of writing the same image."""
+    rows, columns = (np.linspace(-1, 1, n) for n in hu.shape[1:])
+    outside = np.hypot(rows[:, None], columns) > 1
+    for padding in (-1024, -2000, -2048, -3024, -8192):
+        yield np.where(outside, padding, hu)
+    yield np.maximum(hu, -1000)
+    yield np.minimum(hu, 1023)
+    yield hu + 0.25
+
+
+def test_nothing_is_suspected_of_crops_and_of_paddings(phantoms, real_data):
+    rng = np.random.default_rng(3)
+    folder, images = real_data / "abdomen", list(phantoms)
+    for path in (folder / "example_ct.nii.gz", folder / "example_ct_dicom", real_data / "rtstruct_sarcoma/STS_008/dicom/CT/image"):
+        source = open_image(path, References(), COHORT)
+        images.append((source.read(survey_slices(source.grid.shape[0])), source.grid.spacing))
+    tried = 0
+    for hu, spacing in images:
+        for one in (*crops(hu, spacing, rng), *sound_variants(hu)):
+            assert codes(one, spacing) == set()
+            tried += 1
+    assert tried > 100
+
+
+def test_a_crop_of_one_organ_is_reported(phantoms):
+    """Neither air nor fat in it: it cannot be told from another kind of image."""
+    liver = np.random.default_rng(0).normal(100, 15, (7, 40, 40))
+    assert codes(liver, phantoms[0][1]) == {Code.IMAGE_HU_IMPLAUSIBLE}
+
+
+@pytest.mark.parametrize("radius", [55, 75, 100])
+@pytest.mark.parametrize("centres", [(200,), (95, 305), (100, 300), (130, 270)])
+@pytest.mark.parametrize("tumour", [0, 40])
+def test_nothing_is_suspected_of_legs(radius, centres, tumour):
+    """Fat, muscle and femur, apart or touching; a mass in the left one."""
+    y, x = np.mgrid[:400:2, :400:2]
+    hu = np.full(y.shape, -1000.0)
+    for tissue, size, at in ((-105, radius, 200), (58, radius - 15, 200), (1000, 16, 170), (-40, 8, 170)):
+        for centre in centres:
+            hu[np.hypot(x - centre, y - at) < size] = tissue
+    hu[np.hypot(x - centres[-1], y - 215) < tumour] = 50
+    hu = hu + np.random.default_rng(0).normal(0, 12, (7, 200, 200))
+    assert codes(hu, np.array([5.0, 2, 2])) == set()
+
+
 @pytest.mark.parametrize(
     ("flip", "what"),
     [(lambda hu: hu[:, ::-1], "front to back"), (lambda hu: hu[::-1], "head to foot"), (lambda hu: hu[:, :, ::-1], "left to right")],

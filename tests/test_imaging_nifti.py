@@ -308,3 +308,66 @@ def test_a_label_map_may_use_a_negative_value(tmp_path):
     values = np.asanyarray(mask.dataobj).astype(np.int16)
     values[0, 0, 0] = -1
     assert patient(tmp_path, ct, nib.Nifti1Image(values, mask.affine)).mask.sum() == (values == 2).sum()
+
+
+@pytest.mark.parametrize(
+    ("change", "dtype"),
+    [
+        (lambda hu: hu, np.uint16),  # negative values wrapped
+        (lambda hu: np.where(hu == hu.max(), 20001, hu), np.int16),
+        (lambda hu: np.where(hu == hu.min(), -32768, hu), np.int16),
+        (lambda hu: np.where(hu == hu.min(), -32768, hu), np.float32),
+        (lambda hu: np.where(hu == hu.min(), -np.inf, hu), np.float32),
+        (lambda hu: np.where(hu == hu.max(), 1e300, hu), np.float64),
+    ],
+)
+def test_hu_that_no_ct_has_are_refused_whatever_their_share(tmp_path, change, dtype):
+    """One voxel of 120 is enough; what is padding has to be said."""
+    ct = image()
+    assert np.asanyarray(ct.dataobj).min() == -50
+    values = change(np.asanyarray(ct.dataobj) if dtype == np.uint16 else np.asanyarray(ct.dataobj).astype(dtype)).astype(dtype)
+    changed = nib.Nifti1Image(values, ct.affine)
+    with pytest.raises(PatientError, match="padding at -1024") as caught:
+        open_and_read(save(tmp_path / "a.nii.gz", changed))
+    assert caught.value.code is Code.HU_OUT_OF_RANGE
+
+
+@pytest.mark.parametrize("value", [-20000, -8192, -3024, -2048, -1024, 3071, 20000])
+def test_paddings_and_metal_are_read_as_they_are(tmp_path, value):
+    ct = image()
+    values = np.asanyarray(ct.dataobj).copy()
+    values[0, 0, 0] = value
+    assert open_and_read(save(tmp_path / "a.nii.gz", nib.Nifti1Image(values, ct.affine)))[-1, -1, -1] == value
+
+
+def body(shape=(26, 26, 12)) -> np.ndarray:
+    """HU: soft tissue and fat, air around."""
+    hu = np.full(shape, -1000.0)
+    hu[3:21, 3:21] = 50
+    hu[3:21, 3:6] = -100
+    return hu + np.random.default_rng(0).normal(0, 10, shape)
+
+
+@pytest.mark.parametrize(
+    ("change", "left_out"),
+    [
+        (lambda hu: hu > 0, True),
+        (lambda hu: 255 * (hu > 0), True),
+        (lambda hu: np.rint(np.clip((hu + 160) / 400 * 255, 0, 255)), True),
+        (lambda hu: (hu - hu.min()) / np.ptp(hu), False),
+        (lambda hu: (hu - hu.mean()) / hu.std(), False),
+        (lambda hu: 21 * (hu > 0) * np.random.default_rng(0).random(hu.shape), False),
+    ],
+)
+def test_an_image_that_is_no_ct_is_left_out_where_that_is_certain_and_else_reported(tmp_path, change, left_out):
+    affine = np.diag([3.0, 3, 3, 1])
+    mask = np.zeros((26, 26, 12), np.uint8)
+    mask[10:14, 10:14, 4:7] = 2
+    got = patient(tmp_path, nib.Nifti1Image(body().astype(np.float32), affine), nib.Nifti1Image(mask, affine))
+    assert got.findings == ()
+    wrong = nib.Nifti1Image(np.asarray(change(body())).astype(np.float32), affine)
+    if left_out:
+        assert code_of(tmp_path, wrong, nib.Nifti1Image(mask, affine)) is Code.NOT_CT
+    else:
+        findings = patient(tmp_path, wrong, nib.Nifti1Image(mask, affine)).findings
+        assert Code.IMAGE_HU_IMPLAUSIBLE in {finding.code for finding in findings}

@@ -15,7 +15,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 
 def by_hand(points: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Even-odd, pixel by pixel: crossings of the row at columns up to and including the centre's."""
+    """Even-odd, pixel by pixel: crossings of the row at columns up to the centre's."""
     inside = np.zeros(shape, bool)
     for row in range(shape[0]):
         for column in range(shape[1]):
@@ -53,7 +53,7 @@ def raster(points: np.ndarray) -> np.ndarray:
 
 
 def star(rng: np.random.Generator, centre: tuple[float, float], low: float, high: float, most: int = 60) -> np.ndarray:
-    """A simple polygon of 5 or more corners, star-shaped about its centre, whose radius stays between two bounds."""
+    """A simple polygon, star-shaped about its centre, whose radius stays between two bounds."""
     count = int(rng.integers(5, most + 1))
     angle = (np.arange(count) + rng.uniform(0.05, 0.95, count)) * 2 * np.pi / count
     radius = rng.uniform(low, high, count)
@@ -61,7 +61,7 @@ def star(rng: np.random.Generator, centre: tuple[float, float], low: float, high
 
 
 def copy_of(rng: np.random.Generator, points: np.ndarray) -> np.ndarray:
-    """The same outline, begun elsewhere, perhaps in the other direction, perhaps closed by its first point."""
+    """The same outline begun elsewhere, perhaps backwards, perhaps closed by its first point."""
     points = np.roll(points, int(rng.integers(len(points))), axis=0)[:: int(rng.choice([-1, 1]))]
     return np.concatenate([points, points[:1]]) if rng.random() < 0.5 else points
 
@@ -150,7 +150,7 @@ def test_copies_that_toggle_enclose_nothing_and_are_counted():
 @settings(max_examples=60, deadline=None)
 @given(SEEDS, st.floats(0.001, 0.4))
 def test_a_copy_of_a_jagged_outline_makes_no_ring_either(seed, off):
-    """Spikes thinner than a pixel may count as crossing: then it is said, and united all the same."""
+    """Spikes thinner than a pixel may count as crossing: it is said, and united all the same."""
     rng = np.random.default_rng(seed)
     points = star(rng, (23.3, 27.6), 6, 20)
     moved = (23.3, 27.6) + (points - (23.3, 27.6)) * (1 - off / 20)

@@ -96,7 +96,7 @@ def test_points_and_open_lines_enclose_nothing(tmp_path):
 
 @pytest.mark.parametrize(("orientation", "columns"), [((1, 0, 0, 0, 1, 0), (0.5, 6.5)), ((0, 1, 0, 1, 0, 0), (0.5, 6.5)), ((-1, 0, 0, 0, 1, 0), (-6.5, -0.5))])
 def test_contours_follow_the_image_into_any_storage(tmp_path, orientation, columns):
-    """Points are millimetres: however rows and columns are stored, they enclose the pixels that lie there."""
+    """Points are millimetres: however pixels are stored, they enclose those that lie there."""
     write_series(tmp_path / "ct", VOLUME, orientation=orientation)
     write_rtstruct(tmp_path / "rt.dcm", [("T", box(1, (0.5, 3.5), columns))])
     assert read(tmp_path).mask.sum() == 18

@@ -9,7 +9,7 @@ from pydicom import Dataset, dcmread
 
 from renal_ray.config import Cohort, Selection
 from renal_ray.dicom.headers import read_headers
-from renal_ray.dicom.series import series_key
+from renal_ray.dicom.series import KEY_TAGS, series_key
 from renal_ray.imaging.patient import read_patient
 from renal_ray.problems import Code, PatientError
 
@@ -149,7 +149,7 @@ def test_a_seg_that_names_slices_but_no_series_chooses_theirs(tmp_path, volume, 
     got = read(tmp_path)
     assert np.array_equal(got.hu, volume[[2, 3]])
     assert not {finding.code for finding in got.findings} & {Code.REFERENCES_ABSENT}
-    venous, arterial = (series_key(read_headers(tmp_path / "ct" / name, ["SeriesInstanceUID"])[0]) for name in ("venous", "arterial"))
+    venous, arterial = (series_key(read_headers(tmp_path / "ct" / name, [*KEY_TAGS])[0]) for name in ("venous", "arterial"))
     cohort = Cohort(manifest="unused.csv")
     told = read_patient(tmp_path / "ct", tmp_path / "seg.dcm", cohort=cohort, selection=EVERYTHING, series=venous)
     assert np.array_equal(told.hu, volume[[2, 3]])

@@ -1,5 +1,7 @@
 """Order and spacing from positions, and every refusal of a stack."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -49,6 +51,30 @@ def test_rounded_positions_are_uniform():
 @pytest.mark.parametrize("z", [[0, 5, 10, 20], [0, 5, 15], [0, 10, 15, 20, 25], [0, 1.25, 2.5, 205], [0, 2, 4, 10, 12]])
 def test_missing_slice(z):
     assert code_of(planes(z)) is Code.MISSING_SLICE
+
+
+@pytest.mark.parametrize(
+    ("z", "orientation", "where"),
+    [
+        ([0, 5, 10, 20, 25], AXIAL, "after slice 2 of 5 (between 20.00 and 10.00 mm along z)"),
+        ([25, 20, 10, 5, 0], [1, 0, 0, 0, -1, 0], "after slice 2 of 5 (between 20.00 and 10.00 mm along z)"),
+        ([0, 10, 15, 20, 30], AXIAL, "after slice 1 of 5 (between 30.00 and 20.00 mm along z), after slice 4 of 5 (between 10.00 and 0.00 mm along z)"),
+        ([-5, 0, 10], [1, 0, 0, 0, 0.98, 0.199], "after slice 1 of 3 (between 10.00 and 0.00 mm along z)"),
+    ],
+)
+def test_where_slices_are_missing_is_told_from_the_head_down(z, orientation, where):
+    with pytest.raises(PatientError) as caught:
+        stack(planes(z, orientation=orientation))
+    assert where in caught.value.message
+
+
+def test_where_slices_are_missing_along_another_axis():
+    items = planes([0.0] * 3, y=[0, 5, 15], orientation=[1, 0, 0, 0, 0, -1])
+    with pytest.raises(PatientError, match=re.escape("after slice 2 of 3 (between 5.00 and 15.00 mm along the slices' normal)")):
+        stack(items)
+    many = planes([0.0, 1, 3, 4, 6, 7, 9, 10, 12, 13])
+    with pytest.raises(PatientError, match=r"about 4 slices are missing.*and elsewhere"):
+        stack(many)
 
 
 @pytest.mark.parametrize("z", [[0, 5, 12], [0, 5, 10, 11], [0, 5, 10, 15, 17.5], [0, 5, 10.4, 15]])

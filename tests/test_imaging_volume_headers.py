@@ -1,7 +1,12 @@
 """NIfTI, NRRD and MetaImage headers: read as SimpleITK and nibabel read them, or refused."""
 
+import bz2
 import gzip
+import io
 import itertools
+import lzma
+import tarfile
+import zipfile
 import zlib
 
 import nibabel as nib
@@ -10,7 +15,10 @@ import pytest
 import SimpleITK
 
 from renal_ray.config import Cohort
+from renal_ray.imaging.images.open import open_image
+from renal_ray.imaging.images.source import References
 from renal_ray.imaging.images.volume import open_volume_image, open_voxels
+from renal_ray.imaging.masks.open import open_mask
 from renal_ray.problems import Code, PatientError
 
 COHORT = Cohort(manifest="unused.csv")
@@ -291,3 +299,37 @@ def test_more_voxels_than_any_series_has(tmp_path, shape):
     with path.open("r+b") as file:
         file.truncate(352 + 2 * int(np.prod(shape)))  # sparse: it takes no room
     assert refused(path) is Code.TOO_LARGE
+
+
+def packed_as(kind: str, data: bytes, path) -> None:
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("a.nii", data)
+    elif kind in ("tar", "tar.gz"):
+        with tarfile.open(path, "w:gz" if kind == "tar.gz" else "w") as archive:
+            info = tarfile.TarInfo("a.nii")
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    else:
+        path.write_bytes({"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "7z": lambda data: b"7z\xbc\xaf\x27\x1c\0\4" + data}[kind](data))
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz", "gz", "bz2", "xz", "7z"])
+@pytest.mark.parametrize("name", ["a.dcm", "a", "a.nii.packed", "a.nii", "a.nii.gz", "a.nrrd", "a.mha"])
+def test_packed_files_are_told_as_such(tmp_path, kind, name):
+    """Whatever they are called, as an image and as a mask; a .nii or .nii.gz may be packed by gzip once."""
+    as_nifti(tmp_path / "whole.nii", nib.Nifti1Header(), set_fields())
+    data = (tmp_path / "whole.nii").read_bytes()
+    packed_as(kind, gzip.compress(data) if name.startswith("a.nii") and kind == "gz" else data, tmp_path / name)
+    for read in (lambda path: open_image(path, References(), COHORT), lambda path: open_mask(path, COHORT)):
+        with pytest.raises(PatientError, match=r"packed or an archive.*unpack it") as caught:
+            read(tmp_path / name)
+        assert caught.value.code is Code.FILE_UNREADABLE
+
+
+def test_a_folder_of_packed_files_is_told_as_such(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.dcm.gz").write_bytes(gzip.compress(b"x" * 1000))
+    for read in (lambda path: open_image(path, References(), COHORT), lambda path: open_mask(path, COHORT)):
+        with pytest.raises(PatientError, match="what it holds is packed or an archive"):
+            read(tmp_path / "in")

@@ -7,7 +7,6 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
-import numpy as np
 from pydicom import Dataset
 
 from renal_ray.dicom.headers import Header, readable
@@ -36,6 +35,7 @@ PAUSE_S = 20.0  # longer than from one breath to the next image of a scan
 USUAL_PAUSES = 5.0  # times the usual time from image to image
 PASS_S = 300.0  # no scan of an abdomen takes longer
 MOST_PASSES = 8
+MOST = 2.0**53  # what no number of a header comes near
 
 
 @dataclass(frozen=True)
@@ -90,42 +90,44 @@ def _elements(groups: Dataset) -> Iterator[tuple[str, Any]]:
 
 
 def _acquired(get: Callable[[str], Any]) -> Acquired:
-    number, voltage = (_number(get(keyword)) for keyword in ("AcquisitionNumber", "KVP"))
-    number = number if number is not None else _number(get("FrameAcquisitionNumber"))
-    position, cosines = (_numbers(get(keyword)) for keyword in ("ImagePositionPatient", "ImageOrientationPatient"))
-    normal = np.cross(cosines[:3], cosines[3:]) if len(cosines) == 6 else np.array([0.0, 0.0, 1.0])
-    agent = _text(get("ContrastBolusAgent")) or {"yes": "yes"}.get(_text(get("ContrastBolusAgentAdministered")), "")
+    number, voltage = (_numbers(get(keyword)) for keyword in ("AcquisitionNumber", "KVP"))
+    number = number or _numbers(get("FrameAcquisitionNumber"))
+    position = _numbers(get("ImagePositionPatient"))
+    x, y, z = position if len(position) == 3 else (0.0, 0.0, 0.0)
+    cosines = _numbers(get("ImageOrientationPatient"))
+    a, b, c, d, e, f = cosines if len(cosines) == 6 else (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+    agent = _text(get("ContrastBolusAgent")) or ("yes" if _text(get("ContrastBolusAgentAdministered")) == "yes" else "")
+    time = _text(get("AcquisitionTime")) or (_text(get("FrameAcquisitionDateTime")) or _text(get("AcquisitionDateTime")))[8:]
     return Acquired(
-        number=None if number is None else round(number),
-        time_s=_seconds(_text(get("AcquisitionTime"))) or _seconds((_text(get("FrameAcquisitionDateTime")) or _text(get("AcquisitionDateTime")))[8:]),
+        number=round(number[0]) if number else None,
+        time_s=_seconds(time),
         kernel=_text(get("ConvolutionKernel")),
-        kvp="" if voltage is None else str(round(voltage)),
+        kvp=str(round(voltage[0])) if voltage else "",
         agent="" if agent in ("none", "no") else agent,
         bolus=_text(get("ContrastBolusStartTime")),
         temporal=_text(get("TemporalPositionIdentifier")) or _text(get("TemporalPositionIndex")),
         stack=_text(get("StackID")),
-        along_mm=float(position @ normal) if len(position) == 3 else 0.0,
-        height_mm=float(position[2]) if len(position) == 3 else 0.0,
+        along_mm=x * (b * f - c * e) + y * (c * d - a * f) + z * (a * e - b * d),
+        height_mm=z,
     )
 
 
 def _text(value: Any) -> str:
-    values = [] if value is None else [value] if isinstance(value, (str, int, float)) else list(value)
+    if value is None or value == "":
+        return ""
+    values = [value] if isinstance(value, (str, int, float)) else list(value)
     return "\\".join(" ".join(str(one).casefold().split()) for one in values)
 
 
-def _number(value: Any) -> float | None:
-    numbers = _numbers(value)
-    return float(numbers[0]) if len(numbers) else None
-
-
-def _numbers(value: Any) -> np.ndarray:
-    """Finite numbers of an element; none where it is absent, empty or holds anything else."""
+def _numbers(value: Any) -> list[float]:
+    """Numbers of an element; none where it is absent or holds anything else."""
+    if value is None or value == "":
+        return []
     try:
-        numbers = np.array([] if value is None or value == "" else np.atleast_1d(np.array(value, dtype=object)).astype(float))
+        numbers = [float(one) for one in ([value] if isinstance(value, (str, int, float)) else value)]
     except (TypeError, ValueError):
-        return np.array([])
-    return numbers if np.isfinite(numbers).all() and np.abs(numbers).max(initial=0) < 2**53 else np.array([])
+        return []
+    return numbers if all(abs(number) < MOST for number in numbers) else []
 
 
 def _seconds(time: str) -> float | None:

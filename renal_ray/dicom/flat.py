@@ -141,7 +141,10 @@ def _value(raw: bytes, kind: str, length: int) -> Any:
     if kind in NUMBERS:
         values: list[Any] = list(struct.unpack(f"<{length // struct.calcsize(NUMBERS[kind])}{NUMBERS[kind]}", raw))
     elif kind in TEXTS or kind in ("DS", "IS"):
-        values = [part.strip(" \0") for part in raw.decode("ascii").split("\\")]
+        text = raw.decode("ascii")
+        if kind in TEXTS and "\\" not in text:
+            return text.strip(" \0")
+        values = [part.strip(" \0") for part in text.split("\\")]
         if kind in ("DS", "IS") and values != [""]:
             convert = float if kind == "DS" else int
             try:

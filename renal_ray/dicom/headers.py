@@ -194,7 +194,7 @@ def _read_header(path: Path, tags: list[str], number: int) -> Header | None:
 def _is_ct_storage(header: Header) -> bool:
     """Whether the file is to be a CT image, by whatever of its header is there."""
     meta = getattr(header.dataset, "file_meta", None) or {}
-    return header.is_ct or str(meta.get("MediaStorageSOPClassUID")) in CT_STORAGE
+    return header.is_ct or (not header.text("Modality") and str(meta.get("MediaStorageSOPClassUID")) in CT_STORAGE)
 
 
 def _identity(path: Path, number: int) -> FlatDataset:
@@ -242,8 +242,8 @@ def _looks_like_dicom(start: bytes) -> bool:
 
 def syntax_of(dataset: Dataset | FlatDataset) -> str:
     """The transfer syntax UID; files without a meta header are one of the three native ones, as pydicom read them."""
-    given = getattr(dataset, "file_meta", Dataset()).get("TransferSyntaxUID")
-    if given:
+    meta = getattr(dataset, "file_meta", None)
+    if meta and (given := meta.get("TransferSyntaxUID")):
         return str(given)
     implicit, little = dataset.original_encoding
     return str(ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian)

@@ -3,6 +3,7 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from renal_ray.dicom.headers import Header, readable
 
@@ -35,6 +36,7 @@ def series_key(header: Header) -> str:
     return BORDER.join((_digest(series, 12), _digest(owner, 6), _digest(frame, 6)))
 
 
+@lru_cache(maxsize=256)  # the images of a series follow each other
 def _digest(what: object, digits: int) -> str:
     return hashlib.sha256(str(what).encode()).hexdigest()[:digits]
 

@@ -1,4 +1,4 @@
-"""Elements that arrive as UN: in explicit VR, a value of 64 KiB or more fits no other element with a short length field (PS3.5, 6.2.2)."""
+"""Elements that arrive as UN, as those of 64 KiB or more do in explicit VR (PS3.5, 6.2.2)."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from pydicom.hooks import hooks, raw_element_vr
 
 
 def read_as_known() -> None:
-    """Lets pydicom read long elements that arrive as UN as what the data dictionary says, as it does with short ones."""
+    """Lets pydicom read long elements that arrive as UN by the data dictionary, like short ones."""
     hooks.register_callback("raw_element_vr", _known_vr)
 
 

@@ -16,7 +16,7 @@ from renal_ray.imaging.images.straightened import Straightened
 from renal_ray.imaging.masks.lesion import kept, max_diameter_mm
 from renal_ray.imaging.masks.open import open_mask
 from renal_ray.imaging.masks.separate import lesion_count_findings, separate_lesions
-from renal_ray.imaging.survey import fingerprint, survey_findings, survey_slices
+from renal_ray.imaging.survey import fingerprint, require_ct, survey_findings, survey_slices
 from renal_ray.problems import PatientError, trouble
 
 
@@ -56,7 +56,8 @@ def read_patient(image: Path, mask: Path, *, cohort: Cohort, selection: Selectio
     wanted = np.union1d(slices, survey)
     with _blame(image):
         hu = source.read(wanted)  # once: a compressed file is unpacked to its end
-    surveyed = hu[np.searchsorted(wanted, survey)]
+        surveyed = hu[np.searchsorted(wanted, survey)]
+        require_ct(surveyed)
     row_spacing, column_spacing = (float(value) for value in source.grid.spacing[1:])
     patient = PatientSlices(
         slice_index=slices.astype(np.int32),

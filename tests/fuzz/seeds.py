@@ -67,7 +67,7 @@ def write_seeds(folder: Path) -> list[Seed]:
         for path in (here / "ct").iterdir():
             _transcode(path, syntax)
         seeds.append(Seed(here, here / "ct", here / "seg.dcm"))
-    seeds += [_fractional(folder / "fractional"), _rtstruct(folder / "rtstruct"), _series(folder / "series")]
+    seeds += [_fractional(folder / "fractional"), _rtstruct(folder / "rtstruct"), _series(folder / "series"), _raised(folder / "raised")]
     seeds += [_nifti(folder / "nifti", ".nii"), _nifti(folder / "gz", ".nii.gz"), _itk(folder / "nrrd", ".nrrd"), _itk(folder / "mha", ".mha")]
     return seeds
 
@@ -111,6 +111,20 @@ def _labels() -> np.ndarray:
     labels = np.zeros(VOLUME.shape, np.uint8)
     labels[1:3] = LESION * 2
     return labels
+
+
+def _raised(folder: Path) -> Seed:
+    """Pixels above the lowest bits, and all that tells acquisitions apart."""
+    slices = write_series(folder / "ct", VOLUME)
+    write_seg(folder / "seg.dcm", [(1, slices[k], LESION) for k in (1, 2)])
+    for k, item in enumerate(slices):
+        item.BitsStored, item.HighBit, item.PixelRepresentation = 12, 15, 0
+        item.PixelData = (np.frombuffer(item.PixelData, "<u2") << 4).tobytes()
+        item.AcquisitionNumber, item.AcquisitionTime, item.KVP, item.ConvolutionKernel = k + 1, f"12000{k}.5", "120", ["Br38f", "3"]
+        item.ContrastBolusAgent, item.ContrastBolusStartTime, item.TemporalPositionIdentifier, item.StackID = "agent", "115900", 1, "1"
+        item.LossyImageCompression, item.LossyImageCompressionRatio, item.RescaleType = "01", ["8", "2"], "hu"
+        save(item)
+    return Seed(folder, folder / "ct", folder / "seg.dcm")
 
 
 def _nifti(folder: Path, ending: str) -> Seed:

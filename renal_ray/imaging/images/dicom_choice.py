@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from renal_ray.dicom.acquisitions import Acquired, acquired, acquisitions, described
-from renal_ray.dicom.files import files_below, is_packed
+from renal_ray.dicom.files import files_below, is_packed, require_unpacked
 from renal_ray.dicom.headers import COMPANIONS, Header, shown_modality
 from renal_ray.dicom.series import acquisition_key, by_series, named, series_key, shortest, without_acquisition
 from renal_ray.imaging.images.source import References
@@ -147,8 +147,8 @@ def _require_some(groups: dict[str, list[Header]], headers: Sequence[Header], wa
     strangers = sorted({shown_modality(header.text("Modality")) for header in headers if header.text("Modality") not in COMPANIONS | {"CT", ""}})
     if strangers:
         raise PatientError(Code.NOT_CT, f"the folder holds images that are no CT (modality {', '.join(strangers)}); give the folder of one CT series")
-    if not headers and any(is_packed(path) for path in files_below(folder)):
-        raise PatientError(Code.FILE_UNREADABLE, "the folder holds packed files (.gz, .zip, .tar) and no DICOM file; unpack them")
+    if not headers:
+        require_unpacked(folder)
     code, what = (Code.NOT_CT, "no CT image among its DICOM files") if headers else (Code.FILE_UNREADABLE, "no DICOM file")
     raise PatientError(code, f"the folder holds {what}; give the folder of one CT series")
 

@@ -54,6 +54,8 @@ def is_hounsfield(header: Header, rescale_type: str) -> bool:
     Raises:
         PatientError: NOT_CT where the unit is another one.
     """
+    if rescale_type in ("HU", ""):
+        return True
     unit = re.sub(r"[^A-Z]", "", rescale_type.upper())
     if unit in ("HU", "HUMOD") or unit.startswith("HOUNSFIELD") or not rescale_type.strip():
         return True

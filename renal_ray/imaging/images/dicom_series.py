@@ -45,6 +45,7 @@ GROUPS = {  # functional group of an enhanced CT: the elements of a single-frame
 }
 LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
 EITHER = (JPEG2000, HTJ2K)
+UPRIGHT = np.eye(2)
 
 
 @dataclass(frozen=True)
@@ -136,15 +137,20 @@ def _pause(images: Sequence[Acquired]) -> list[Finding]:
 
 def _lossy(headers: Sequence[Header]) -> list[Finding]:
     """Compression with loss, by header or transfer syntax (PS3.3, C.7.6.1.1.5), else by the codestream of the first image."""
-    with readable("the series"):
-        ratios = {id(one): float(np.atleast_1d(one.dataset.get("LossyImageCompressionRatio") or 0.0).astype(float).max()) for one in headers}
-    lossy = [one for one in headers if one.text("LossyImageCompression") == "01" or ratios[id(one)] > 1 or syntax_of(one.dataset) in LOSSY]
+    ratios: list[float] = []
+    lossy = []
+    for header in headers:
+        with readable(f"file {header.number} by name"):
+            ratio = header.dataset.get("LossyImageCompressionRatio")
+            ratios.append(max(map(float, ratio if isinstance(ratio, Sequence) and not isinstance(ratio, str) else [ratio]), default=0.0) if ratio else 0.0)
+        if header.text("LossyImageCompression") == "01" or ratios[-1] > 1 or syntax_of(header.dataset) in LOSSY:
+            lossy.append(header)
     if not lossy and syntax_of(headers[0].dataset) in EITHER and not headers[0].text("LossyImageCompression"):
         coded = declared(load(headers[0].path, number=headers[0].number))
         lossy = list(headers) if coded and coded.lossy else []
     if not lossy:
         return []
-    ratio = max(ratios[id(one)] for one in lossy)
+    ratio = max(ratios)
     said = f"up to {ratio:.3g} : 1" if np.isfinite(ratio) and ratio > 1 else "by a ratio that the header does not give"
     message = f"{len(lossy)} of {len(headers)} images were compressed with loss, {said}; fine texture is gone: use the original images if there are any"
     return [Finding(Code.LOSSY_COMPRESSION, message)]
@@ -176,6 +182,8 @@ def _require_whole(headers: list[Header]) -> None:
 
 def _slices(images: Sequence[Image]) -> list[CtSlice]:
     """The slices of images: one of a file, or those of an enhanced CT."""
+    for syntax in {syntax_of(image.header.dataset) for image in images}:
+        require_decoder(syntax)
     files: dict[int, list[Image]] = defaultdict(list)
     for image in images:
         files[id(image.header)].append(image)
@@ -195,7 +203,6 @@ def slices_of(header: Header, wanted: set[int | None]) -> list[CtSlice]:
     if header.pixels is not Pixels.PRESENT:
         code = Code.NO_PIXEL_DATA if header.pixels is Pixels.ABSENT else Code.FILE_TRUNCATED
         raise PatientError(code, f"file {header.number} by name: its pixel data are {header.pixels.value}; copy or export it again")
-    require_decoder(syntax_of(header.dataset))
     with readable(f"file {header.number} by name"):
         if int(header.dataset.get("SamplesPerPixel") or 1) != 1:
             raise PatientError(Code.NOT_CT, f"file {header.number} by name is a colour image; give the original CT series")
@@ -244,7 +251,7 @@ def plane_of(header: Header, frame: Dataset | FlatDataset) -> Plane:
     if position is None or orientation is None or np.abs(position).max() > FARTHEST_MM:
         raise PatientError(Code.NO_POSITION, f"{where} has no position or orientation in the patient; use the original series")
     axes = orientation.reshape(2, 3)
-    if np.abs(axes @ axes.T - np.eye(2)).max() > 0.01:
+    if np.abs(axes @ axes.T - UPRIGHT).max() > 0.01:
         raise PatientError(Code.NO_POSITION, f"{where} has an orientation that is not two unit vectors at right angles; export it again")
     return Plane(position, orientation, (float(spacing[0]), float(spacing[1])), (int(header.dataset.Rows), int(header.dataset.Columns)))
 

@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from renal_ray.dicom.files import PACKED_MESSAGE, is_packed
 from renal_ray.imaging.geometry.grid import Grid
 from renal_ray.imaging.images.sizes import require_placed, require_sane
 from renal_ray.imaging.images.voxels import Packing, Voxels
@@ -77,6 +78,8 @@ def open_itk(path: Path) -> Voxels:
     """
     nrrd = path.suffix.lower() in (".nrrd", ".nhdr")
     kind = "NRRD volume" if nrrd else "MetaImage volume"
+    if is_packed(path):
+        raise PatientError(Code.FILE_UNREADABLE, f"the {kind} {PACKED_MESSAGE}")
     try:
         fields, end = _nrrd_fields(path) if nrrd else _meta_fields(path)
         data = _data_file(path, fields.get("datafile" if nrrd else "elementdatafile", ""))

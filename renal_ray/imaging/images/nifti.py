@@ -7,6 +7,7 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
+from renal_ray.dicom.files import PACKED_MESSAGE, begins_packed
 from renal_ray.imaging.geometry.grid import Grid
 from renal_ray.imaging.images.sizes import misplaced, require_placed, require_sane
 from renal_ray.imaging.images.streams import GZIP_MAGIC, UNPACKING_FAULTS, Deflated
@@ -37,6 +38,7 @@ def open_nifti(path: Path) -> Voxels:
     Raises:
         PatientError: FILE_UNREADABLE, NO_POSITION when the header has no orientation or two, TOO_LARGE, FILE_TRUNCATED.
     """
+    start, packed = b"", False
     try:
         start, packed = _start(path)
         second = 540 in (int.from_bytes(start[:4], order) for order in ("little", "big"))
@@ -50,7 +52,8 @@ def open_nifti(path: Path) -> Voxels:
         unit = MM[header.get_xyzt_units()[0]]
         single = bytes(header["magic"].tobytes())[:2] == b"n+"
     except HEADER_FAULTS:
-        raise PatientError(Code.FILE_UNREADABLE, "not readable as NIfTI; give a .nii or .nii.gz file") from None
+        what = f"the NIfTI file {PACKED_MESSAGE}" if begins_packed(start) else "not readable as NIfTI; give a .nii or .nii.gz file"
+        raise PatientError(Code.FILE_UNREADABLE, what) from None
     if not single or len(shape) < 3 or any(n != 1 for n in shape[3:]) or min(shape) < 1 or dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise PatientError(
             Code.FILE_UNREADABLE,

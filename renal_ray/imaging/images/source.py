@@ -69,9 +69,9 @@ def compact_hu(hu: np.ndarray) -> np.ndarray:
     if hu.dtype == np.int16:
         return hu
     if not np.issubdtype(hu.dtype, np.integer):
-        with np.errstate(over="ignore"):  # what float32 does not hold is not a number either
+        with np.errstate(over="ignore"):  # what float32 does not hold is infinite then, and beyond any CT
             hu = hu.astype(np.float32)
-        hu = np.where(np.isfinite(hu), hu, np.float32(OUTSIDE_HU))
+        hu = np.where(np.isnan(hu), np.float32(OUTSIDE_HU), hu)
         if not np.array_equal(hu, np.rint(hu)):
             return hu
     limits = np.iinfo(np.int16)
@@ -95,7 +95,7 @@ def require_ct_range(hu: np.ndarray) -> None:
         raise PatientError(
             Code.HU_OUT_OF_RANGE,
             f"values from {low:.0f} to {high:.0f} HU, and no CT lies beyond {HU_RANGE[0]:,} to {HU_RANGE[1]:,};"
-            " the values' sign, slope or type was lost: export the series again",
+            " the values' sign, slope or type was lost, or they are padding: export the series again, with padding at -1024",
         )
 
 

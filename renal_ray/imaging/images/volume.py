@@ -7,7 +7,7 @@ import numpy as np
 
 from renal_ray.config import Cohort
 from renal_ray.imaging.geometry.grid import Grid, Turn, nearest_turn, turn_to_axial
-from renal_ray.imaging.images.source import References, sized
+from renal_ray.imaging.images.source import References, require_ct_range, sized
 from renal_ray.imaging.images.voxels import Voxels
 from renal_ray.problems import Code, Finding, PatientError
 
@@ -48,10 +48,16 @@ class VolumeImage:
         return set()
 
     def read(self, slices: np.ndarray) -> np.ndarray:
-        """Attenuation of some slices, int16 or float32 (n, rows, cols) in HU."""
+        """Attenuation of some slices, int16 or float32 (n, rows, cols) in HU.
+
+        Raises:
+            PatientError: HU_OUT_OF_RANGE, FILE_TRUNCATED or FILE_UNREADABLE.
+        """
         flipped = self.turn.flips[0]
         places = self.grid.shape[0] - 1 - slices[::-1] if flipped else slices
-        return np.ascontiguousarray(self.turn.apply(self.voxels.take(self.turn.axes[0], places)))
+        hu = self.voxels.take(self.turn.axes[0], places)
+        require_ct_range(hu)
+        return np.ascontiguousarray(self.turn.apply(hu))
 
 
 def is_volume(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Contours on the image's grid: where they lie, which may not lie there, and what those of one plane enclose."""
+"""Contours on the image's grid: where they may lie, and what those of one plane enclose."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,9 +60,15 @@ def placed(contour: Contour, grid: Grid) -> Placed:
     room = MARGIN * np.array(grid.shape[1:])
     outside = (index[:, 1:] < -room).any() or (index[:, 1:] > grid.shape[1:] + room).any()
     if outside or np.abs(index[:, 0]).max() > FURTHEST:
-        raise PatientError(Code.MASK_OFF_GRID, "a contour of the RTSTRUCT lies far outside of the image; use the series that it was drawn on")
+        raise PatientError(
+            Code.MASK_OFF_GRID,
+            "a contour of the RTSTRUCT lies far outside of the image; use the series that it was drawn on",
+        )
     if np.ptp(index[:, 0]) > 2 * GRID_TOLERANCE:
-        raise PatientError(Code.MASK_OFF_GRID, "a contour of the RTSTRUCT is not in the plane of a slice; use the series that it was drawn on")
+        raise PatientError(
+            Code.MASK_OFF_GRID,
+            "a contour of the RTSTRUCT is not in the plane of a slice; use the series that it was drawn on",
+        )
     return Placed(contour, index[:, 1:], float(index[:, 0].mean()))
 
 
@@ -85,47 +91,63 @@ def require_on_slices(contours: Sequence[Placed], references: References, image:
     for one in contours:
         named = image.slices_named(set(one.contour.sources))
         if named and np.abs(np.array(sorted(named)) - one.level).min() >= ANOTHER_SLICE:
-            raise PatientError(Code.MASK_OFF_GRID, "a contour of the RTSTRUCT refers to one slice and lies on another; export it again")
-    ends = _ends([one for one in contours if not -0.5 <= one.level <= count - 0.5], image.grid)
-    between = [one for one in contours if -0.5 <= one.level <= count - 0.5 and abs(one.level - round(one.level)) > GRID_TOLERANCE]
-    known = {uid for one in contours for uid in one.contour.sources if image.slices_named({uid})}
-    own = bool(known or references.series & image.references.series)
-    lost = between if known and not any(one.contour.sources & known for one in between) and all(one.contour.sources for one in between) else []
-    if lost:
-        ends = [*ends, f"{_several(lost, image.grid)} between its slices and name images that are not there"]
-    where = " and ".join(ends)
-    if ends and own:
-        where = f"slices are missing of the series that the RTSTRUCT was drawn on: {where}; use the whole series"
-    elif ends:
-        where = f"{where}: slices are missing there, or it is another series; use the whole series that the RTSTRUCT was drawn on"
+            raise PatientError(
+                Code.MASK_OFF_GRID,
+                "a contour of the RTSTRUCT refers to one slice and lies on another; export it again",
+            )
+    inside = [one for one in contours if -0.5 <= one.level <= count - 0.5]
+    between = [one for one in inside if abs(one.level - round(one.level)) > GRID_TOLERANCE]
+    where = _missing(contours, between, references, image)
     if resample:
         return where
     if where:
         raise PatientError(Code.MASK_OFF_GRID, where)
+    edges = np.array(image.grid.shape[1:]) - 0.5
+    beside = [one for one in contours if (one.points.max(axis=0) < -0.5).any() or (one.points.min(axis=0) > edges).any()]
+    advice = "use the series that they were drawn on"
     if between:
         raise PatientError(
-            Code.MASK_OFF_GRID, f"{_several(between, image.grid)} between the image's slices; use the series that they were drawn on, or cohort.mask_resample"
+            Code.MASK_OFF_GRID,
+            f"{_several(between, image.grid)} between the image's slices; {advice}, or cohort.mask_resample",
         )
-    beside = [one for one in contours if (one.points.max(axis=0) < -0.5).any() or (one.points.min(axis=0) > np.array(image.grid.shape[1:]) - 0.5).any()]
     if beside:
-        raise PatientError(Code.MASK_OFF_GRID, f"{_several(beside, image.grid)} wholly beside the image; use the series that they were drawn on")
+        raise PatientError(Code.MASK_OFF_GRID, f"{_several(beside, image.grid)} wholly beside the image; {advice}")
+    return ""
+
+
+def _missing(contours: Sequence[Placed], between: Sequence[Placed], references: References, image: ImageSource) -> str:
+    """Where slices are missing, in words: beyond the ends, or where contours name lost ones."""
+    count = image.grid.shape[0]
+    ends = _ends([one for one in contours if not -0.5 <= one.level <= count - 0.5], image.grid)
+    known = {uid for one in contours for uid in one.contour.sources if image.slices_named({uid})}
+    named = [one for one in between if one.contour.sources and not one.contour.sources & known]
+    if known and named:
+        ends.append(f"{_several(named, image.grid)} between its slices and name images that are not there")
+    where = " and ".join(ends)
+    if where and (known or references.series & image.references.series):
+        return f"slices are missing of the series that the RTSTRUCT was drawn on: {where}; use the whole series"
+    if where:
+        return f"{where}: slices are missing there, or it is another series; use the whole series that the RTSTRUCT was drawn on"
     return ""
 
 
 def _ends(contours: Sequence[Placed], grid: Grid) -> list[str]:
     """How many contours lie beyond each end of the image, and how far."""
     found = []
-    for way, its in ((-1, [one for one in contours if one.level < 0]), (1, [one for one in contours if one.level > 0])):
+    for way, edge in ((-1, 0), (1, grid.shape[0] - 1)):
+        its = [one for one in contours if way * (one.level - edge) > 0]
         if its:
-            furthest = max(one.level - grid.shape[0] + 1 if way > 0 else -one.level for one in its) * grid.spacing[0]
+            furthest = max(way * (one.level - edge) for one in its) * grid.spacing[0]
             found.append(f"{_several(its, grid)} up to {furthest:.1f} mm beyond its last slice towards the {side_of(way * grid.steps[0])}")
     return found
 
 
 def _several(contours: Sequence[Placed], grid: Grid) -> str:
-    heights = len(heights_of(np.array([one.level for one in contours]) * grid.spacing[0])[0])
-    count = len(contours)
-    return f"{count} contour{'s' * (count > 1)} at {heights} height{'s' * (heights > 1)} lie{'s' * (count == 1)}"
+    """How many contours, at how many heights."""
+    levels = np.array([one.level for one in contours])
+    count, heights = len(contours), len(heights_of(levels * grid.spacing[0])[0])
+    contour, height = f"contour{'s' * (count > 1)}", f"height{'s' * (heights > 1)}"
+    return f"{count} {contour} at {heights} {height} lie{'s' * (count == 1)}"
 
 
 def planes_of(contours: Sequence[Placed], grid: Grid) -> RoiPlanes:
@@ -156,9 +178,9 @@ def require_within(rois: Sequence[RoiPlanes], grid: Grid, ends: str) -> str:
     Raises:
         PatientError: MASK_BEYOND_IMAGE.
     """
-    planes = []
+    planes, step = [], float(grid.spacing[0])
     for roi in rois:
-        thickness = np.diff(plane_spans(roi.levels * grid.spacing[0], declared=float(grid.spacing[0]), alone=float(grid.spacing[0])))[:, 0]
+        thickness = np.diff(plane_spans(roi.levels * step, declared=step, alone=step))[:, 0]
         for level, area, thick in zip(roi.levels, roi.areas, thickness.tolist(), strict=True):
             planes.append((area.mask, grid.origin + np.array([level, *area.corner]) @ grid.steps, thick))
     try:

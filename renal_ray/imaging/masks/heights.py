@@ -10,9 +10,10 @@ TIE = 3  # decimals of a slice: planes that are as near
 def nearest_planes(levels: np.ndarray, count: int, step: float) -> dict[int, list[int]]:
     """The planes that each slice takes.
 
-    A slice takes the nearest of the planes that lie within it, both where two are as near: that is the section of the lesion nearest to its middle, where all
-    of them together would be the widest. A slice between two planes that has none of its own takes the nearer one, unless planes are missing there
-    (`plane_spans`). Nothing is added beyond the first and the last plane.
+    A slice takes the nearest of the planes that lie within it, both where two are as near: that is
+    the section of the lesion nearest to the slice's middle, where all of them together would be
+    the widest. A slice between two planes that has none of its own takes the nearer one, unless
+    planes are missing there (`plane_spans`). Nothing is added beyond the first and the last plane.
 
     Args:
         levels: (n,) ascending, where the planes lie, in slices.
@@ -20,7 +21,7 @@ def nearest_planes(levels: np.ndarray, count: int, step: float) -> dict[int, lis
         step: distance between slices in mm.
 
     Returns:
-        Slice -> places in `levels`; those before the first slice of the image or after its last one too.
+        Slice -> places in `levels`; also of slices beyond the ends of the image.
     """
     rounded = np.round(levels, TIE)
     own = np.floor(rounded + 0.5).astype(int)

@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from renal_ray.config import Cohort
+from renal_ray.dicom.files import require_unpacked
 from renal_ray.dicom.headers import Header, read_headers
 from renal_ray.imaging.images.dicom_series import TAGS
 from renal_ray.imaging.images.source import ImageSource, References
@@ -61,6 +62,8 @@ def open_mask(path: Path, cohort: Cohort, lesion: str = "") -> Mask:
     if is_volume(path):
         return LabelMap(open_voxels(path), _labels(names) or cohort.lesion_labels, resample=cohort.mask_resample)
     headers = read_headers(path, ["Modality"])  # a SEG is large: its groups are not looked at twice
+    if not headers:
+        require_unpacked(path)
     objects = [header for header in headers if header.text("Modality") in OBJECTS]
     if len(objects) > 1:
         raise PatientError(Code.SEVERAL_MASKS, f"the folder holds {len(objects)} masks; name the file of one")

@@ -39,7 +39,8 @@ class MaskPlane:
 def require_same_place(what: str, mask: References, image: ImageSource) -> list[Finding]:
     """Refuses a mask that says it was drawn on another series, or in another frame of reference.
 
-    Some programs invent the frame of reference. A mask that names the image's series and slices of it, and no other slice, is believed against it.
+    Some programs invent the frame of reference. A mask that names the image's series and slices of
+    it, and no other slice, is believed against it.
 
     Args:
         what: names the mask in messages.

@@ -1,4 +1,4 @@
-"""Polygons to pixels: those whose centre lies inside, by the even-odd rule; and what the outlines of one plane enclose together."""
+"""Polygons to pixels, by the even-odd rule; and what the outlines of one plane enclose together."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Enclosed:
         mask: bool (rows, cols), no larger than the outlines need.
         corner: row and column of its first pixel; may lie outside of the image.
         crossing: how many outlines cross another one.
-        cancelling: how many outlines that toggle are a copy of another one, so that both enclose nothing.
+        cancelling: how many outlines that toggle are copies of others: both enclose nothing.
     """
 
     mask: np.ndarray
@@ -57,8 +57,9 @@ class Relation(Enum):
 def fill(points: np.ndarray, shape: tuple[int, int], corner: tuple[int, int] = (0, 0)) -> np.ndarray:
     """The pixels whose centre lies in a closed polygon.
 
-    A centre is inside where a ray along its row towards smaller columns crosses the outline an odd number of times. Both intervals are
-    half-open, so that of two polygons with a common edge exactly one holds a centre on it.
+    A centre is inside where a ray along its row towards smaller columns crosses the outline an odd
+    number of times. Both intervals are half-open, so that of two polygons with a common edge
+    exactly one holds a centre on it.
 
     Args:
         points: (n, 2), row and column in pixels; pixel centres are whole numbers.
@@ -70,7 +71,8 @@ def fill(points: np.ndarray, shape: tuple[int, int], corner: tuple[int, int] = (
     """
     start, end = points, np.roll(points, -1, axis=0)
     low, high = np.minimum(start[:, 0], end[:, 0]), np.maximum(start[:, 0], end[:, 0])
-    first = np.clip(np.ceil(low) - corner[0], 0, shape[0]).astype(int)  # rows first .. last - 1 are crossed
+    # rows first .. last - 1 are crossed
+    first = np.clip(np.ceil(low) - corner[0], 0, shape[0]).astype(int)
     last = np.clip(np.ceil(high) - corner[0], 0, shape[0]).astype(int)
     crossed = np.flatnonzero(last > first)
     toggles = np.zeros(shape[0] * (shape[1] + 1), np.int64)
@@ -91,8 +93,9 @@ def fill(points: np.ndarray, shape: tuple[int, int], corner: tuple[int, int] = (
 def enclosed(outlines: Sequence[Outline]) -> Enclosed:
     """What the outlines of one plane enclose together.
 
-    An outline within another one is a hole in it, one within a hole an island. Outlines that are one but for rounding count once, those that cross
-    are united, and touching is neither. Those that toggle are combined by exclusive disjunction with all the rest (PS3.3 C.8.8.6.3).
+    An outline within another one is a hole in it, one within a hole an island. Outlines that are
+    one but for rounding count once, those that cross are united, and touching is neither. Those
+    that toggle are combined by exclusive disjunction with all the rest (PS3.3 C.8.8.6.3).
 
     Args:
         outlines: at least one.
@@ -114,7 +117,7 @@ def enclosed(outlines: Sequence[Outline]) -> Enclosed:
 
 
 def _window(points: np.ndarray) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Corner and shape of the smallest window that holds all pixels which points (n, 2) may enclose."""
+    """Corner and shape of the window that holds all pixels which points (n, 2) may enclose."""
     low, high = np.floor(points.min(axis=0)).astype(int), np.ceil(points.max(axis=0)).astype(int)
     return (int(low[0]), int(low[1])), (int(high[0] - low[0]) + 1, int(high[1] - low[1]) + 1)
 
@@ -127,7 +130,10 @@ def _part(points: np.ndarray, corner: tuple[int, int]) -> tuple[tuple[slice, sli
 
 
 def _holes(outlines: list[np.ndarray]) -> tuple[np.ndarray, int]:
-    """In how many others each outline lies, int (n,), and how many cross others. Outlines that are one or cross each other count as one."""
+    """In how many others each outline lies, int (n,), and how many cross others.
+
+    Outlines that are one or cross each other count as one.
+    """
     joined, within, crossing = list[tuple[int, int]](), list[tuple[int, int]](), set[int]()
     for first, second in _near(outlines):
         found = relation(outlines[first], outlines[second])
@@ -173,7 +179,8 @@ def relation(first: np.ndarray, second: np.ndarray) -> Relation:
     if all(sticks_out):
         return Relation.CROSSING if (~_grown(~common, near)).any() else Relation.APART
     inner = other if sticks_out[0] else one
-    if 2 * np.count_nonzero(common) <= np.count_nonzero(inner):  # beside the other, and thinner than what counts as near
+    # beside the other, and thinner than what counts as near
+    if 2 * np.count_nonzero(common) <= np.count_nonzero(inner):
         return Relation.APART
     if np.count_nonzero(one ^ other) <= NEAR * samples**2 * min(_length(first), _length(second)):
         return Relation.CROSSING

@@ -10,7 +10,8 @@ from pydicom import Dataset
 from renal_ray.imaging.images.source import References
 from renal_ray.problems import Code, PatientError
 
-AREAS = {"CLOSEDPLANAR": False, "INTERPOLATEDPLANAR": False, "CLOSEDPLANARXOR": True}  # and whether they toggle (PS3.3 C.8.8.6.1)
+# Types that are areas, and whether they toggle (PS3.3 C.8.8.6.1; the second is OsiriX's).
+AREAS = {"CLOSEDPLANAR": False, "INTERPOLATEDPLANAR": False, "CLOSEDPLANARXOR": True}
 NO_AREAS = {"POINT": "POINT", "OPENPLANAR": "OPEN_PLANAR", "OPENNONPLANAR": "OPEN_NONPLANAR", "": "of no type"}
 
 
@@ -34,8 +35,9 @@ class Contour:
 def lesion_rois(dataset: Dataset, wanted: list[str] | None) -> dict[int, str]:
     """Number and name of the lesion's ROIs.
 
-    Names count without regard to case and outer blanks. A name as it stands comes before the same in other letters, and that before a pattern. Also an
-    ROI without contours is one of several: that the only one which is drawn were the lesion would be a guess.
+    Names count without regard to case and outer blanks. A name as it stands comes before the same
+    in other letters, and that before a pattern. Also an ROI without contours is one of several:
+    that the only one which is drawn were the lesion would be a guess.
 
     Args:
         dataset: an RTSTRUCT.
@@ -49,12 +51,16 @@ def lesion_rois(dataset: Dataset, wanted: list[str] | None) -> dict[int, str]:
         raise PatientError(Code.MASK_EMPTY, "the RTSTRUCT has no ROI; use the one in which the lesion was drawn")
     if wanted is None:
         if len(names) > 1:
-            raise PatientError(Code.LESION_UNNAMED, f"the RTSTRUCT has the ROIs {_listed(names.values())}; name the lesion's in cohort.lesion_rois")
+            raise PatientError(
+                Code.LESION_UNNAMED,
+                f"the RTSTRUCT has the ROIs {_listed(names.values())}; name the lesion's in cohort.lesion_rois",
+            )
         return names
     chosen = {number for name in wanted for number in _called(name.strip(), names, dataset)}
     if not chosen:
         raise PatientError(
-            Code.MASK_EMPTY, f"the RTSTRUCT has the ROIs {_listed(names.values())}, none of cohort.lesion_rois {wanted}; name the lesion's there"
+            Code.MASK_EMPTY,
+            f"the RTSTRUCT has the ROIs {_listed(names.values())}, none of cohort.lesion_rois {wanted}; name the lesion's there",
         )
     return {number: name for number, name in names.items() if number in chosen}
 
@@ -69,14 +75,14 @@ def _called(wanted: str, names: dict[int, str], dataset: Dataset) -> list[int]:
     if len(exact) > 1:
         raise PatientError(
             Code.LESION_UNNAMED,
-            f"{len(exact)} ROIs of the RTSTRUCT are called {wanted}; where all of them are the lesion give a pattern in cohort.lesion_rois "
-            f"({wanted}*), else keep one of them in the file",
+            f"{len(exact)} ROIs of the RTSTRUCT are called {wanted}; where all of them are the lesion "
+            f"give a pattern in cohort.lesion_rois ({wanted}*), else keep one of them in the file",
         )
     return exact or [number for number, name in names.items() if fnmatchcase(name.casefold(), wanted.casefold())]
 
 
 def frame_of(dataset: Dataset, numbers: Iterable[int]) -> str:
-    """FrameOfReferenceUID of ROIs, where the RTSTRUCT has several; empty where they do not agree or say nothing.
+    """FrameOfReferenceUID of ROIs; empty where they do not agree or say nothing.
 
     Args:
         dataset: an RTSTRUCT.
@@ -114,10 +120,14 @@ def _points(contour: Dataset) -> np.ndarray:
         points = np.array([] if data is None else data, float).reshape(-1)
     except ValueError:
         raise PatientError(
-            Code.FILE_UNREADABLE, "a contour of the RTSTRUCT has coordinates that are no numbers (DICOM has decimal points, not commas); export it again"
+            Code.FILE_UNREADABLE,
+            "a contour of the RTSTRUCT has coordinates that are no numbers (DICOM has decimal points, not commas); export it again",
         ) from None
     if len(points) % 3 or not np.isfinite(points).all():
-        raise PatientError(Code.FILE_UNREADABLE, "a contour of the RTSTRUCT has coordinates that are no points in space; export it again")
+        raise PatientError(
+            Code.FILE_UNREADABLE,
+            "a contour of the RTSTRUCT has coordinates that are no points in space; export it again",
+        )
     return points.reshape(-1, 3)
 
 
@@ -128,7 +138,11 @@ def _sources(item: Dataset) -> Iterator[str]:
 
 
 def rtstruct_references(dataset: Dataset) -> References:
-    """The series and the frame of reference that an RTSTRUCT was drawn on, and the slices that its contours name, or else those listed with the series."""
+    """What an RTSTRUCT was drawn on; its images are those that contours name, or else the listed ones.
+
+    Args:
+        dataset: an RTSTRUCT.
+    """
     frames = dataset.get("ReferencedFrameOfReferenceSequence") or []
     studies = [study for frame in frames for study in frame.get("RTReferencedStudySequence") or []]
     series = [item for study in studies for item in study.get("RTReferencedSeriesSequence") or []]

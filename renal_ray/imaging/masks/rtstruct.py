@@ -36,13 +36,15 @@ class RtStruct:
         self.facts = "RTSTRUCT"
 
     def lesion(self, image: ImageSource) -> Lesion:
-        """Rasterises the lesion's contours: a pixel belongs where its centre lies inside (`polygons.enclosed`); ROIs are united.
+        """Rasterises the lesion's contours; ROIs are united.
 
-        Slices between contours are not invented. Only where contours lie between slices and are to be resampled does each slice take the plane nearest to it
-        (`heights.nearest_planes`).
+        A pixel belongs where its centre lies inside (`polygons.enclosed`). Slices between contours
+        are not invented. Only where contours lie between slices, and are to be resampled, each
+        slice takes the plane nearest to it (`heights.nearest_planes`).
 
         Raises:
-            PatientError: LESION_UNNAMED, MASK_OFF_GRID, MASK_BEYOND_IMAGE, MASK_WITHOUT_SERIES, MASK_EMPTY, FILE_UNREADABLE.
+            PatientError: LESION_UNNAMED, MASK_OFF_GRID, MASK_BEYOND_IMAGE, MASK_WITHOUT_SERIES,
+                MASK_EMPTY, FILE_UNREADABLE.
         """
         with readable("the RTSTRUCT"):
             chosen = lesion_rois(self._dataset, self._rois)
@@ -52,7 +54,10 @@ class RtStruct:
             areas = [one for one in contours if not one.no_area]
             if not areas:
                 drawn = f"of its {len(contours)} contours {_counted(contours)}" if contours else "none was drawn"
-                raise PatientError(Code.MASK_EMPTY, f"no contour of {names} encloses an area ({drawn}); name the lesion's ROI in cohort.lesion_rois")
+                raise PatientError(
+                    Code.MASK_EMPTY,
+                    f"no contour of {names} encloses an area ({drawn}); name the lesion's ROI in cohort.lesion_rois",
+                )
             references = self._references(chosen, areas)
             findings = require_same_place("RTSTRUCT", references, image)
             on_grid = [[placed(one, image.grid) for one in roi if not one.no_area] for roi in by_roi]
@@ -64,7 +69,8 @@ class RtStruct:
                 findings += self._put(roi, image.grid, frames)
         self.facts = f"RTSTRUCT, {names}, {len(areas)} contours"
         if any(one.sources for one in areas) and image.references.series and not image.slices_named(set(references.images)):
-            findings.append(Finding(Code.REFERENCES_ABSENT, "the RTSTRUCT refers to images that are not in the series; it was matched by series and position"))
+            message = "the RTSTRUCT refers to images that are not in the series; it was matched by series and position"
+            findings.append(Finding(Code.REFERENCES_ABSENT, message))
         self.findings = (*findings, *_crossing(rois), *_left_out(contours, cut, rois, image.grid))
         return lesion_of(frames, f"the contours of {names} enclose no pixel of the image")
 
@@ -81,7 +87,8 @@ class RtStruct:
         resampled = off > GRID_TOLERANCE or len(set(own)) < len(own)
         if resampled and not self._resample:
             raise PatientError(
-                Code.MASK_OFF_GRID, "contours of several heights lie on one slice of the image; use the series that they were drawn on, or cohort.mask_resample"
+                Code.MASK_OFF_GRID,
+                "contours of several heights lie on one slice of the image; use the series that they were drawn on, or cohort.mask_resample",
             )
         taken = nearest_planes(roi.levels, grid.shape[0], float(grid.spacing[0])) if resampled else {int(k): [n] for n, k in enumerate(own)}
         for k, planes in taken.items():
@@ -112,17 +119,24 @@ def _resampled(levels: np.ndarray, taken: dict[int, list[int]], off: float) -> F
     used = {n for planes in taken.values() for n in planes}
     lent = sum(1 for k, planes in taken.items() if np.abs(levels[planes] - k).max() > 0.5 + 1e-3)
     empty = max(taken) - min(taken) + 1 - len(taken)
-    said = [f"{len(levels)} planes of contours lie up to {off:.2f} of a slice beside the image's slices, and each slice took the nearest"]
-    said += [f"{len(levels) - len(used)} planes are nearest to none and were not taken"] if len(used) < len(levels) else []
-    said += [f"{lent} slices between planes took the nearer one"] if lent else []
-    said += [f"{empty} slices between planes took none, as planes are missing there"] if empty else []
-    return Finding(Code.MASK_RESAMPLED, "; ".join(said))
+    said = f"contours in {len(levels)} planes lie up to {off:.2f} of a slice beside the image's slices, and each slice took the nearest plane"
+    counts = {
+        "planes that are nearest to no slice and were not taken": len(levels) - len(used),
+        "slices between planes that took the nearer one": lent,
+        "slices between planes that took none, as planes are missing there": empty,
+    }
+    parts = [f"{what}: {count}" for what, count in counts.items() if count]
+    return Finding(Code.MASK_RESAMPLED, "; ".join([said, *parts]))
 
 
 def _crossing(rois: Sequence[RoiPlanes]) -> Iterator[Finding]:
-    crossing = [area.crossing for roi in rois for area in roi.areas if area.crossing]
+    areas = [area for roi in rois for area in roi.areas]
+    crossing = [area.crossing for area in areas if area.crossing]
     if crossing:
-        yield Finding(Code.CONTOURS_CROSS, f"{sum(crossing)} contours in {len(crossing)} planes cross others of their plane and were united; look at them")
+        yield Finding(
+            Code.CONTOURS_CROSS,
+            f"in {len(crossing)} of {len(areas)} planes contours cross each other, {sum(crossing)} together; they were united, look at them",
+        )
 
 
 def _left_out(contours: Sequence[Contour], cut: str, rois: Sequence[RoiPlanes], grid: Grid) -> Iterator[Finding]:
@@ -130,15 +144,23 @@ def _left_out(contours: Sequence[Contour], cut: str, rois: Sequence[RoiPlanes], 
     lines = [one for one in contours if one.no_area]
     if lines:
         levels = [grid.index_of(one.points)[:, 0].mean() for one in lines if len(one.points)]
-        alone = {round(float(level)) for level in levels if -0.5 <= level < grid.shape[0] - 0.5} - {round(float(level)) for roi in rois for level in roi.levels}
-        nothing = f"; nothing else is drawn on {len(alone)} slices of them" if alone else ""
-        yield Finding(Code.CONTOURS_LEFT_OUT, f"{len(lines)} of {len(contours)} contours enclose no area and were left out: {_counted(lines)}{nothing}")
+        inside = {round(float(level)) for level in levels if -0.5 <= level < grid.shape[0] - 0.5}
+        alone = inside - {round(float(level)) for roi in rois for level in roi.levels}
+        nothing = f"; slices on which nothing else is drawn: {len(alone)}" if alone else ""
+        yield Finding(
+            Code.CONTOURS_LEFT_OUT,
+            f"{len(lines)} of {len(contours)} contours enclose no area and were left out ({_counted(lines)}){nothing}",
+        )
     if copies := sum(area.cancelling for roi in rois for area in roi.areas):
-        yield Finding(Code.CONTOURS_LEFT_OUT, f"{copies} contours of type CLOSEDPLANAR_XOR are copies of each other, so that they enclose nothing")
+        yield Finding(
+            Code.CONTOURS_LEFT_OUT,
+            f"{copies} contours of type CLOSEDPLANAR_XOR are copies of each other, so that they enclose nothing",
+        )
     if cut:
         yield Finding(Code.CONTOURS_LEFT_OUT, f"{cut} and was cut off")
 
 
 def _counted(contours: Sequence[Contour]) -> str:
     """How many contours enclose no area, and why."""
-    return ", ".join(f"{count} {why}" for why, count in sorted(Counter(one.no_area for one in contours if one.no_area).items()))
+    found = Counter(one.no_area for one in contours if one.no_area)
+    return ", ".join(f"{count} {why}" for why, count in sorted(found.items()))
