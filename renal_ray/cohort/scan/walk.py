@@ -17,6 +17,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, RTStructureSetStorage, S
 
 from renal_ray.cohort.scan.identity import NOBODY, Identity, identity
 from renal_ray.cohort.scan.names import is_called_mask, is_surely_mask
+from renal_ray.dicom.files import is_packed
 from renal_ray.dicom.headers import CT_STORAGE, DICOM_FAULTS, Header, Pixels, quiet, read_header, readable
 from renal_ray.dicom.series import series_key
 from renal_ray.imaging.sample import volume_no_ct
@@ -34,7 +35,6 @@ TAGS = [
 ]
 VOLUMES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 PACKED = (".zip", ".gz", ".tgz", ".tar", ".7z", ".rar", ".bz2", ".xz", ".zst", ".lz4")
-PACKED_MAGIC = (b"\x1f\x8b", b"PK\x03\x04", b"7z\xbc\xaf", b"Rar!", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 IMAGE_ENDINGS = ("", ".dcm", ".dicom", ".ima", ".img")  # of files that were expected to be DICOM
 DICOMDIR = "1.2.840.10008.1.3.10"
 SECONDARY = "1.2.840.10008.5.1.4.1.1.7"  # and its multi-frame kinds
@@ -203,12 +203,10 @@ def sop_digest(uid: str) -> bytes:
 
 
 def _packed(path: str) -> bool:
-    """Whether a file is an archive or packed, by its ending, or by its first bytes where an image was to be expected."""
+    """Whether a file is an archive or packed: by its ending, and by its first bytes where an image was to be expected."""
     ending = Path(path).suffix.lower()
-    if ending in PACKED or (ending not in IMAGE_ENDINGS and not ending[1:].isdecimal()):
-        return ending in PACKED
-    with Path(path).open("rb") as file:
-        return file.read(8).startswith(PACKED_MAGIC)
+    expected = ending in IMAGE_ENDINGS or ending[1:].isdecimal()
+    return ending in PACKED or (expected and is_packed(Path(path)))
 
 
 def _owner_of_broken(path: Path) -> dict[str, Any]:
