@@ -1,6 +1,7 @@
 """What a series is called, and which of its images belong together."""
 
 from dataclasses import replace
+from datetime import date
 
 import numpy as np
 import pytest
@@ -133,6 +134,7 @@ def test_order_is_by_number_then_time_then_height():
         each(scan(12, **A), time_s=lambda k: 43200.0 + 0.04 * k),
         each(scan(12, **A), number=lambda k: 1 + k // 6, time_s=lambda k: 43200.0 + 25 * (k // 6)),  # two breaths
         each(scan(12, **A), time_s=lambda k: (86390.0 + 2 * k) % 86400),  # midnight
+        each(scan(12, **A), whole=lambda k: f"1.2.{k // 4}"),  # a multi-frame image for every table position
         each(scan(12, **A), time_s=lambda k: [43200.0, 100.0, 70000.0][k % 3] + 977 * k),  # drawn by chance
         each(scan(12, **A), number=lambda k: [7, 3, 9, 1, 12, 5, 2, 8, 4, 11, 6, 10][k]),
         each(scan(12, **A), bolus=lambda k: f"1158{k:02d}", temporal=str, stack=str),  # counted up
@@ -144,6 +146,16 @@ def test_order_is_by_number_then_time_then_height():
 )
 def test_sound_series_are_one(images):
     assert acquisitions(images) == [list(range(len(images)))]
+
+
+@pytest.mark.parametrize("pause", [700, 86400])
+def test_blocks_with_minutes_or_days_between_are_no_one_scan(pause):
+    blocks = each(scan(12, **A), time_s=lambda k: 43200.0 + pause * (k // 6))
+    assert acquisitions(blocks) == [SIX, OTHER]
+
+
+def test_multi_frame_images_that_cover_the_same_stretch():
+    assert acquisitions(scan(whole="1.2") + scan(first=-1.25, whole="1.3")) == [SIX, OTHER]
 
 
 def test_a_pause_between_two_blocks_is_seen():
@@ -163,10 +175,11 @@ def test_what_differs_is_told_without_the_texts_of_the_headers():
 def test_how_an_image_came_about(tmp_path):
     item = ct_slice(tmp_path / "a.dcm", np.zeros((4, 5), np.int16), (1, 2, 30), series="1.2.3", orientation=(1, 0, 0, 0, -1, 0))
     item.AcquisitionNumber, item.AcquisitionTime, item.KVP, item.ConvolutionKernel = 3, "120130.5", "120", ["Br38f", "3 "]
-    item.ContrastBolusAgent = " OMNI  350"
+    item.ContrastBolusAgent, item.AcquisitionDate = " OMNI  350", "20200101"
+    noon = date(2020, 1, 1).toordinal() * 86400 + 43200
     header = read_header(save(item), [*ACQUISITION_TAGS])
     assert header is not None
-    expected = Acquired(number=3, time_s=43290.5, kernel="br38f\\3", kvp="120", agent="omni 350", along_mm=-30, height_mm=30)
+    expected = Acquired(number=3, time_s=noon + 90.5, kernel="br38f\\3", kvp="120", agent="omni 350", along_mm=-30, height_mm=30)
     assert acquired(header) == [expected]
 
 
@@ -195,6 +208,7 @@ def test_frames_say_it_in_their_functional_groups(tmp_path):
     item.NumberOfFrames, item.PixelData = 2, bytes(80)
     header = read_header(save(item), [*ACQUISITION_TAGS])
     assert header is not None
-    one = Acquired(number=1, time_s=43200, kernel="b30", kvp="100", agent="", temporal="4", stack="s0")
-    other = Acquired(number=2, time_s=43260, kernel="b30", kvp="120", agent="yes", temporal="5", stack="s1", along_mm=10, height_mm=10)
+    noon, uid = date(2020, 1, 1).toordinal() * 86400 + 43200, str(item.SOPInstanceUID)
+    one = Acquired(number=1, time_s=noon, whole=uid, kernel="b30", kvp="100", agent="", temporal="4", stack="s0")
+    other = Acquired(number=2, time_s=noon + 60, whole=uid, kernel="b30", kvp="120", agent="yes", temporal="5", stack="s1", along_mm=10, height_mm=10)
     assert acquired(header) == [one, other]

@@ -147,6 +147,13 @@ def test_a_pause_between_two_blocks_is_reported(tmp_path, volume):
     assert codes(tmp_path) == [Code.ACQUISITION_PAUSE]
 
 
+def test_two_days_are_no_one_volume(tmp_path, volume):
+    change(write_series(tmp_path, volume), AcquisitionDate=lambda k: f"2020010{1 + k // 3}", AcquisitionTime="120000")
+    assert refusal(tmp_path).code is Code.MIXED_ACQUISITIONS
+    change(write_series(tmp_path, volume), AcquisitionDate=lambda k: f"2020010{1 + k // 3}", AcquisitionTime=lambda k: "000001" if k // 3 else "235959")
+    assert np.array_equal(read(tmp_path), volume)
+
+
 def item(**values) -> Dataset:
     dataset = Dataset()
     for keyword, value in values.items():

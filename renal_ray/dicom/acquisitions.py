@@ -2,7 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date
+from functools import lru_cache
 from itertools import pairwise
 from statistics import median
 from typing import Any
@@ -12,14 +14,15 @@ from pydicom import Dataset
 from renal_ray.dicom.headers import Header, readable
 
 IN_GROUPS = (  # of a frame of a multi-frame image, wherever in its functional groups
-    *("KVP", "ConvolutionKernel", "AcquisitionNumber", "FrameAcquisitionNumber", "AcquisitionTime"),
+    *("KVP", "ConvolutionKernel", "AcquisitionNumber", "FrameAcquisitionNumber", "AcquisitionDate", "AcquisitionTime"),
     *("FrameAcquisitionDateTime", "ContrastBolusAgent", "ContrastBolusStartTime", "ContrastBolusAgentAdministered"),
     *("TemporalPositionIdentifier", "TemporalPositionIndex", "StackID", "ImagePositionPatient", "ImageOrientationPatient"),
 )
 ACQUISITION_TAGS = (
-    *("AcquisitionNumber", "AcquisitionTime", "AcquisitionDateTime", "ConvolutionKernel", "KVP"),
+    *("AcquisitionNumber", "AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", "ConvolutionKernel", "KVP"),
     *("ContrastBolusAgent", "ContrastBolusStartTime", "TemporalPositionIdentifier", "TemporalPositionIndex", "StackID"),
     *("ImagePositionPatient", "ImageOrientationPatient", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+    *("SOPInstanceUID", "ConcatenationUID"),
 )
 ATTRIBUTES = {  # what differs between acquisitions, in words
     "kernel": "kernel",
@@ -33,8 +36,10 @@ COUNTERS = ("bolus", "temporal", "stack")  # that some programs count up from im
 SAME_MM = 0.01  # between two positions
 PAUSE_S = 20.0  # longer than from one breath to the next image of a scan
 USUAL_PAUSES = 5.0  # times the usual time from image to image
+OTHER_SCAN_S = 600.0  # pause after which nobody lies where they lay
 PASS_S = 300.0  # no scan of an abdomen takes longer
 MOST_PASSES = 8
+DAY_S = 86400.0
 MOST = 2.0**53  # what no number of a header comes near
 
 
@@ -44,11 +49,12 @@ class Acquired:
 
     Args:
         number: acquisition number.
-        time_s: when, in seconds of the day.
+        time_s: when, in seconds: of the day, or from a common beginning where the date is given.
         kernel, kvp, agent, bolus, temporal, stack: convolution kernel, tube voltage, contrast agent, start of its injection, temporal
             position and stack; text that is compared and never shown.
         along_mm: position along the normal of the slice.
         height_mm: towards the head.
+        whole: the multi-frame image, or concatenation of them, that a frame is of.
     """
 
     number: int | None = None
@@ -61,6 +67,7 @@ class Acquired:
     stack: str = ""
     along_mm: float = 0.0
     height_mm: float = 0.0
+    whole: str = ""
 
 
 def acquired(header: Header) -> list[Acquired]:
@@ -78,7 +85,9 @@ def acquired(header: Header) -> list[Acquired]:
         if not frames:
             return [_acquired(top.get)]
         shared = {keyword: value for item in top.get("SharedFunctionalGroupsSequence") or [] for keyword, value in _elements(item)}
-        return [_acquired(({key: top.get(key) for key in ACQUISITION_TAGS} | shared | dict(_elements(frame))).get) for frame in frames]
+        given = {key: top.get(key) for key in ACQUISITION_TAGS} | shared
+        whole = header.text("ConcatenationUID") or header.text("SOPInstanceUID")
+        return [replace(_acquired((given | dict(_elements(frame))).get), whole=whole) for frame in frames]
 
 
 def _elements(groups: Dataset) -> Iterator[tuple[str, Any]]:
@@ -97,10 +106,10 @@ def _acquired(get: Callable[[str], Any]) -> Acquired:
     cosines = _numbers(get("ImageOrientationPatient"))
     a, b, c, d, e, f = cosines if len(cosines) == 6 else (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
     agent = _text(get("ContrastBolusAgent")) or ("yes" if _text(get("ContrastBolusAgentAdministered")) == "yes" else "")
-    time = _text(get("AcquisitionTime")) or (_text(get("FrameAcquisitionDateTime")) or _text(get("AcquisitionDateTime")))[8:]
+    moment = _text(get("FrameAcquisitionDateTime")) or _text(get("AcquisitionDateTime"))
     return Acquired(
         number=round(number[0]) if number else None,
-        time_s=_seconds(time),
+        time_s=_seconds(_text(get("AcquisitionDate")) or moment[:8], _text(get("AcquisitionTime")) or moment[8:]),
         kernel=_text(get("ConvolutionKernel")),
         kvp=str(round(voltage[0])) if voltage else "",
         agent="" if agent in ("none", "no") else agent,
@@ -130,22 +139,32 @@ def _numbers(value: Any) -> list[float]:
     return numbers if all(abs(number) < MOST for number in numbers) else []
 
 
-def _seconds(time: str) -> float | None:
-    """Seconds of the day of HHMM, HHMMSS or HHMMSS.FFFFFF; also with colons, as files of before 1993 have them."""
+def _seconds(day: str, time: str) -> float | None:
+    """Seconds at a date YYYYMMDD and a time HHMM, HHMMSS or HHMMSS.FFFFFF; with colons in files of before 1993. Of the day where the date is no date."""
     digits, _, fraction = time.replace(":", "").partition(".")
     if not digits.isdecimal() or len(digits) not in (4, 6):
         return None
-    whole = int(digits[:2]) * 3600 + int(digits[2:4]) * 60 + int(digits[4:] or 0)
-    return whole + (float(f"0.{fraction}") if fraction.isdecimal() else 0.0)
+    seconds = int(digits[:2]) * 3600 + int(digits[2:4]) * 60 + int(digits[4:] or 0) + (float(f"0.{fraction}") if fraction.isdecimal() else 0.0)
+    return seconds + DAY_S * _ordinal(day)
+
+
+@lru_cache(maxsize=256)
+def _ordinal(day: str) -> int:
+    try:
+        return date.fromisoformat(day).toordinal()
+    except ValueError:
+        return 0
 
 
 def acquisitions(images: Sequence[Acquired]) -> list[list[int]]:
     """Parts the images of one series that are no one volume.
 
-    Images belong apart where kernel, tube voltage, contrast, temporal position or stack differ; where the stretches that acquisition
-    numbers cover overlap; and where scans with a pause between cover the same stretch. Scanners give sound scans many acquisition
-    numbers - one an image, one a table position - which follow each other along the body: these belong together, as do images of
-    which a header says nothing, and images at one position alone, which are no volumes.
+    Images belong apart where kernel, tube voltage, contrast, temporal position or stack differ; where
+    the stretches that acquisition numbers, or several multi-frame images, cover overlap; and where
+    scans with a pause between cover the same stretch, or minutes lie between. Scanners give sound
+    scans many acquisition numbers - one an image, one a table position - which follow each other along
+    the body: these belong together, as do images of which a header says nothing, and images at one
+    position alone, which are no volumes.
 
     Args:
         images: of one series, in any order.
@@ -156,6 +175,7 @@ def acquisitions(images: Sequence[Acquired]) -> list[list[int]]:
     """
     times = _of_one_day([image.time_s for image in images])
     groups = _by_attributes(images)
+    groups = [part for group in groups for part in _by_whole(group, images)]
     groups = [part for group in groups for part in _by_number(group, images)]
     groups = [part for group in groups for part in _by_time(group, images, times)]
     if max(map(len, groups), default=0) < 2:
@@ -171,10 +191,10 @@ def acquisitions(images: Sequence[Acquired]) -> list[list[int]]:
 
 
 def _of_one_day(times: list[float | None]) -> list[float | None]:
-    """Times of a scan that midnight may have come between."""
+    """Times without dates of a scan that midnight may have come between."""
     known = [time for time in times if time is not None]
-    if known and max(known) - min(known) > 43200:
-        return [time if time is None or time > 43200 else time + 86400 for time in times]
+    if known and DAY_S / 2 < max(known) - min(known) < DAY_S:
+        return [time if time is None or time > DAY_S / 2 else time + DAY_S for time in times]
     return times
 
 
@@ -196,6 +216,16 @@ def differences(images: Sequence[Acquired]) -> list[str]:
         if (len(given) > 1 or (name == "agent" and len(values) > 1)) and not counts_up:
             differing.append(name)
     return differing
+
+
+def _by_whole(group: list[int], images: Sequence[Acquired]) -> list[list[int]]:
+    """Parts the frames of several multi-frame images that cover stretches which overlap."""
+    places: dict[str, list[int]] = defaultdict(list)
+    for place in group:
+        places[images[place].whole].append(place)
+    parts = list(places.values())
+    stretches = sorted(_stretch(part, images) for part in parts) if len(parts) > 1 else []
+    return parts if any(_overlap(one, other) for one, other in pairwise(stretches)) else [group]
 
 
 def _by_number(group: list[int], images: Sequence[Acquired]) -> list[list[int]]:
@@ -231,7 +261,7 @@ def _passes(stretches: dict[int, tuple[float, float]], meets: Callable[[list[tup
 
 
 def _by_time(group: list[int], images: Sequence[Acquired], times: list[float | None]) -> list[list[int]]:
-    """Parts images at pauses between scans that cover the same stretch."""
+    """Parts images at pauses between scans that cover the same stretch, or of which nothing says that they are one."""
     timed = sorted((time, place) for place in group if (time := times[place]) is not None)
     if len(timed) < max(2, len(group)):
         return [group]
@@ -246,7 +276,8 @@ def _by_time(group: list[int], images: Sequence[Acquired], times: list[float | N
         return [group]
     scans = [[place for _, place in part] for part in parts]
     stretches = sorted(_stretch(scan, images) for scan in scans)
-    return scans if any(_overlap(one, other) for one, other in pairwise(stretches)) else [group]
+    apart = max(steps) > OTHER_SCAN_S or any(_overlap(one, other) for one, other in pairwise(stretches))
+    return scans if apart else [group]
 
 
 def _stretch(places: list[int], images: Sequence[Acquired]) -> tuple[float, float]:
