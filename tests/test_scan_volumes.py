@@ -129,6 +129,14 @@ def test_a_mask_of_another_image_is_given_to_nobody(tmp_path, mask, where):
     assert seen.summary.unpaired == 1
 
 
+def test_a_mask_of_the_patients_name_and_another_size_is_told(tmp_path):
+    write_series(tmp_path / "tree/P1/ct", SERIES, patient_id="P1")
+    volume(tmp_path / "tree/masks/P1_mask.nii.gz", LESION[:, :, :5])
+    seen = seen_in(tmp_path / "tree")
+    assert seen.pairs == {"P1": ("P1/ct", "")}
+    assert "but the mask is of another size" in seen.messages
+
+
 @pytest.mark.parametrize(
     "mask", ["P1/mask.nii.gz", "P1/study/mask.nii.gz", "P1/study/masks/tumor.nii.gz", "P1/study/ct/mask.nrrd", "masks/P1.nii.gz", "masks/P1/seg.mha"]
 )
