@@ -29,8 +29,8 @@ def read_patient(image: Path, mask: Path, *, cohort: Cohort, selection: Selectio
         image: folder of DICOM, a single DICOM file, or a volume file.
         mask: DICOM SEG or RTSTRUCT, a folder that holds one, a folder of a mask kept as an image series, or a label map.
         cohort: which labels or segments of the mask are the lesion.
-        selection: which slices are kept, and for which of several lesions. Areas, mask and diameter of what is returned are those of the lesion
-            that is shown, so that every kept slice has a part of it.
+        selection: which slices are kept, and for which of several lesions. Every kept slice has a part of the one
+            that is shown.
         series: which CT series of the image's folder (`dicom.headers.series_key`); empty where the mask or the folder decides.
         lesion: what of this mask is the lesion, in place of the study's: values, segments or ROIs, separated by semicolons.
 
@@ -63,7 +63,7 @@ def read_patient(image: Path, mask: Path, *, cohort: Cohort, selection: Selectio
         position_mm=source.grid.position_mm()[slices].astype(np.float32),
         lesion_area_mm2=(shown.pixels[chosen] * row_spacing * column_spacing).astype(np.float32),
         hu=hu[np.searchsorted(wanted, slices)],
-        mask=shown.mask[chosen],
+        mask=found.mask[np.searchsorted(found.slices, slices)],
         spacing_mm=(row_spacing, column_spacing),
         n_slices_total=source.grid.shape[0],
         max_diameter_mm=lesions.extents[0].max_diameter_mm if shown is lesions.largest else max_diameter_mm(found, (row_spacing, column_spacing)),
@@ -72,6 +72,7 @@ def read_patient(image: Path, mask: Path, *, cohort: Cohort, selection: Selectio
         findings=(*source.findings, *drawn.findings, *survey_findings(surveyed, source.grid.spacing)),
         fingerprint=fingerprint(surveyed),
         lesions=lesions.extents,
+        largest=None if shown is found else shown.mask[chosen],
     )
     return replace(patient, findings=(*patient.findings, *lesion_count_findings(lesions, selection.lesions), *lesion_findings(patient)))
 

@@ -10,7 +10,6 @@ from scipy.spatial import KDTree
 from renal_ray.imaging.checks import SMALLEST_MM
 from renal_ray.imaging.geometry.grid import LesionExtent
 from renal_ray.imaging.masks.lesion import Lesion, max_diameter_mm
-from renal_ray.imaging.regions import lesion_box
 from renal_ray.problems import Code, Finding
 
 APART_MM = 10.0
@@ -46,7 +45,7 @@ def separate_lesions(lesion: Lesion, spacing_mm: np.ndarray) -> Lesions:
         lesion: the mask on the image's grid.
         spacing_mm: (3,), distance between slices, rows and columns.
     """
-    window = np.s_[:, *lesion_box(np.asarray(lesion.mask.any(axis=0)))]
+    window = np.s_[:, *lesion.box]
     inside, first = lesion.mask[window], int(lesion.slices[0])
     filled = np.zeros((int(lesion.slices[-1]) - first + 1, *inside.shape[1:]), bool)
     filled[lesion.slices - first] = inside
