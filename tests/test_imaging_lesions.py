@@ -1,5 +1,6 @@
 """Separate lesions: which parts of a mask are one, which of them is shown, and what is said of it."""
 
+from dataclasses import replace
 from itertools import pairwise, product
 from pathlib import Path
 
@@ -14,10 +15,12 @@ from scipy.ndimage import distance_transform_edt, find_objects, label
 from scipy.spatial.distance import cdist
 
 from renal_ray.config import Cohort, Images, Selection
+from renal_ray.imaging.checks import lesion_findings
 from renal_ray.imaging.masks.lesion import Lesion, max_diameter_mm
+from renal_ray.imaging.masks.perturb import ORIGINAL, perturbed
 from renal_ray.imaging.masks.separate import Lesions, lesion_count_findings, separate_lesions
 from renal_ray.imaging.patient import read_patient
-from renal_ray.imaging.regions import dataset_images, fit_square, lesion_box
+from renal_ray.imaging.regions import dataset_images, dataset_masks, fit_square, lesion_box
 from renal_ray.imaging.windows import three_windows
 from renal_ray.problems import Code
 from renal_ray.types import Dataset
@@ -153,7 +156,7 @@ def test_specks_are_no_lesions_unless_nothing_else_is_there():
     assert volume_of(lesions.largest, volume.shape).sum() == 49
     [said] = lesion_count_findings(lesions, "largest")
     assert said.code is Code.MASK_SPECKS
-    assert "more than 10 mm from any lesion: 2; roi and rbr leave them out" in said.message
+    assert "more than 10 mm from any lesion: 2; roi and rbr show them only where a slice has nothing else" in said.message
     assert "reaches to them" in lesion_count_findings(lesions, "all")[0].message
     volume[0, 30, 30:33] = True  # 3 mm
     assert check(volume, (2.0, 1.0, 1.0)).specks == 1
@@ -240,20 +243,21 @@ def read(folder: Path, selection: Selection = LARGEST):
     return read_patient(folder / "ct", folder / "seg.dcm", cohort=COHORT, selection=selection)
 
 
-def test_of_two_tumours_the_largest_is_shown_and_its_slices_are_kept(bilateral):
-    folder, volume, _ = bilateral
+def test_of_two_tumours_in_a_slice_the_largest_is_shown(bilateral):
+    folder, volume, lesion = bilateral
     found = read(folder)
     assert found.slice_index.tolist() == [3, 4, 5, 6, 7, 8]
     assert np.array_equal(found.hu, volume[3:9])
-    assert found.mask.sum() == 6 * 20 * 26
-    assert found.mask[LEFT].all()
-    assert found.lesion_area_mm2 == pytest.approx(20 * 26 * 0.64)
+    assert np.array_equal(found.mask, lesion[3:9])
+    assert found.shown.sum() == 6 * 20 * 26
+    assert found.shown[LEFT].all()
+    assert found.lesion_area_mm2 == pytest.approx([20 * 26 * 0.64] * 3 + [(20 * 26 + 120) * 0.64] * 3)  # of all lesions
     assert found.max_diameter_mm == pytest.approx(0.8 * np.hypot(26, 19))
     assert [(one.first, one.last, one.largest) for one in found.lesions] == [(3, 8, 3), (6, 14, 6), (20, 20, 20)]
     assert [one.volume_mm3 for one in found.lesions] == pytest.approx([6 * 520 * 1.6, 7 * 120 * 1.6, 100 * 1.6])
     several = [one for one in found.findings if one.code is Code.SEVERAL_LESIONS]
     assert len(several) == 1
-    assert several[0].message.startswith("3 lesions more than 10 mm apart, 26, 12, 11 mm across; roi and rbr show the first")
+    assert several[0].message.startswith("3 lesions more than 10 mm apart, 26, 12, 11 mm across; roi and rbr show the largest that a slice has")
     assert not [one for one in found.findings if one.code in (Code.LESION_TOO_LARGE, Code.MASK_SPECKS)]
 
 
@@ -276,6 +280,7 @@ def test_all_lesions_in_one_box_is_what_the_mask_says(bilateral):
     kept = np.flatnonzero(areas >= 0.25 * areas.max())
     assert found.slice_index.tolist() == kept.tolist() == [3, 4, 5, 6, 7, 8]
     assert np.array_equal(found.mask, lesion[kept])
+    assert found.shown is found.mask
     assert found.lesion_area_mm2.tolist() == (areas[kept] * 0.8 * 0.8).astype(np.float32).tolist()
     assert found.max_diameter_mm == max_diameter_mm(lesion_in(lesion), SPACING) > 230
     made = dataset_images(found, images=Images(size=75))
@@ -287,10 +292,20 @@ def test_all_lesions_in_one_box_is_what_the_mask_says(bilateral):
     assert "one box round all" in next(one.message for one in found.findings if one.code is Code.SEVERAL_LESIONS)
 
 
-def test_the_share_of_the_area_is_of_the_lesion_that_is_shown(bilateral):
-    assert read(bilateral[0], Selection(max_slices=1)).slice_index.tolist() == [5]
-    assert read(bilateral[0], Selection(min_area_fraction=0)).slice_index.tolist() == [3, 4, 5, 6, 7, 8]
-    assert read(bilateral[0], Selection(min_area_fraction=0, lesions="all")).slice_index.tolist() == [*range(3, 12), 14, 20]
+def test_slices_are_kept_for_every_lesion_and_each_shows_its_largest(bilateral):
+    """No slice with a lesion is lost: where the largest has ended, roi and rbr show the largest of those that go on."""
+    folder, _, lesion = bilateral
+    with_lesion = [*range(3, 12), 14, 20]
+    for which in ("largest", "all"):
+        found = read(folder, Selection(min_area_fraction=0, lesions=which))
+        assert found.slice_index.tolist() == with_lesion
+        assert np.array_equal(found.mask, lesion[with_lesion])
+    found = read(folder, Selection(min_area_fraction=0))
+    for k, mask, shown in zip(found.slice_index, found.mask, found.shown, strict=True):
+        parts, n = label(mask, np.ones((3, 3)))
+        sizes = [(parts == part).sum() for part in range(1, n + 1)]
+        assert shown.sum() == max(sizes), k
+        assert not (shown & ~mask).any()
 
 
 def test_some_of_the_kept_slices(bilateral):
@@ -299,7 +314,23 @@ def test_some_of_the_kept_slices(bilateral):
     assert some.slice_index.tolist() == [4, 7]
     assert np.array_equal(some.hu, found.hu[[1, 4]])
     assert np.array_equal(some.mask, found.mask[[1, 4]])
+    assert np.array_equal(some.shown, found.shown[[1, 4]])
     assert (some.lesions, some.n_slices_total, len(some.position_mm), len(some.lesion_area_mm2)) == (found.lesions, 24, 2, 2)
+
+
+def test_whatever_looks_at_the_lesion_looks_at_the_one_that_is_shown(bilateral):
+    found = read(bilateral[0])
+    images = Images(size=75, crop=False)
+    same, made = perturbed(found, ORIGINAL), dataset_images(found, images=images)
+    assert same is not None
+    again = dataset_images(same, images=images)
+    assert all(np.array_equal(made[dataset], again[dataset]) for dataset in made)
+    columns = np.flatnonzero(dataset_masks(found, images=images)[Dataset.SLICE].any(axis=(0, 1))) * 330 / 75
+    assert 5 < columns.min() < columns.max() < 40
+    in_air = replace(found, hu=np.where(found.shown, 40, -1000).astype(np.int16))  # where the other tumour lies
+    assert in_air.hu[in_air.shown].mean() == 40
+    assert lesion_findings(in_air) == []
+    assert [one.code for one in lesion_findings(replace(in_air, largest=in_air.mask & ~in_air.shown))] == [Code.MASK_OUTSIDE_BODY]
 
 
 REAL = {"case_00041": [39, 37], "case_00529": [42, 27, 22], "case_00565": [115, 22]}  # mm across; every other one of the 25 has one tumour

@@ -108,7 +108,7 @@ class Prediction:
         """As written to prediction.json; nothing of the patient but the id that the command was given."""
         chosen, vote, slices = self.chosen, self.vote, self.seen.slices
         mean_auc, sd_auc = chosen.mean_auc()
-        hu = slices.hu[slices.mask].astype(np.float64)
+        hu = slices.hu[slices.shown].astype(np.float64)
         return {
             "patient_id": self.patient_id,
             "not_for_clinical_use": DISCLAIMER,

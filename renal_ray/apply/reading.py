@@ -59,7 +59,7 @@ def lesion_masks(seen: Seen, study: Study, dataset: Dataset) -> np.ndarray:
         bool (n, size, size).
     """
     masks = []
-    for mask in seen.slices.mask:
+    for mask in seen.slices.shown:
         white = np.repeat(mask[..., None] * np.uint8(255), 3, axis=2)
         shown = region(white, mask, lesion_box(mask), dataset=dataset, crop=study.images.crop)
         masks.append(fit_square(shown, seen.slices.spacing_mm, study.images.size)[..., 0] > 127)

@@ -19,7 +19,7 @@ def lesion_findings(slices: PatientSlices) -> list[Finding]:
     Returns:
         MASK_OUTSIDE_BODY, LESION_HU_IMPLAUSIBLE, LESION_TOO_LARGE, LESION_TOO_SMALL, as far as they apply.
     """
-    values = slices.hu[slices.mask].astype(np.float32)
+    values = slices.hu[slices.shown].astype(np.float32)
     mean, size = float(values.mean()), slices.max_diameter_mm
     found = []
     if np.mean(values < AIR_HU) > 0.5:

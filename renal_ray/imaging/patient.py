@@ -29,8 +29,7 @@ def read_patient(image: Path, mask: Path, *, cohort: Cohort, selection: Selectio
         image: folder of DICOM, a single DICOM file, or a volume file.
         mask: DICOM SEG or RTSTRUCT, a folder that holds one, a folder of a mask kept as an image series, or a label map.
         cohort: which labels or segments of the mask are the lesion.
-        selection: which slices are kept, and for which of several lesions. Areas, mask and diameter of what is returned are those of the lesion
-            that is shown, so that every kept slice has a part of it.
+        selection: which slices are kept, by the area of all lesions, and which of several lesions roi and rbr show.
         series: which CT series of the image's folder (`dicom.series.series_key`); empty where the mask or the folder decides.
         lesion: what of this mask is the lesion, in place of the study's: values, segments or ROIs, separated by semicolons.
 
@@ -50,9 +49,9 @@ def read_patient(image: Path, mask: Path, *, cohort: Cohort, selection: Selectio
             source = Straightened(source)
             found = source.carry(found)
     lesions = separate_lesions(found, source.grid.spacing)
-    shown = lesions.largest if selection.lesions == "largest" else found
-    chosen = kept(shown, selection)
-    slices, survey = shown.slices[chosen], survey_slices(source.grid.shape[0])
+    alone = selection.lesions == "largest"
+    chosen = kept(found, selection)
+    slices, survey = found.slices[chosen], survey_slices(source.grid.shape[0])
     wanted = np.union1d(slices, survey)
     with _blame(image):
         hu = source.read(wanted)  # once: a compressed file is unpacked to its end
@@ -62,17 +61,18 @@ def read_patient(image: Path, mask: Path, *, cohort: Cohort, selection: Selectio
     patient = PatientSlices(
         slice_index=slices.astype(np.int32),
         position_mm=source.grid.position_mm()[slices].astype(np.float32),
-        lesion_area_mm2=(shown.pixels[chosen] * row_spacing * column_spacing).astype(np.float32),
+        lesion_area_mm2=(found.pixels[chosen] * row_spacing * column_spacing).astype(np.float32),
         hu=hu[np.searchsorted(wanted, slices)],
-        mask=shown.mask[chosen],
+        mask=found.mask[chosen],
         spacing_mm=(row_spacing, column_spacing),
         n_slices_total=source.grid.shape[0],
-        max_diameter_mm=lesions.extents[0].max_diameter_mm if shown is lesions.largest else max_diameter_mm(found, (row_spacing, column_spacing)),
+        max_diameter_mm=lesions.extents[0].max_diameter_mm if alone else max_diameter_mm(found, (row_spacing, column_spacing)),
         image_facts=source.facts,
         mask_facts=drawn.facts,
         findings=(*source.findings, *drawn.findings, *survey_findings(surveyed, source.grid.spacing)),
         fingerprint=fingerprint(surveyed),
         lesions=lesions.extents,
+        largest=lesions.shown[chosen] if alone and lesions.shown is not found.mask else None,
     )
     return replace(patient, findings=(*patient.findings, *lesion_count_findings(lesions, selection.lesions), *lesion_findings(patient)))
 

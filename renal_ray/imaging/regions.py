@@ -19,7 +19,7 @@ def dataset_images(slices: PatientSlices, *, images: Images, datasets: Collectio
     """Makes the images of a patient for each dataset.
 
     slice is the whole axial image; roi is black outside the lesion mask and cropped to the lesion's box; rbr is the lesion's bounding
-    rectangle with nothing masked. The windows come first, so that interpolation works on what the network sees.
+    rectangle with nothing masked. Of several lesions it is the one that is shown. The windows come first, so that interpolation works on what the network sees.
 
     Args:
         slices: the patient's kept slices.
@@ -30,7 +30,7 @@ def dataset_images(slices: PatientSlices, *, images: Images, datasets: Collectio
         uint8 (n, size, size, 3) for each dataset, slices in the given order.
     """
     made = {dataset: np.zeros((len(slices.hu), images.size, images.size, 3), np.uint8) for dataset in datasets}
-    for n, (hu, mask) in enumerate(zip(slices.hu, slices.mask, strict=True)):
+    for n, (hu, mask) in enumerate(zip(slices.hu, slices.shown, strict=True)):
         rgb = packed_windows(hu)
         box = lesion_box(mask)
         for dataset, stack in made.items():
@@ -50,7 +50,7 @@ def dataset_masks(slices: PatientSlices, *, images: Images, datasets: Collection
         bool (n, size, size) for each dataset: a pixel of which at least half is lesion.
     """
     made = {dataset: np.zeros((len(slices.hu), images.size, images.size), bool) for dataset in datasets}
-    for n, mask in enumerate(slices.mask):
+    for n, mask in enumerate(slices.shown):
         white = np.repeat(mask[..., None] * np.uint8(WHITE), 3, axis=2)
         box = lesion_box(mask)
         for dataset, stack in made.items():

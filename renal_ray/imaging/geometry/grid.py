@@ -42,17 +42,18 @@ class PatientSlices:
     Args:
         slice_index: int32 (n,), place in the whole series ordered head to foot; 0 is the most superior.
         position_mm: float32 (n,), position along the slice normal in patient coordinates, superior positive.
-        lesion_area_mm2: float32 (n,), area of the lesion in the slice.
+        lesion_area_mm2: float32 (n,), area of all lesions in the slice.
         hu: int16 or float32 (n, rows, cols), attenuation in HU.
-        mask: bool (n, rows, cols), the lesion; of several separate ones the one that is shown, or all (`config.Selection.lesions`).
+        mask: bool (n, rows, cols), every lesion; `shown` is what roi, rbr and measurements are of.
         spacing_mm: distance between rows and between columns.
         n_slices_total: slices of the whole series.
-        max_diameter_mm: largest in-plane Feret diameter of the lesion over all of its slices, kept or not.
+        max_diameter_mm: largest in-plane Feret diameter of the largest lesion - of all together where they are shown so -, over all of its slices, kept or not.
         image_facts: what the image is, one sentence for a person: kind of file, slices, matrix, spacing, codec.
         mask_facts: what the mask is, one sentence.
         findings: what is to be reported of the patient.
         fingerprint: digests of the HU of some slices: two patients who share one have the same image.
         lesions: every separate lesion of the patient, shown or not, the largest volume first.
+        largest: bool (n, rows, cols), in each slice the largest of the lesions that it has; None where the whole mask is (`config.Selection.lesions`).
     """
 
     slice_index: np.ndarray
@@ -68,6 +69,12 @@ class PatientSlices:
     findings: tuple[Finding, ...] = ()
     fingerprint: frozenset[str] = frozenset()
     lesions: tuple[LesionExtent, ...] = ()
+    largest: np.ndarray | None = None
+
+    @property
+    def shown(self) -> np.ndarray:
+        """The lesion that roi and rbr show, bool (n, rows, cols), not empty in any slice."""
+        return self.mask if self.largest is None else self.largest
 
     def take(self, rows: np.ndarray | list[int]) -> Self:
         """The same patient with some of the kept slices only.
@@ -75,7 +82,7 @@ class PatientSlices:
         Args:
             rows: int (k,), places among the kept slices, ascending.
         """
-        per_slice = ("slice_index", "position_mm", "lesion_area_mm2", "hu", "mask")
+        per_slice = ["slice_index", "position_mm", "lesion_area_mm2", "hu", "mask", *(["largest"] if self.largest is not None else [])]
         return replace(self, **{name: getattr(self, name)[rows] for name in per_slice})
 
 

@@ -1,12 +1,14 @@
 """The lesion on the image's grid: where it is, how large, and which slices are kept."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
 from renal_ray.config import Selection
+from renal_ray.imaging.regions import Box, lesion_box
 from renal_ray.problems import Code, PatientError
 
 
@@ -26,6 +28,11 @@ class Lesion:
     def pixels(self) -> np.ndarray:
         """int (n,), lesion pixels of each slice."""
         return np.count_nonzero(self.mask, axis=(1, 2))
+
+    @cached_property
+    def box(self) -> Box:
+        """The smallest rectangle, in rows and columns, that holds the lesion in every slice."""
+        return lesion_box(np.asarray(self.mask.any(axis=0)))
 
 
 def lesion_of(frames: dict[int, np.ndarray], why_empty: str) -> Lesion:
@@ -76,15 +83,16 @@ def max_diameter_mm(lesion: Lesion, spacing_mm: tuple[float, float]) -> float:
     Returns:
         Diameter in mm.
     """
-    return max(_feret(mask, spacing_mm) for mask in lesion.mask)
+    rows, columns = lesion.box
+    return max(_feret(mask, spacing_mm, (rows.start, columns.start)) for mask in lesion.mask[:, rows, columns])
 
 
-def _feret(mask: np.ndarray, spacing_mm: tuple[float, float]) -> float:
+def _feret(mask: np.ndarray, spacing_mm: tuple[float, float], origin: tuple[int, int]) -> float:
     rows = np.flatnonzero(mask.any(axis=1))
     first = mask[rows].argmax(axis=1)
     last = mask.shape[1] - 1 - mask[rows, ::-1].argmax(axis=1)
     # only the outermost pixels of a row can lie on the convex hull; each contributes the middles of its four edges
-    pixels = np.concatenate([np.stack([rows, first], axis=1), np.stack([rows, last], axis=1)]).astype(float)
+    pixels = np.concatenate([np.stack([rows, first], axis=1), np.stack([rows, last], axis=1)]) + np.array(origin, float)
     edges = np.array([[0.5, 0], [-0.5, 0], [0, 0.5], [0, -0.5]])
     points = (pixels[:, None] + edges).reshape(-1, 2) * spacing_mm
     return float(pdist(points[ConvexHull(points).vertices]).max())

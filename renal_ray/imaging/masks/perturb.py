@@ -45,7 +45,7 @@ def perturbations(distances_mm: Sequence[float]) -> list[Perturbation]:
 
 
 def perturbed(slices: PatientSlices, how: Perturbation) -> PatientSlices | None:
-    """The same slices of a patient with another mask; those on which nothing of the lesion is left are dropped.
+    """The same slices of a patient with another mask, of the lesion that is shown; those on which nothing of the lesion is left are dropped.
 
     Args:
         slices: kept slices with their masks.
@@ -54,13 +54,13 @@ def perturbed(slices: PatientSlices, how: Perturbation) -> PatientSlices | None:
     Returns:
         The slices that still show the lesion; None when there is none.
     """
-    masks = [perturb(mask, how, slices.spacing_mm) for mask in slices.mask]
+    masks = [perturb(mask, how, slices.spacing_mm) for mask in slices.shown]
     left = np.array([number for number, mask in enumerate(masks) if mask.any()], dtype=int)
     if not len(left):
         return None
     mask = np.stack([masks[number] for number in left])
     area = np.count_nonzero(mask, axis=(1, 2)) * slices.spacing_mm[0] * slices.spacing_mm[1]
-    return replace(slices.take(left), mask=mask, lesion_area_mm2=area.astype(np.float32))
+    return replace(slices.take(left), mask=mask, largest=None, lesion_area_mm2=area.astype(np.float32))
 
 
 def perturb(mask: np.ndarray, how: Perturbation, spacing_mm: tuple[float, float]) -> np.ndarray:

@@ -10,7 +10,6 @@ from scipy.spatial import KDTree
 from renal_ray.imaging.checks import SMALLEST_MM
 from renal_ray.imaging.geometry.grid import LesionExtent
 from renal_ray.imaging.masks.lesion import Lesion, max_diameter_mm
-from renal_ray.imaging.regions import lesion_box
 from renal_ray.problems import Code, Finding
 
 APART_MM = 10.0
@@ -26,11 +25,13 @@ class Lesions:
 
     Args:
         largest: the lesion of the largest volume; of several, the one that begins nearest to the head. The mask itself where it is one lesion.
+        shown: bool, as the mask: in each slice the largest of the lesions that it has.
         extents: size and place of every lesion, the largest volume first.
         specks: how many parts are too small to be lesions; they belong to none.
     """
 
     largest: Lesion
+    shown: np.ndarray
     extents: tuple[LesionExtent, ...]
     specks: int = 0
 
@@ -46,21 +47,22 @@ def separate_lesions(lesion: Lesion, spacing_mm: np.ndarray) -> Lesions:
         lesion: the mask on the image's grid.
         spacing_mm: (3,), distance between slices, rows and columns.
     """
-    window = np.s_[:, *lesion_box(np.asarray(lesion.mask.any(axis=0)))]
+    window = np.s_[:, *lesion.box]
     inside, first = lesion.mask[window], int(lesion.slices[0])
     filled = np.zeros((int(lesion.slices[-1]) - first + 1, *inside.shape[1:]), bool)
     filled[lesion.slices - first] = inside
     ranked = _ranked(filled, spacing_mm)
     if ranked is None:
-        return Lesions(lesion, (_extent(lesion, spacing_mm),))
-    mask = np.zeros_like(lesion.mask)
-    mask[window] = ranked[lesion.slices - first] == 1
+        return Lesions(lesion, lesion.mask, (_extent(lesion, spacing_mm),))
+    ranks, mask, shown = ranked[lesion.slices - first], np.zeros_like(lesion.mask), np.zeros_like(lesion.mask)
+    mask[window] = ranks == 1
+    shown[window] = ranks == np.where(ranks, ranks, ranks.max()).min(axis=(1, 2), keepdims=True)
     largest = _not_empty(lesion.slices, mask)
     places = find_objects(ranked)
     others = [_not_empty(np.arange(place[0].start, place[0].stop) + first, ranked[place] == n) for n, place in enumerate(places[1:], 2)]
     counted = [_extent(one, spacing_mm) for one in others if one.pixels.sum() > SPECK_VOXELS]
     extents = (_extent(largest, spacing_mm), *(one for one in counted if one.max_diameter_mm >= SMALLEST_MM))
-    return Lesions(largest, extents, specks=len(places) - len(extents))
+    return Lesions(largest, shown, extents, specks=len(places) - len(extents))
 
 
 def lesion_count_findings(lesions: Lesions, shown: Literal["largest", "all"]) -> list[Finding]:
@@ -77,14 +79,17 @@ def lesion_count_findings(lesions: Lesions, shown: Literal["largest", "all"]) ->
     if n > 1:
         sizes = ", ".join(f"{one.max_diameter_mm:.0f}" for one in lesions.extents[:MOST_NAMED]) + (" ..." if n > MOST_NAMED else "")
         do = {
-            "largest": "roi and rbr show the first, the largest, and the label is taken for its own; selection.lesions: all shows one box round all",
-            "all": "roi and rbr show one box round all; selection.lesions: largest shows the largest alone",
+            "largest": "roi and rbr show the largest that a slice has; where the label is of another, name that one; selection.lesions: all shows one box",
+            "all": "roi and rbr show one box round all; selection.lesions: largest shows the largest of each slice",
         }
         flat = "; each lies on one slice: if one lesion was drawn on some slices only, use all" if all(one.first == one.last for one in lesions.extents) else ""
         found.append(Finding(Code.SEVERAL_LESIONS, f"{n} lesions more than {APART_MM:g} mm apart, {sizes} mm across; {do[shown]}{flat}"))
     if lesions.specks:
         what = f"specks in the mask, smaller than {SMALLEST_MM:g} mm or of one or two voxels, more than {APART_MM:g} mm from any lesion: {lesions.specks}"
-        do = {"largest": "roi and rbr leave them out; look whether they are lesions", "all": "the box of roi and rbr reaches to them; erase them"}
+        do = {
+            "largest": "roi and rbr show them only where a slice has nothing else; look whether they are lesions",
+            "all": "the box of roi and rbr reaches to them; erase them",
+        }
         found.append(Finding(Code.MASK_SPECKS, f"{what}; {do[shown]}"))
     return found
 

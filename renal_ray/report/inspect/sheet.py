@@ -91,7 +91,7 @@ def _facts(found: PatientSlices) -> tuple[str, ...]:
     down = abs(float(found.position_mm[-1] - found.position_mm[0])) if len(found.position_mm) > 1 else 0.0
     kept = (
         f"{len(found.hu)} of {found.n_slices_total} slices kept, number {found.slice_index[0]} to {found.slice_index[-1]} from the head, over {down:.1f} mm; "
-        f"lesion {found.max_diameter_mm:.1f} mm across, {found.hu[found.mask].mean():.0f} HU on average"
+        f"lesion {found.max_diameter_mm:.1f} mm across, {found.hu[found.shown].mean():.0f} HU on average"
     )
     return found.image_facts, found.mask_facts, kept, *_lesions(found)
 
@@ -119,7 +119,7 @@ def _thumbs(found: PatientSlices, whole: PatientSlices) -> tuple[Picture, ...]:
 def _thumb(found: PatientSlices, whole: PatientSlices, number: int) -> Picture:
     every, kept = (np.flatnonzero(one.slice_index == number) for one in (whole, found))
     n = int(every[0])
-    shown = found.mask[kept[0]] if len(kept) else np.zeros_like(whole.mask[n])
+    shown = found.shown[kept[0]] if len(kept) else np.zeros_like(whole.mask[n])
     picture = fit_square(three_windows(whole.hu[n])[..., :1].repeat(3, axis=2), found.spacing_mm, THUMB).copy()
     for mask, colour in ((whole.mask[n] & ~shown, OTHER_OUTLINE), (shown, OUTLINE)):
         inside = fit_square(np.repeat(mask[..., None] * np.uint8(255), 3, axis=2), found.spacing_mm, THUMB)[..., 0] > 127
