@@ -112,7 +112,7 @@ class Code(StrEnum):
     LESION_TOO_LARGE = "lesion-too-large", Severity.WARNING, "The lesion is larger than 160 mm."
     LESION_TOO_SMALL = "lesion-too-small", Severity.WARNING, "The lesion is smaller than 3 mm."
     SEVERAL_LESIONS = "several-lesions", Severity.WARNING, "The mask holds lesions that are more than 10 mm apart."
-    MASK_SPECKS = "mask-specks", Severity.WARNING, "Parts of the mask under 3 mm lie more than 10 mm from every lesion."
+    MASK_SPECKS = "mask-specks", Severity.WARNING, "The mask has specks, smaller than 3 mm or of one or two voxels, more than 10 mm from any lesion."
     SAME_PIXELS = "same-pixels", Severity.WARNING, "Two patients have the same image; they stand on one side of every split."
     SAME_PERSON = "same-person", Severity.WARNING, "Two ids seem to be one person."
     DICOMDIR_INCOMPLETE = "dicomdir-incomplete", Severity.WARNING, "A DICOMDIR names files that are not there."

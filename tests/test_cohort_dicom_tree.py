@@ -129,19 +129,23 @@ def test_seg_without_reference_goes_by_frame_of_reference(tmp_path):
     assert table["image"].tolist() == [str(tree / "a")]
 
 
-def test_a_broken_header_is_reported_with_its_folder(tmp_path):
-    """The patient of a file that cannot be parsed is unknown; its name, which may be a UID, is not told."""
+def test_a_broken_header_is_reported_with_its_folder_and_patient(tmp_path):
+    """The file's name, which may be a UID, is not told."""
     tree = tmp_path / "tree"
     patient(tree / "x1", "P1")
-    slices = patient(tree / "x9", "P9")
-    path = tree / "x9" / "ct" / slices[0].filename
-    data = path.read_bytes()
-    start = data.index(b"\x08\x00\x60\x00CS")  # Modality; its value representation becomes one that does not exist
-    path.write_bytes(data[: start + 4] + b"\x55\xe9" + data[start + 6 :])
-    table, quarantined = read_dicom_tree(tree, labels(tmp_path, "P1,1,\n"), keep_ids=True)
+    for number in (8, 9):
+        path = tree / f"x{number}" / "ct" / patient(tree / f"x{number}", f"P{number}")[0].filename
+        data = path.read_bytes()
+        start = data.index(b"\x08\x00\x60\x00CS")  # Modality; its value representation becomes one that does not exist
+        path.write_bytes(data[: start + 4] + b"\x55\xe9" + data[start + 6 :])
+    table, quarantined = read_dicom_tree(tree, labels(tmp_path, "P1,1,\nP8,0,\n"), keep_ids=True)
     assert table["patient_id"].tolist() == ["P1"]
-    assert codes(quarantined) == {"": Code.FILE_UNREADABLE, keyed_hash(tmp_path / KEY_FILE)("P9"): Code.LABEL_MISSING}
-    assert next(item.file for item in quarantined if not item.patient_id) == str(path.parent)
+    unlisted = keyed_hash(tmp_path / KEY_FILE)("P9")
+    assert [(one.patient_id, one.code, one.file) for one in quarantined] == [
+        ("P8", Code.FILE_UNREADABLE, str(tree / "x8/ct")),
+        (unlisted, Code.FILE_UNREADABLE, str(tree / "x9/ct")),
+        (unlisted, Code.LABEL_MISSING, ""),
+    ]
 
 
 def test_ids_become_a_keyed_hash(tmp_path):

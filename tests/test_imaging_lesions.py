@@ -70,7 +70,7 @@ def check(volume: np.ndarray, spacing: tuple[float, float, float]) -> Lesions:
     shown = {tuple(int(v) for v in at) for at in np.argwhere(volume_of(found.largest, volume.shape))}
     assert shown in [part for part in expected if len(part) == sizes[0]]
     assert min(shown)[0] == min(min(part)[0] for part in expected if len(part) == sizes[0])  # of equal ones the nearest to the head
-    larger = [part for part in expected if _diameter(part, spacing) >= 3 or part == shown]
+    larger = [part for part in expected if (len(part) > 2 and _diameter(part, spacing) >= 3) or part == shown]
     assert sorted(one.volume_mm3 for one in found.extents) == pytest.approx(sorted(len(part) * np.prod(spacing) for part in larger))
     assert all(one.volume_mm3 >= other.volume_mm3 for one, other in pairwise(found.extents))
     places = {(one.first, one.last) for one in found.extents}
@@ -117,10 +117,10 @@ def test_what_touches_by_a_corner_hangs_together(corner):
     """Pixels of 20 mm: by distance alone these would be apart."""
     volume = np.zeros((4, 5, 5), bool)
     volume[1, 1, 1] = volume[tuple(np.add((1, 1, 1), corner))] = True
-    assert len(check(volume, (20.0, 20.0, 20.0)).extents) == 1
+    assert check(volume, (20.0, 20.0, 20.0)).specks == 0
     volume[:] = False
     volume[1, 1, 1] = volume[tuple(np.add((1, 1, 1), np.multiply(corner, 2)))] = True
-    assert len(check(volume, (20.0, 20.0, 20.0)).extents) == 2
+    assert check(volume, (20.0, 20.0, 20.0)).specks == 1  # a voxel apart
 
 
 def test_a_chain_of_parts_is_one_lesion_whose_ends_are_far_apart():
@@ -153,9 +153,12 @@ def test_specks_are_no_lesions_unless_nothing_else_is_there():
     assert volume_of(lesions.largest, volume.shape).sum() == 49
     [said] = lesion_count_findings(lesions, "largest")
     assert said.code is Code.MASK_SPECKS
-    assert "more than 10 mm from the lesion: 2; roi and rbr leave them out" in said.message
+    assert "more than 10 mm from any lesion: 2; roi and rbr leave them out" in said.message
     assert "reaches to them" in lesion_count_findings(lesions, "all")[0].message
-    volume[1] = False
+    volume[0, 30, 30:33] = True  # 3 mm
+    assert check(volume, (2.0, 1.0, 1.0)).specks == 1
+    volume[:2] = False
+    volume[0, 30, 30] = True
     lesions = check(volume, (2.0, 1.0, 1.0))
     assert (len(lesions.extents), lesions.specks) == (1, 1)
     assert volume_of(lesions.largest, volume.shape).sum() == 2
@@ -182,6 +185,17 @@ def test_lesions_of_noise_are_those_of_every_pair_of_voxels(volume, spacing):
     volume = volume.copy()
     volume[2, 4, 4] = True
     check(volume, spacing)
+
+
+def test_a_lesion_drawn_on_some_slices_only_is_told_so():
+    volume = np.zeros((10, 20, 20), bool)
+    volume[::4, 3:12, 3:12] = True
+    [said] = lesion_count_findings(separate_lesions(lesion_in(volume), np.array((3.0, 1.0, 1.0))), "largest")
+    assert "3 lesions" in said.message
+    assert "each lies on one slice: if one lesion was drawn on some slices only, use all" in said.message
+    volume[1, 5, 5] = True
+    [said] = lesion_count_findings(separate_lesions(lesion_in(volume), np.array((3.0, 1.0, 1.0))), "largest")
+    assert "each lies" not in said.message
 
 
 def test_of_one_lesion_the_mask_is_the_very_same():

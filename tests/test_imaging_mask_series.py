@@ -118,7 +118,7 @@ def test_a_transfer_syntax_that_nothing_decodes_is_called_by_its_name(tmp_path, 
         items = [dcmread(path) for path in (tmp_path / "mask").iterdir()]
     for item in items:
         item.file_meta.TransferSyntaxUID = syntax
-        if syntax.startswith("1.2.840.10008."):
+        if syntax.startswith("1.2.840.10008."):  # a compressed one
             item.PixelData = encapsulate([item.PixelData])
             item["PixelData"].is_undefined_length = True
         item.save_as(item.filename, implicit_vr=False, little_endian=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from contours import VOLUME, box, code_of, findings, pixels, read, refusal, square
-from dicom_files import save, write_rtstruct, write_series
+from dicom_files import save, write_rtstruct, write_seg, write_series
 from pydicom import Dataset, dcmread
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import FileDataset
@@ -85,6 +85,20 @@ def test_a_sequence_of_undefined_length_that_arrives_as_unknown(tmp_path):
     assert at + 4 + length == len(data)
     (tmp_path / "rt.dcm").write_bytes(data[:at] + b"\xff" * 4 + data[at + 4 :] + b"\xfe\xff\xdd\xe0" + b"\0" * 4)
     assert pixels(read(tmp_path)) == {1: 36, 2: 36}
+
+
+@pytest.mark.parametrize("where", ["SegmentSequence", "PerFrameFunctionalGroupsSequence", "ReferencedSeriesSequence"])
+def test_a_seg_whose_sequences_arrive_as_unknown(tmp_path, where):
+    slices = write_series(tmp_path / "ct", VOLUME)
+    lesion = np.zeros(VOLUME.shape[1:], bool)
+    lesion[3:9, 4:12] = True
+    seg = write_seg(tmp_path / "rt.dcm", [(1, slices[k], lesion) for k in (1, 2)])
+    if where == "PerFrameFunctionalGroupsSequence":
+        for group in seg.PerFrameFunctionalGroupsSequence:
+            group.add_new(0x00204000, "LT", "x" * 40000)
+    as_unknown(seg, where)
+    save(seg)
+    assert pixels(read(tmp_path)) == {1: 48, 2: 48}
 
 
 def test_private_elements_stay_what_they_are(tmp_path):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_files import save, write_seg, write_series
+from dicom_files import save, write_rtstruct, write_seg, write_series
 from pydicom import Dataset, dcmread
 
 from renal_ray.config import Cohort, Selection
@@ -149,7 +149,7 @@ def test_a_seg_that_names_slices_but_no_series_chooses_theirs(tmp_path, volume, 
     got = read(tmp_path)
     assert np.array_equal(got.hu, volume[[2, 3]])
     assert not {finding.code for finding in got.findings} & {Code.REFERENCES_ABSENT}
-    venous, arterial = (series_key(read_headers(tmp_path / "ct" / name, [*KEY_TAGS])[0]) for name in ("venous", "arterial"))
+    venous, arterial = (series_key(read_headers(tmp_path / "ct" / name, list(KEY_TAGS))[0]) for name in ("venous", "arterial"))
     cohort = Cohort(manifest="unused.csv")
     told = read_patient(tmp_path / "ct", tmp_path / "seg.dcm", cohort=cohort, selection=EVERYTHING, series=venous)
     assert np.array_equal(told.hu, volume[[2, 3]])
@@ -251,10 +251,10 @@ def test_seg_without_its_sequences(tmp_path, volume, lesion):
 
 
 def test_an_rtstruct_without_rois_is_empty(tmp_path, volume):
-    slices = write_series(tmp_path / "ct", volume)
-    other = Dataset()
-    other.Modality, other.SOPClassUID, other.file_meta = "RTSTRUCT", "1.2.840.10008.5.1.4.1.1.481.3", slices[0].file_meta
-    other.save_as(tmp_path / "seg.dcm", enforce_file_format=False)
+    write_series(tmp_path / "ct", volume)
+    item = write_rtstruct(tmp_path / "seg.dcm", [])
+    del item.StructureSetROISequence, item.ROIContourSequence
+    save(item)
     with pytest.raises(PatientError) as caught:
         read(tmp_path)
     assert caught.value.code is Code.MASK_EMPTY

@@ -151,7 +151,12 @@ def patients(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("las", 1, abdomen / "example_ct_dicom", abdomen / "example_seg_dicom.nii.gz"),
     ]
     pd.DataFrame(rows, columns=["patient_id", "label", "image", "mask"]).to_csv(folder / "manifest.csv", index=False)
-    study_file(folder, cohort={"manifest": "manifest.csv", "lesion_labels": [1, 5]}, images={"size": 256, "crop": False}, selection={"min_area_fraction": 0})
+    study_file(
+        folder,
+        cohort={"manifest": "manifest.csv", "lesion_labels": [1, 5]},
+        images={"size": 256, "crop": False},
+        selection={"min_area_fraction": 0, "lesions": "all"},
+    )
     return folder
 
 

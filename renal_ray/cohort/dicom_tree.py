@@ -45,9 +45,11 @@ def read_dicom_tree(folder: Path, labels: Path, *, keep_ids: bool, phase: Phase 
     quarantined = [Quarantined("", one.file, one.code, one.message) for one in seen.problems]
     found = {proposal.person.patient: proposal for proposal in seen.proposals}
     records = {normal_id(str(record["patient_id"])): record for record in table.to_dict("records")}
-    for patient, error in seen.broken:
+    damaged = [*seen.broken, *((proposal.person.patient, error) for proposal in seen.proposals for error in proposal.damaged)]
+    for patient, error in damaged:
         owner = "" if not patient else name(patient) if patient in records else hidden(patient)
-        quarantined.append(Quarantined(owner, _folder(error.file), error.code, error.message))
+        where = str(Path(error.file).parent)  # the file's name may be a UID, and the message says which one it is
+        quarantined.append(Quarantined(owner, where, error.code, error.message))
     missing = not_found(records, found)
     rows: list[dict[str, Any]] = []
     for patient in [*records, *sorted(set(found) - set(records))]:
@@ -60,7 +62,7 @@ def read_dicom_tree(folder: Path, labels: Path, *, keep_ids: bool, phase: Phase 
         except PatientError as error:
             quarantined.append(Quarantined(shown, error.file, error.code, error.message))
         else:
-            rows.append({**record, "patient_id": shown, **files})
+            rows += [] if found[patient].damaged else [{**record, "patient_id": shown, **files}]
             warnings = (one for one in found[patient].problems if one.code.severity is not Severity.ERROR)
             quarantined += [Quarantined(shown, one.file, one.code, one.message) for one in warnings]
     for patient, others in sorted(same_person([proposal.person for proposal in seen.proposals]).items()):
@@ -81,15 +83,8 @@ def _files(proposal: Proposal) -> dict[str, str]:
     """
     for error in proposal.obstacles:
         raise error
-    for error in proposal.damaged:
-        raise PatientError(error.code, error.message, _folder(error.file))
     assert proposal.series is not None
     return {"image": str(Path(proposal.image or "").resolve()), "mask": str(Path(proposal.mask or "").resolve()), "series": proposal.series.key}
-
-
-def _folder(file: str) -> str:
-    """Where a damaged file lies: its name may be a UID, and the message says which one it is."""
-    return str(Path(file).parent)
 
 
 def _conflicting(table: pd.DataFrame) -> set[str]:

@@ -21,13 +21,15 @@ def require_decoder(syntax: str) -> None:
     Raises:
         PatientError: UNDECODABLE_SYNTAX, with the syntax by its name and what to install.
     """
+    uid = UID(syntax)
+    name = uid.name if uid.is_valid else "a transfer syntax that is no UID"
     try:
-        decoder = get_decoder(UID(syntax))
+        decoder = get_decoder(uid)
     except NotImplementedError:
-        raise PatientError(Code.UNDECODABLE_SYNTAX, f"{UID(syntax).name}: no decoder exists; export the series uncompressed") from None
+        raise PatientError(Code.UNDECODABLE_SYNTAX, f"{name}: no decoder exists; export the series uncompressed") from None
     if not decoder.is_available:
         missing = " or ".join(decoder.missing_dependencies)
-        raise PatientError(Code.UNDECODABLE_SYNTAX, f"{UID(syntax).name}: no decoder is installed ({missing}); install one, or export the series uncompressed")
+        raise PatientError(Code.UNDECODABLE_SYNTAX, f"{name}: no decoder is installed ({missing}); install one, or export the series uncompressed")
 
 
 def load(path: Path, *, number: int = 1) -> Dataset:

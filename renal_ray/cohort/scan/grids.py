@@ -6,12 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from renal_ray.cohort.scan.series import CtSeries
-from renal_ray.imaging.geometry.grid import Grid
+from renal_ray.imaging.geometry.grid import GRID_TOLERANCE, Grid
 from renal_ray.imaging.geometry.stack import plane_steps
 from renal_ray.imaging.images.volume import open_voxels
 from renal_ray.problems import PatientError
-
-NEAR = 0.5  # of a voxel, between the corners of two grids
 
 
 class Fit(IntEnum):
@@ -51,4 +49,4 @@ def fit_series(series: CtSeries, mask: Grid | None) -> Fit:
 
 def _covers(index: np.ndarray, shape: np.ndarray) -> bool:
     """Whether corners, given by indices (8, n) on an image, are the image's own."""
-    return bool(np.abs(index.min(axis=0)).max() <= NEAR and np.abs(index.max(axis=0) - (shape - 1)).max() <= NEAR)
+    return bool(np.abs(index.min(axis=0)).max() <= GRID_TOLERANCE and np.abs(index.max(axis=0) - (shape - 1)).max() <= GRID_TOLERANCE)

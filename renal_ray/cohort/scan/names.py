@@ -55,15 +55,9 @@ def is_surely_mask(path: Path) -> bool:
     return not own.isdisjoint(MASK_WORDS) and own.isdisjoint(IMAGE_WORDS)
 
 
-def is_of_organ(path: Path) -> bool:
-    """Whether a mask is called after an organ other than the kidney, and after no lesion."""
-    own = role_words(path.name)
-    return not own.isdisjoint(ORGAN_WORDS) and own.isdisjoint(LESION_WORDS | KIDNEY_WORDS)
-
-
-def is_of_lesion(path: Path) -> bool:
-    """Whether a mask is called after a lesion."""
-    return not role_words(path.name).isdisjoint(LESION_WORDS)
+def is_of_organ(words: frozenset[str]) -> bool:
+    """Whether the words of a name are those of an organ other than the kidney, and of no lesion."""
+    return not words.isdisjoint(ORGAN_WORDS) and words.isdisjoint(LESION_WORDS | KIDNEY_WORDS)
 
 
 def case_words(path: Path) -> tuple[str, ...]:

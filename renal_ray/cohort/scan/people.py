@@ -11,8 +11,10 @@ from renal_ray.cohort.scan.names import is_called_mask
 from renal_ray.cohort.scan.references import named_slices
 from renal_ray.cohort.scan.series import CtSeries, common_folder, split
 from renal_ray.cohort.scan.walk import Found, Kind
+from renal_ray.dicom.pixels import load, pixels
 from renal_ray.dicom.series import by_series
 from renal_ray.imaging.sample import series_no_ct
+from renal_ray.imaging.survey import no_ct
 from renal_ray.problems import Code, PatientError
 
 OF_PATIENTS = (Kind.CT, Kind.DERIVED, Kind.OBJECT, Kind.LABELS)
@@ -179,10 +181,18 @@ def _take(person: Person, key: str, files: list[Found]) -> None:
 def _no_ct(files: list[Found]) -> str | None:
     """Why an axial series cannot be a CT by its values: one image is looked at, and others where that one can be none."""
     whole = [Path(one.path) for one in files if not one.code and one.axial]
+    if not whole:
+        return None
+    middle = whole[len(whole) // 2]
     try:
-        return series_no_ct(whole) if whole and series_no_ct([whole[len(whole) // 2]]) else None
+        return series_no_ct(whole) if series_no_ct([middle]) else None
+    except PatientError as error:
+        if error.code is not Code.NO_RESCALE:
+            return None  # for the readers, who say what is wrong with it
+    try:
+        return no_ct(pixels(load(middle)))
     except PatientError:
-        return None  # for the readers, who say what is wrong with it
+        return None
 
 
 def _mask_of_images(files: list[Found]) -> Mask:

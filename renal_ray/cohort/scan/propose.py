@@ -58,7 +58,7 @@ def propose(person: Person, rules: Phase) -> Proposal:
         proposal.problems += [*person.no_ct, error]
         return proposal
     proposal.image, proposal.series, proposal.phase = series.folder, series, phase_of(series, rules)
-    masks, aside = best(masks, series.folder)
+    masks, aside = best(masks, series.folder, person.patient)
     proposal.problems += aside
     if any(one.derived for one in series.files):
         message = "the images of the series are derived ones, computed from others; look at them, and take the original series where there is one"

@@ -39,7 +39,7 @@ class VolumeImage:
     @property
     def pair(self) -> "VolumePair":
         """The image with the one mask that is the lesion's."""
-        masks, aside = best(self.masks, self.path.parent)
+        masks, aside = best(self.masks, self.path.parent, self.path.name)
         if len(masks) == 1:
             together = self.is_alone and masks[0].path.parent == self.path.parent and self.path.parent.name in self.names
             return VolumePair(self.names[:: -1 if together else 1], self.path, masks[0].path, aside)
@@ -96,12 +96,20 @@ def sort_volumes(found: Sequence[Found]) -> tuple[list[VolumeImage], list[Path],
             problems.append(PatientError(one.code, one.remark, one.path))
         elif not one.remark:
             images.append(path)
-        elif is_called_mask(path.name) or (IMAGE_WORDS.isdisjoint(role_words(path.name)) and (is_of_organ(path) or is_called_mask(path.parent.name))):
+        elif is_called_mask(path.name) or (
+            IMAGE_WORDS.isdisjoint(role_words(path.name)) and (is_of_organ(role_words(path.name)) or is_called_mask(path.parent.name))
+        ):
             masks.append(path)
         else:
             problems.append(PatientError(Code.NOT_CT, f"not proposed as an image: {one.remark}; if it is a mask, enter it in the manifest", one.path))
     images_in = Counter(path.parent for path in images)
     return [VolumeImage(path, volume_grid(path), _names(path), is_alone=images_in[path.parent] == 1) for path in images], masks, problems
+
+
+def _may_be_mask(path: Path) -> bool:
+    """Whether a file that is no CT by its values is a mask by its folder, or called after an organ."""
+    own = role_words(path.name)
+    return IMAGE_WORDS.isdisjoint(own) and (is_of_organ(own) or is_called_mask(path.parent.name))
 
 
 def _names(path: Path) -> tuple[str, ...]:

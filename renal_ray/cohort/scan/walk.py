@@ -12,12 +12,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from pydicom.filereader import read_partial
-from pydicom.uid import DeflatedExplicitVRLittleEndian, RTStructureSetStorage, SegmentationStorage
-
 from renal_ray.cohort.scan.identity import NOBODY, Identity, identity
 from renal_ray.cohort.scan.names import is_called_mask, is_surely_mask
-from renal_ray.dicom.headers import CT_STORAGE, DICOM_FAULTS, Header, Pixels, quiet, read_header, readable
+from renal_ray.dicom.files import is_packed
+from renal_ray.dicom.headers import CT_STORAGE, Header, Pixels, quiet, read_header, readable
 from renal_ray.dicom.series import series_key
 from renal_ray.imaging.sample import volume_no_ct
 from renal_ray.problems import Code, PatientError
@@ -34,15 +32,12 @@ TAGS = [
 ]
 VOLUMES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 PACKED = (".zip", ".gz", ".tgz", ".tar", ".7z", ".rar", ".bz2", ".xz", ".zst", ".lz4")
-PACKED_MAGIC = (b"\x1f\x8b", b"PK\x03\x04", b"7z\xbc\xaf", b"Rar!", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 IMAGE_ENDINGS = ("", ".dcm", ".dicom", ".ima", ".img")  # of files that were expected to be DICOM
 DICOMDIR = "1.2.840.10008.1.3.10"
 SECONDARY = "1.2.840.10008.5.1.4.1.1.7"  # and its multi-frame kinds
 DERIVED = ("MPR", "MIP", "MINIP", "PROJECTION", "REFORMATTED", "SCREEN SAVE", "SUMMED", "VRT", "CSA")
 OBJECTS = ("SEG", "RTSTRUCT")
-OF_MODALITIES = CT_STORAGE | {SegmentationStorage, RTStructureSetStorage}  # storage classes of objects that have to say their modality
 FAULTS = {Pixels.ABSENT: Code.NO_PIXEL_DATA, Pixels.CUT_OFF: Code.FILE_TRUNCATED}
-LAST_OF_OWNER = 0x0020000E  # SeriesInstanceUID
 PLANE = struct.Struct("13d")
 CHUNK = 128  # files that a process is given at once
 FEW = 512  # files for which processes of their own do not pay
@@ -187,14 +182,16 @@ def look_at(path: str) -> Found:
         return Found(path, Kind.VOLUME)
     if not Path(path).is_file():  # a socket, or a link to nowhere
         return Found(path, Kind.PASSED_OVER, Code.NOT_DICOM)
+    header = read_header(Path(path), TAGS, keep_broken=True)
+    if header is None:
+        return Found(path, Kind.PASSED_OVER, Code.PACKED if _packed(path) else Code.NOT_DICOM)
+    if header.fault:
+        return _broken(path, header, header.fault.code)
     try:
-        header = read_header(Path(path), TAGS)
-        if header is None:
-            return Found(path, Kind.PASSED_OVER, Code.PACKED if _packed(path) else Code.NOT_DICOM)
         with readable("the file"):
             return _found(path, header)
     except PatientError as error:
-        return Found(path, Kind.BROKEN, error.code, **_owner_of_broken(Path(path)))
+        return _broken(path, header, error.code)
 
 
 def sop_digest(uid: str) -> bytes:
@@ -203,26 +200,17 @@ def sop_digest(uid: str) -> bytes:
 
 
 def _packed(path: str) -> bool:
-    """Whether a file is an archive or packed, by its ending, or by its first bytes where an image was to be expected."""
+    """Whether a file is an archive or packed: by its ending, and by its first bytes where an image was to be expected."""
     ending = Path(path).suffix.lower()
-    if ending in PACKED or (ending not in IMAGE_ENDINGS and not ending[1:].isdecimal()):
-        return ending in PACKED
-    with Path(path).open("rb") as file:
-        return file.read(8).startswith(PACKED_MAGIC)
+    expected = ending in IMAGE_ENDINGS or ending[1:].isdecimal()
+    return ending in PACKED or (expected and is_packed(Path(path)))
 
 
-def _owner_of_broken(path: Path) -> dict[str, Any]:
-    """Whose a file is that cannot be read to its end, as far as its beginning says so."""
-    try:
-        with path.open("rb") as file:
-            if DeflatedExplicitVRLittleEndian.encode() in file.read(1024):  # may inflate to anything
-                return {}
-            file.seek(0)
-            dataset = read_partial(file, stop_when=lambda tag, _vr, _length: tag > LAST_OF_OWNER, force=True)
-            text = Header(path, 1, dataset, Pixels.ABSENT).text
-            return {"patient": text("PatientID"), "study": text("StudyInstanceUID"), "series": text("SeriesInstanceUID"), "modality": text("Modality")}
-    except DICOM_FAULTS:
-        return {}
+def _broken(path: str, header: Header, code: Code) -> Found:
+    """A damaged file, and whose it is as far as its header says so."""
+    text = header.text
+    whose = {"patient": text("PatientID"), "study": text("StudyInstanceUID"), "series": text("SeriesInstanceUID"), "modality": text("Modality")}
+    return Found(path, Kind.BROKEN, code, **whose)  # type: ignore[arg-type] # all of them texts
 
 
 def _found(path: str, header: Header) -> Found:
@@ -234,8 +222,8 @@ def _found(path: str, header: Header) -> Found:
     if modality in OBJECTS:
         return Found(path, Kind.OBJECT, **_facts(header))
     is_ct = modality == "CT" and (not storage or storage in CT_STORAGE)
-    if (is_ct and header.text("Rows") in ("", "0")) or (not modality and {storage, meta} & OF_MODALITIES):  # most often it ends within its header
-        return Found(path, Kind.BROKEN, Code.FILE_UNREADABLE if header.text("Rows") else Code.FILE_TRUNCATED, **_facts(header))
+    if is_ct and header.text("Rows") in ("", "0"):
+        return _broken(path, header, Code.FILE_UNREADABLE)
     is_derived = any(word in image_type for word in DERIVED)
     if modality == "SR":
         code = Code.DOSE_REPORT

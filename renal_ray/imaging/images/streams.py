@@ -6,7 +6,7 @@ from typing import BinaryIO, Protocol
 from isal import igzip_lib
 
 UNPACKING_FAULTS: tuple[type[Exception], ...] = (OSError, ValueError, zlib.error, igzip_lib.IsalError)  # type: ignore[assignment] # a class, though its stub says otherwise
-BLOCK = 8 << 20  # bytes of voxels that are unpacked at once
+BLOCK = 4 << 20  # bytes of voxels that are unpacked at once; more leave the processor's cache
 CHUNK = 512 << 10  # bytes of a packed file that are read at once
 GZIP_MAGIC = b"\x1f\x8b"
 

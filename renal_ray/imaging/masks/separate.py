@@ -14,6 +14,7 @@ from renal_ray.imaging.regions import lesion_box
 from renal_ray.problems import Code, Finding
 
 APART_MM = 10.0
+SPECK_VOXELS = 2
 ROUNDING_MM = 1e-3  # spacings come from headers, as decimals or 32-bit floats
 MOST_NAMED = 6  # sizes in a message
 TOUCHING = np.ones((3, 3, 3), bool)
@@ -38,8 +39,8 @@ def separate_lesions(lesion: Lesion, spacing_mm: np.ndarray) -> Lesions:
     """Tells the separate lesions of a mask apart.
 
     Parts are what hangs together by faces, edges or corners of voxels (26 neighbours). Parts whose voxels come within 10 mm of each other, middle to
-    middle and in three dimensions, are one lesion, and so is a chain of such parts. What is less than 3 mm across then is a speck, no lesion, unless
-    there is nothing larger.
+    middle and in three dimensions, are one lesion, and so is a chain of such parts. What then is less than 3 mm across, or one or two voxels, is a
+    speck, no lesion, unless there is nothing larger.
 
     Args:
         lesion: the mask on the image's grid.
@@ -49,28 +50,17 @@ def separate_lesions(lesion: Lesion, spacing_mm: np.ndarray) -> Lesions:
     inside, first = lesion.mask[window], int(lesion.slices[0])
     filled = np.zeros((int(lesion.slices[-1]) - first + 1, *inside.shape[1:]), bool)
     filled[lesion.slices - first] = inside
-    edge = _block_edge(spacing_mm)
-    blocks, n_blocks = label(_blocks(filled, edge), TOUCHING)
-    if n_blocks == 1:
+    ranked = _ranked(filled, spacing_mm)
+    if ranked is None:
         return Lesions(lesion, (_extent(lesion, spacing_mm),))
-    small = np.min_scalar_type(n_blocks)
-    parts = blocks.astype(small).repeat(edge, axis=1).repeat(edge, axis=2)[:, : filled.shape[1], : filled.shape[2]] * filled
-    belongs = _linked(parts, n_blocks, spacing_mm)
-    if belongs.max() == 0:
-        return Lesions(lesion, (_extent(lesion, spacing_mm),))
-    voxels = np.bincount(belongs[parts[filled].astype(int) - 1])
-    rank = np.empty(len(voxels), small)
-    rank[np.argsort(-voxels, kind="stable")] = np.arange(1, len(voxels) + 1)
-    ranked = np.concatenate([np.zeros(1, small), rank[belongs]])[parts]  # 0 outside, 1 the largest lesion
     mask = np.zeros_like(lesion.mask)
     mask[window] = ranked[lesion.slices - first] == 1
     largest = _not_empty(lesion.slices, mask)
-    others = [
-        _extent(_not_empty(np.arange(place[0].start, place[0].stop) + first, ranked[place] == number), spacing_mm)
-        for number, place in enumerate(find_objects(ranked)[1:], 2)
-    ]
-    counted = [one for one in others if one.max_diameter_mm >= SMALLEST_MM]
-    return Lesions(largest, (_extent(largest, spacing_mm), *counted), specks=len(others) - len(counted))
+    places = find_objects(ranked)
+    others = [_not_empty(np.arange(place[0].start, place[0].stop) + first, ranked[place] == n) for n, place in enumerate(places[1:], 2)]
+    counted = [_extent(one, spacing_mm) for one in others if one.pixels.sum() > SPECK_VOXELS]
+    extents = (_extent(largest, spacing_mm), *(one for one in counted if one.max_diameter_mm >= SMALLEST_MM))
+    return Lesions(largest, extents, specks=len(places) - len(extents))
 
 
 def lesion_count_findings(lesions: Lesions, shown: Literal["largest", "all"]) -> list[Finding]:
@@ -87,15 +77,33 @@ def lesion_count_findings(lesions: Lesions, shown: Literal["largest", "all"]) ->
     if n > 1:
         sizes = ", ".join(f"{one.max_diameter_mm:.0f}" for one in lesions.extents[:MOST_NAMED]) + (" ..." if n > MOST_NAMED else "")
         do = {
-            "largest": "roi and rbr show the first, the largest; look whether the label is its own; selection.lesions: all shows one box round all",
+            "largest": "roi and rbr show the first, the largest, and the label is taken for its own; selection.lesions: all shows one box round all",
             "all": "roi and rbr show one box round all; selection.lesions: largest shows the largest alone",
         }
-        found.append(Finding(Code.SEVERAL_LESIONS, f"{n} lesions more than {APART_MM:g} mm apart, {sizes} mm across; {do[shown]}"))
+        flat = "; each lies on one slice: if one lesion was drawn on some slices only, use all" if all(one.first == one.last for one in lesions.extents) else ""
+        found.append(Finding(Code.SEVERAL_LESIONS, f"{n} lesions more than {APART_MM:g} mm apart, {sizes} mm across; {do[shown]}{flat}"))
     if lesions.specks:
-        what = f"parts of the mask less than {SMALLEST_MM:g} mm across and more than {APART_MM:g} mm from the lesion: {lesions.specks}"
+        what = f"specks in the mask, smaller than {SMALLEST_MM:g} mm or of one or two voxels, more than {APART_MM:g} mm from any lesion: {lesions.specks}"
         do = {"largest": "roi and rbr leave them out; look whether they are lesions", "all": "the box of roi and rbr reaches to them; erase them"}
         found.append(Finding(Code.MASK_SPECKS, f"{what}; {do[shown]}"))
     return found
+
+
+def _ranked(filled: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray | None:
+    """The lesion of each voxel, by volume: 0 outside, 1 the largest, unsigned and as `filled`; None where all is one lesion."""
+    edge = _block_edge(spacing_mm)
+    blocks, n_parts = label(_blocks(filled, edge), TOUCHING)
+    if n_parts == 1:
+        return None
+    small = np.min_scalar_type(n_parts)  # as wide as the mask itself, most often
+    parts = blocks.astype(small).repeat(edge, axis=1).repeat(edge, axis=2)[:, : filled.shape[1], : filled.shape[2]] * filled
+    belongs = _linked(parts, n_parts, spacing_mm)
+    if belongs.max() == 0:
+        return None
+    voxels = np.bincount(belongs[parts[filled].astype(int) - 1])
+    rank = np.empty(len(voxels), small)
+    rank[np.argsort(-voxels, kind="stable")] = np.arange(1, len(voxels) + 1)
+    return np.asarray(np.concatenate([np.zeros(1, small), rank[belongs]])[parts])
 
 
 def _block_edge(spacing_mm: np.ndarray) -> int:
