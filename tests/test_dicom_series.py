@@ -138,6 +138,7 @@ def test_order_is_by_number_then_time_then_height():
         each(scan(12, **A), time_s=lambda k: [43200.0, 100.0, 70000.0][k % 3] + 977 * k),  # drawn by chance
         each(scan(12, **A), number=lambda k: [7, 3, 9, 1, 12, 5, 2, 8, 4, 11, 6, 10][k]),
         each(scan(12, **A), bolus=lambda k: f"1158{k:02d}", temporal=str, stack=str),  # counted up
+        each(scan(12, **A), temporal=lambda k: str(max(1, k))),  # and begun twice
         each(scan(12, **A), kernel=lambda k: "b30f" if k % 3 else ""),
         each(scan(12, **A), number=lambda k: None if k == 4 else 1),
         each(scan(12, step=0, **A), number=lambda k: k),  # at one position
