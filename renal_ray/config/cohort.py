@@ -71,7 +71,8 @@ class Selection(Section):
     min_area_fraction: float = Field(0.25, ge=0, le=1, description="lesion area, as a share of the patient's largest, from which a slice is kept")
     max_slices: int | None = Field(None, ge=1, description="keep at most this many, those with the largest lesion area")
     lesions: Literal["largest", "all"] = Field(
-        "largest", description="which of several lesions, more than 10 mm apart, slices are kept for and roi and rbr show: the largest, or all in one box"
+        "largest",
+        description="which of several lesions, more than 10 mm apart, slices are kept for and roi and rbr show: the largest by volume, or all in one box",
     )
 
 

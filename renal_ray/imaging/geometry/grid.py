@@ -18,7 +18,9 @@ Policy = Literal["refuse", "resample"]
 
 @dataclass(frozen=True)
 class LesionExtent:
-    """How large one of a patient's separate lesions is, and where; slices are numbered as `PatientSlices.slice_index`.
+    """How large one of a patient's separate lesions is, and where.
+
+    Slices are numbered as in `PatientSlices.slice_index`.
 
     Args:
         max_diameter_mm: largest in-plane Feret diameter.
@@ -53,7 +55,8 @@ class PatientSlices:
         findings: what is to be reported of the patient.
         fingerprint: digests of the HU of some slices: two patients who share one have the same image.
         lesions: every separate lesion of the patient, shown or not, the largest volume first.
-        largest: bool (n, rows, cols), the one of several lesions that is shown alone; None where the whole mask is (`config.Selection.lesions`).
+        largest: bool (n, rows, cols), the one of several lesions that is shown alone; None where
+            the whole mask is shown (`config.Selection.lesions`).
     """
 
     slice_index: np.ndarray
