@@ -18,7 +18,9 @@ Policy = Literal["refuse", "resample"]
 
 @dataclass(frozen=True)
 class LesionExtent:
-    """How large one of a patient's separate lesions is, and where; slices are numbered as `PatientSlices.slice_index`.
+    """How large one of a patient's separate lesions is, and where.
+
+    Slices are numbered as in `PatientSlices.slice_index`.
 
     Args:
         max_diameter_mm: largest in-plane Feret diameter.

@@ -24,10 +24,10 @@ class Lesion:
     slices: np.ndarray
     mask: np.ndarray
 
-    @property
+    @cached_property
     def pixels(self) -> np.ndarray:
         """int (n,), lesion pixels of each slice."""
-        return np.count_nonzero(self.mask, axis=(1, 2))
+        return np.asarray(np.count_nonzero(self.mask[:, *self.box], axis=(1, 2)))
 
     @cached_property
     def box(self) -> Box:

@@ -45,7 +45,9 @@ def perturbations(distances_mm: Sequence[float]) -> list[Perturbation]:
 
 
 def perturbed(slices: PatientSlices, how: Perturbation) -> PatientSlices | None:
-    """The same slices of a patient with another mask, of the lesion that is shown; those on which nothing of the lesion is left are dropped.
+    """The same slices of a patient with another mask of the lesion that is shown.
+
+    Slices on which nothing of it is left are dropped.
 
     Args:
         slices: kept slices with their masks.

@@ -39,9 +39,10 @@ class Lesions:
 def separate_lesions(lesion: Lesion, spacing_mm: np.ndarray) -> Lesions:
     """Tells the separate lesions of a mask apart.
 
-    Parts are what hangs together by faces, edges or corners of voxels (26 neighbours). Parts whose voxels come within 10 mm of each other, middle to
-    middle and in three dimensions, are one lesion, and so is a chain of such parts. What then is less than 3 mm across, or one or two voxels, is a
-    speck, no lesion, unless there is nothing larger.
+    Parts are what hangs together by faces, edges or corners of voxels (26 neighbours). Parts
+    whose voxels come within 10 mm of each other, middle to middle and in three dimensions, are
+    one lesion, and so is a chain of such parts. What then is less than 3 mm across, or one or two
+    voxels, is a speck, no lesion, unless there is nothing larger.
 
     Args:
         lesion: the mask on the image's grid.
@@ -82,8 +83,10 @@ def lesion_count_findings(lesions: Lesions, shown: Literal["largest", "all"]) ->
             "largest": "roi and rbr show the largest that a slice has; where the label is of another, name that one; selection.lesions: all shows one box",
             "all": "roi and rbr show one box round all; selection.lesions: largest shows the largest of each slice",
         }
-        flat = "; each lies on one slice: if one lesion was drawn on some slices only, use all" if all(one.first == one.last for one in lesions.extents) else ""
-        found.append(Finding(Code.SEVERAL_LESIONS, f"{n} lesions more than {APART_MM:g} mm apart, {sizes} mm across; {do[shown]}{flat}"))
+        said = f"{n} lesions more than {APART_MM:g} mm apart, {sizes} mm across; {do[shown]}"
+        if all(one.first == one.last for one in lesions.extents):
+            said += "; each lies on one slice: if one lesion was drawn on some slices only, use all"
+        found.append(Finding(Code.SEVERAL_LESIONS, said))
     if lesions.specks:
         what = f"specks in the mask, smaller than {SMALLEST_MM:g} mm or of one or two voxels, more than {APART_MM:g} mm from any lesion: {lesions.specks}"
         do = {
@@ -95,7 +98,15 @@ def lesion_count_findings(lesions: Lesions, shown: Literal["largest", "all"]) ->
 
 
 def _ranked(filled: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray | None:
-    """The lesion of each voxel, by volume: 0 outside, 1 the largest, unsigned and as `filled`; None where all is one lesion."""
+    """The lesion of each voxel, by volume: 0 outside, 1 the largest; None where all is one lesion.
+
+    Args:
+        filled: bool (slices, rows, cols), the mask in its box.
+        spacing_mm: (3,).
+
+    Returns:
+        Unsigned whole numbers, shape as `filled`.
+    """
     edge = _block_edge(spacing_mm)
     blocks, n_parts = label(_blocks(filled, edge), TOUCHING)
     if n_parts == 1:
@@ -112,24 +123,26 @@ def _ranked(filled: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray | None:
 
 
 def _block_edge(spacing_mm: np.ndarray) -> int:
-    """Pixels along the edge of square blocks so small that voxels in blocks of neighbouring slices that touch are never more than 10 mm apart.
+    """Pixels along the edge of square blocks, so small that 10 mm span two that touch.
 
-    What hangs together as blocks thus is one lesion, and of a lesion the blocks are far fewer than the voxels. 1 where the slices are too far apart.
+    Blocks that hang together thus are of one lesion, and there are far fewer of them than voxels.
+    1 where the slices are too far apart for that.
     """
     room = np.sqrt(max(0.0, APART_MM**2 - spacing_mm[0] ** 2))
     return max(1, int((room / np.hypot(*spacing_mm[1:]) + 1) / 2))
 
 
 def _blocks(filled: np.ndarray, edge: int) -> np.ndarray:
-    """Which blocks of edge x edge pixels hold a voxel of the mask, bool (slices, rows / edge, cols / edge), rounded up."""
+    """Which blocks of edge x edge pixels hold a voxel: bool (slices, rows / edge, cols / edge)."""
     over_rows = np.logical_or.reduceat(filled, np.arange(0, filled.shape[1], edge), axis=1)
     return np.asarray(np.logical_or.reduceat(over_rows, np.arange(0, filled.shape[2], edge), axis=2))
 
 
 def _linked(parts: np.ndarray, n_parts: int, spacing_mm: np.ndarray) -> np.ndarray:
-    """Number of the lesion of each part, int (parts,); lesions are numbered in the order of their first parts.
+    """Number of the lesion of each part, int (parts,), in the order of their first parts.
 
-    From one part after the other, everything in reach joins. Of two parts the voxels that are nearest to each other lie on their surfaces.
+    From one part after the other, everything in reach joins. Of two parts the voxels that are
+    nearest to each other lie on their surfaces.
     """
     surface = _surface(parts > 0)
     owner, points = parts[surface].astype(int) - 1, np.argwhere(surface) * spacing_mm
@@ -150,7 +163,10 @@ def _linked(parts: np.ndarray, n_parts: int, spacing_mm: np.ndarray) -> np.ndarr
 
 
 def _surface(filled: np.ndarray) -> np.ndarray:
-    """The voxels of a mask with a neighbour, across a face, that is outside of the mask; bool as the mask. What lies beyond the array is no neighbour."""
+    """The voxels of a mask that have a neighbour across a face outside of it, bool as the mask.
+
+    What lies beyond the array is no neighbour: no other part is there.
+    """
     inside = filled.copy()
     for axis in range(3):
         here, there = np.moveaxis(inside, axis, 0), np.moveaxis(filled, axis, 0)
