@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from renal_ray.config import Study
 from renal_ray.protocol.splits import SplitSet, make_splits
@@ -201,3 +202,38 @@ def finished(trained: SmallWork, tmp_path_factory: pytest.TempPathFactory) -> Sm
     work = Place(str(folder))
     keep_study(study, work)
     return replace(trained, study=study, work=work, plan=make_plan(study, work), workshop=Workshop(work))
+
+
+WHOLE_STUDY = {
+    "name": "small",
+    "datasets": ["roi"],
+    "freeze_points": ["mixed10"],
+    "images": {"size": SIZE},
+    "folds": {"n": 2, "method": "stratified"},
+    "weights": "random",
+    "training": {"epochs": {"image": 4, "fc": 4, "gru": 4}, "batch_size": 8, "embedding": 32, "gru_units": 8},
+    "resources": {"cpus": 2},
+}
+
+
+@pytest.fixture(scope="session")
+def whole_study_file(phantom_manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Study file of a small study on the phantoms."""
+    folder = tmp_path_factory.mktemp("study")
+    file = folder / "small.yaml"
+    file.write_text(yaml.safe_dump(WHOLE_STUDY | {"work": str(folder / "work"), "cohort": {"manifest": str(phantom_manifest)}}))
+    return file
+
+
+@pytest.fixture(scope="session")
+def whole_study(local_ray: None, whole_study_file: Path) -> Path:
+    """The work directory after `renal-ray run`. To be read, not to be changed."""
+    from typer.testing import CliRunner
+
+    from renal_ray.cli import app
+
+    done = CliRunner().invoke(app, ["run", str(whole_study_file)])
+    assert done.exit_code == 0, done.output
+    assert "6 of 6 trials are finished" in done.output
+    assert "opened the seal: 6 models voted on 4 test patients" in done.output
+    return whole_study_file.parent / "work"

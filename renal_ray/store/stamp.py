@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -14,10 +15,11 @@ from renal_ray.cohort.manifest import COLUMNS
 from renal_ray.cohort.source import load_cohort
 from renal_ray.config import Cohort
 from renal_ray.problems import StudyError
-from renal_ray.store.place import Place, checked_json, digest
+from renal_ray.store.place import READERS, Place, checked_json, digest
 
 SHARDS = "slices/shards"
-BLOCK = 4096  # bytes read at each of an image's places
+BLOCK = 1024  # bytes read at each of an image's places: a row of a CT slice
+HEAD = 8192  # bytes read at its start, where headers are
 BLOCKS = 256  # of an image in all its files; at least LEAST in each
 LEAST = 4
 SHORT = 32  # hexadecimal digits kept of a digest
@@ -186,13 +188,14 @@ def changes_of(stamp: CohortStamp, files: Mapping[str, FileStamp], known: pd.Dat
     if before and not before & there:
         return None  # a table without its files
     labels, images, masks = [], [], []
-    for row in now.itertuples():
-        if row.patient_id in before:
-            image, mask, label = stamp.patients[row.patient_id]
-            found = _stamp_again(Path(row.image), Path(row.mask), files.get(row.patient_id))
-            images += [row.patient_id] if found.image != image else []
-            masks += [row.patient_id] if found.mask != mask else []
-            labels += [row.patient_id] if row.label != label else []
+    rows = [row for row in now.itertuples() if row.patient_id in before]
+    with ThreadPoolExecutor(READERS) as readers:  # a network disk takes its time for each file
+        found = list(readers.map(lambda row: _stamp_again(Path(row.image), Path(row.mask), files.get(row.patient_id)), rows))
+    for row, one in zip(rows, found, strict=True):
+        image, mask, label = stamp.patients[row.patient_id]
+        images += [row.patient_id] if one.image != image else []
+        masks += [row.patient_id] if one.mask != mask else []
+        labels += [row.patient_id] if row.label != label else []
     kept = now[now["patient_id"].isin(known["patient_id"])].set_index("patient_id")
     old = known.set_index("patient_id").loc[kept.index]
     return CohortChanges(
@@ -240,16 +243,15 @@ def _whole(file: Path) -> bytes:
 
 
 def _samples(file: Path, blocks: int) -> bytes:
-    """SHA-256 of a file's size and of blocks at even distances, the first and last bytes among them; of all of it where that is no more."""
-    size = file.stat().st_size
-    if size <= blocks * BLOCK:
-        return _whole(file)
-    total = hashlib.sha256(size.to_bytes(8, "little"))
+    """SHA-256 of a file's size, its head and blocks at even distances, the last bytes among them; of all of it where that is no more."""
     with file.open("rb", buffering=0) as stream:
-        for number in range(blocks):
-            stream.seek(number * (size - BLOCK) // (blocks - 1))
-            total.update(stream.read(BLOCK))
-    return total.digest()
+        number = stream.fileno()
+        size = os.fstat(number).st_size
+        if size <= HEAD + blocks * BLOCK:
+            return hashlib.sha256(stream.readall()).digest()
+        places = (HEAD + block * (size - HEAD - BLOCK) // blocks for block in range(1, blocks + 1))
+        parts = [os.pread(number, HEAD, 0), *(os.pread(number, BLOCK, place) for place in places)]
+    return hashlib.sha256(size.to_bytes(8, "little") + b"".join(parts)).digest()
 
 
 def _number(found: tuple[str, ...], name: str) -> str:
