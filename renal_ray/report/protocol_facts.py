@@ -58,7 +58,7 @@ def _several_lesions(evidence: Evidence) -> str:
     if evidence.study.selection.lesions == "all":
         shown = "All of a patient's count as one: ROI and RBR show one box round them."
     else:
-        shown = "Of those more than 10 mm apart the largest counts: slices are kept for it, and ROI and RBR show it."
+        shown = "Slices are kept for all of them; of those more than 10 mm apart ROI and RBR show the largest that a slice has."
     return f"{shown} {counted(int((evidence.cohort['n_lesions'] > 1).sum()), 'patient')} of {len(evidence.cohort)} had several."
 
 
