@@ -98,12 +98,11 @@ def _give_broken(broken: list[tuple[Found, PatientError]], proposals: Sequence[P
 def _broken(found: Sequence[Found]) -> list[tuple[Found, PatientError]]:
     """Files that cannot be read, or whose pixels are not there, each with its number among the files of its folder."""
     bad = [one for one in found if one.code and one.kind in (Kind.BROKEN, Kind.CT)]
-    folders = {Path(one.path).parent for one in bad}
-    names: dict[Path, list[str]] = defaultdict(list)
-    for one in found:
-        if Path(one.path).parent in folders:
-            names[Path(one.path).parent].append(one.path)
-    return [(one, _error(one, names[Path(one.path).parent].index(one.path) + 1)) for one in bad]
+    names: dict[str, list[str]] = {one.folder: [] for one in bad}
+    for one in found if bad else ():
+        if one.folder in names:
+            names[one.folder].append(one.path)
+    return [(one, _error(one, names[one.folder].index(one.path) + 1)) for one in bad]
 
 
 def _error(one: Found, number: int) -> PatientError:

@@ -115,6 +115,8 @@ def _person(owner: str, files: list[Found]) -> Person:
     person.derived = {part.key: part for key, of_key in derived.items() for part in split(key, of_key)}
     person.masks += [Mask(Path(one.path), one.modality, one) for one in kinds[Kind.OBJECT]]
     person.masks += [_mask_of_images(of_key) for of_key in _by_key(kinds[Kind.LABELS]).values()]
+    if not person.patient and not person.studies:
+        person.owner = f"series {sorted(person.series)}"  # a folder can move
     person.parts = [
         sorted(key for key, series in person.series.items() if any(one.startswith(series.series_key) for one in set(part)))
         for part in persons((one.identity, one.series_key) for one in files if one.kind is not Kind.DERIVED)
@@ -180,12 +182,12 @@ def _take(person: Person, key: str, files: list[Found]) -> None:
 
 def _no_ct(files: list[Found]) -> str | None:
     """Why an axial series cannot be a CT by its values: one image is looked at, and others where that one can be none."""
-    whole = [Path(one.path) for one in files if not one.code and one.axial]
+    whole = [one.path for one in files if not one.code and one.axial]
     if not whole:
         return None
-    middle = whole[len(whole) // 2]
+    middle = Path(whole[len(whole) // 2])
     try:
-        return series_no_ct(whole) if series_no_ct([middle]) else None
+        return series_no_ct([*map(Path, whole)]) if series_no_ct([middle]) else None
     except PatientError as error:
         if error.code is not Code.NO_RESCALE:
             return None  # for the readers, who say what is wrong with it

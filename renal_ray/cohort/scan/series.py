@@ -40,7 +40,7 @@ class CtSeries:
         """The key of the whole series."""
         return without_acquisition(self.key)[0]
 
-    @property
+    @cached_property
     def folder(self) -> Path:
         """The folder that holds all files of the series."""
         return common_folder(self.files)
@@ -75,7 +75,7 @@ class CtSeries:
 
 def common_folder(files: Iterable[Found]) -> Path:
     """The folder that holds all of some files."""
-    return Path(os.path.commonpath([Path(one.path).parent for one in files]))
+    return Path(os.path.commonpath({one.folder for one in files}))
 
 
 def split(key: str, files: list[Found]) -> list[CtSeries]:

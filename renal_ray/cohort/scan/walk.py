@@ -107,6 +107,11 @@ class Found:
     scanner: str = ""
     remark: str = ""
 
+    @property
+    def folder(self) -> str:
+        """The folder that it lies in."""
+        return self.path.rpartition(os.sep)[0] or os.sep
+
 
 def walk(folders: Iterable[Path], *, workers: int = 1, progress: Callable[[int, int], None] | None = None) -> list[Found]:
     """Reads the header of every file in and below some folders; links are not followed, hidden files not looked at.
