@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import SmallWork
-from test_sweep_study import SETTINGS, command, state
+from conftest import WHOLE_STUDY, SmallWork
+from test_sweep_study import command, state
 
 from renal_ray.imaging.geometry.grid import PatientSlices
 from renal_ray.imaging.masks.perturb import perturbations
@@ -36,7 +36,7 @@ WANTED = {
 def study_file(phantom_manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("robust")
     file = folder / "small.yaml"
-    file.write_text(yaml.safe_dump(SETTINGS | WANTED | {"work": str(folder / "work"), "cohort": {"manifest": str(phantom_manifest)}}))
+    file.write_text(yaml.safe_dump(WHOLE_STUDY | WANTED | {"work": str(folder / "work"), "cohort": {"manifest": str(phantom_manifest)}}))
     return file
 
 
