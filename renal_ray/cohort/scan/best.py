@@ -12,15 +12,17 @@ PIECES = frozenset({"instance", "annotation"})  # KiTS21, KiTS23: what one annot
 
 
 def best(masks: Sequence[Mask], folder: Path, called: str) -> tuple[list[Mask], list[PatientError]]:
-    """Sets aside masks that are called after organs or are an annotator's own, beside others, and those farther from the image.
+    """Sets aside masks of organs, those of single annotators, and those farther from the image.
 
     Args:
         masks: drawn on one image.
         folder: the image's.
-        called: the image's name, or the patient's: an organ in it does not say what a mask of that name holds.
+        called: the image's name, or the patient's: an organ in it does not say what a mask of that
+            name holds.
 
     Returns:
-        Those that are left: none where all are of organs; and MASK_UNPAIRED for each that was set aside.
+        Those that are left: none where all are of organs; and MASK_UNPAIRED for each that was set
+            aside.
     """
     ranks = [_rank(mask, role_words(called)) for mask in masks]
     top = [mask for mask, rank in zip(masks, ranks, strict=True) if rank == max(ranks) > 0]

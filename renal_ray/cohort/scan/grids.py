@@ -39,7 +39,7 @@ def fit(image: Grid | None, mask: Grid | None) -> Fit:
 
 
 def fit_series(series: CtSeries, mask: Grid | None) -> Fit:
-    """Compares a mask with a DICOM series; of one that is no volume as it stands, the mask has to lie on the matrix of its first image."""
+    """Compares a mask with a series; of one that is no volume, with the matrix of its first image."""
     if series.grid is not None or mask is None or not series.planes:
         return fit(series.grid, mask)
     plane = series.planes[0]

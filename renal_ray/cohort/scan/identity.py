@@ -1,4 +1,4 @@
-"""Whether two files are of two persons: by sex, birth date and name, of which digests alone are kept, and in memory alone."""
+"""Whether two files are of two persons: by digests of sex, birth date and name, in memory alone."""
 
 import hashlib
 import re
@@ -42,7 +42,7 @@ class Identity:
     digest: bytes = b""
 
     def contradicts(self, other: "Identity") -> bool:
-        """Whether the other is of another person: sex or birth date differ, or the names have nothing in common."""
+        """Whether sex or birth date differ, or the names have nothing in common."""
         if self.sex and other.sex and self.sex != other.sex:
             return True
         if self.born[0] and other.born[0] and self.born[0] != other.born[0]:
@@ -64,7 +64,8 @@ def identity(name: str, born: str, sex: str, patient: str) -> Identity:
     """Reads what a header says of the person.
 
     Args:
-        name: PatientName; what stands in place of a name says nothing: words such as ANONYMOUS, words with digits, the PatientID.
+        name: PatientName; what stands in place of a name says nothing: words such as ANONYMOUS,
+            words with digits, the PatientID.
         born: PatientBirthDate.
         sex: PatientSex.
         patient: PatientID.

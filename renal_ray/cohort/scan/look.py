@@ -1,4 +1,4 @@
-"""What lies in some folders: patients with what is proposed for each, and everything else with its reason."""
+"""What lies in some folders: what is proposed for each patient, and why all else is not."""
 
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Sequence
@@ -24,7 +24,8 @@ class Scanned:
         proposals: a patient each, by PatientID.
         pairs: image and mask in volume files, beside any DICOM.
         problems: of files and of no patient.
-        broken: files that cannot be read and are no part of what is proposed, each with the PatientID where its header tells it.
+        broken: files that cannot be read and are no part of what is proposed, each with the
+            PatientID where its header tells it.
         no_images: series and volume files that are no CT, each with the PatientID or nothing.
         passed_over: code -> files.
     """
@@ -96,7 +97,7 @@ def _give_broken(broken: list[tuple[Found, PatientError]], proposals: Sequence[P
 
 
 def _broken(found: Sequence[Found]) -> list[tuple[Found, PatientError]]:
-    """Files that cannot be read, or whose pixels are not there, each with its number among the files of its folder."""
+    """Files that cannot be read, or lack pixels, each with its number in its folder."""
     bad = [one for one in found if one.code and one.kind in (Kind.BROKEN, Kind.CT)]
     names: dict[str, list[str]] = {one.folder: [] for one in bad}
     for one in found if bad else ():

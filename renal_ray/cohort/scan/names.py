@@ -69,7 +69,7 @@ def case_words(path: Path) -> tuple[str, ...]:
 
 
 def named_in(name: Sequence[str], ids: Container[tuple[str, ...]]) -> set[tuple[str, ...]]:
-    """The ids that a name contains, its words one after the other; those aside that are part of a longer one of them."""
+    """The ids that stand in a name word by word; an id within a longer one does not count."""
     places = [(start, end) for end in range(1, len(name) + 1) for start in range(end) if tuple(name[start:end]) in ids]
     longest = [(a, b) for a, b in places if not any((c, d) != (a, b) and c <= a and b <= d for c, d in places)]
     return {tuple(name[start:end]) for start, end in longest}

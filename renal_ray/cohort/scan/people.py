@@ -75,13 +75,14 @@ class Person:
 
 
 def gather(found: Sequence[Found]) -> tuple[list[Person], list[PatientError]]:
-    """Groups DICOM files by patient and series, and gives masks without images of their patient to whom they name.
+    """Groups DICOM files by patient and series, and gives lost masks to whom they name.
 
     Args:
         found: from `walk`.
 
     Returns:
-        Patients by PatientID; files without one by study, then folder. And MASK_UNPAIRED for each mask of nobody.
+        Patients by PatientID; files without one by study, then folder. And MASK_UNPAIRED for each
+        mask of nobody.
     """
     files: dict[str, list[Found]] = defaultdict(list)
     for one in found:
@@ -125,7 +126,7 @@ def _person(owner: str, files: list[Found]) -> Person:
 
 
 def _bring_home(people: list[Person]) -> list[PatientError]:
-    """Gives masks of patients without images to the one patient whose series, images, study or frame of reference they name.
+    """Gives masks of patients without images to the one patient that they name.
 
     Returns:
         MASK_UNPAIRED for those without a PatientID that name nobody.
@@ -168,7 +169,7 @@ def _by_key(files: list[Found]) -> dict[str, list[Found]]:
 
 
 def _take(person: Person, key: str, files: list[Found]) -> None:
-    """Enters a series: as candidates, a candidate an acquisition, as a mask, or as what is no CT by its values."""
+    """Enters a series: a candidate an acquisition, or a mask, or no CT by its values."""
     reason = _no_ct(files)
     if reason is None:
         person.series |= {part.key: part for part in split(key, files)}
@@ -181,7 +182,7 @@ def _take(person: Person, key: str, files: list[Found]) -> None:
 
 
 def _no_ct(files: list[Found]) -> str | None:
-    """Why an axial series cannot be a CT by its values: one image is looked at, and others where that one can be none."""
+    """Why an axial series cannot be a CT by its values: by one image, then by others."""
     whole = [one.path for one in files if not one.code and one.axial]
     if not whole:
         return None

@@ -45,7 +45,8 @@ class Proposal:
 def propose(person: Person, rules: Phase) -> Proposal:
     """Proposes a series and its mask.
 
-    A series that a mask was drawn on goes before others, then the phase that the study is on; a tie is left open.
+    A series that a mask was drawn on goes before others, then the phase that the study is on; a tie
+    is left open.
 
     Args:
         person: the patient.
@@ -77,7 +78,8 @@ def pair(person: Person, rules: Phase) -> tuple[CtSeries, list[Mask]]:
     """The series of a patient and the masks that were drawn on it.
 
     Raises:
-        PatientError: DIFFERENT_PERSONS, FILE_MISSING, MASK_WITHOUT_SERIES, SEVERAL_SERIES or NOT_AXIAL.
+        PatientError: DIFFERENT_PERSONS, FILE_MISSING, MASK_WITHOUT_SERIES, SEVERAL_SERIES or
+            NOT_AXIAL.
     """
     _require_one_person(person)
     named = [one for mask in person.masks for one in _named(mask, list(person.derived.values()))]
@@ -123,7 +125,7 @@ def _absence(person: Person) -> str:
 
 
 def _named(mask: Mask, series: Sequence[CtSeries]) -> list[CtSeries]:
-    """Series that a mask names: by their UID, else by their images; where several share a UID, by their images too."""
+    """Series that a mask names by UID, or by their images where no UID or several fit."""
     by_uid = [one for one in series if one.first.series in mask.series]
     if len(by_uid) == 1 or mask.found is None or not series:
         return by_uid
@@ -133,7 +135,7 @@ def _named(mask: Mask, series: Sequence[CtSeries]) -> list[CtSeries]:
 
 
 def _drawn_on(mask: Mask, series: Sequence[CtSeries]) -> list[CtSeries]:
-    """Series that a mask can belong to: those it names, else those of its frame of reference or grid, else the only one."""
+    """Series that a mask names, else that of its frame of reference or grid, else the only one."""
     named = _named(mask, series)
     if named or mask.series:
         return named
@@ -157,7 +159,8 @@ def _by_phase(series: list[CtSeries], rules: Phase) -> CtSeries:
     """The only series, or the only one of the study's phase.
 
     Raises:
-        PatientError: SEVERAL_SERIES, or MIXED_ACQUISITIONS where they are acquisitions of one series.
+        PatientError: SEVERAL_SERIES, or MIXED_ACQUISITIONS where they are acquisitions of one
+            series.
     """
     if len(series) == 1:
         return series[0]
@@ -172,7 +175,7 @@ def _by_phase(series: list[CtSeries], rules: Phase) -> CtSeries:
 
 
 def phase_of(series: CtSeries, rules: Phase) -> str:
-    """The contrast phase of a series: by its description, else by the time since the injection; empty where neither or more than one fits.
+    """The contrast phase of a series by description, else by delay; empty where not one fits.
 
     Acquisitions of one series have one description, so the time goes before it.
     """

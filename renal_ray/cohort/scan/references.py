@@ -1,4 +1,4 @@
-"""The slices that a mask object says it was drawn on, where it names no series, or one of several acquisitions."""
+"""The slices that a mask object says it was drawn on."""
 
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
@@ -17,13 +17,15 @@ CONTOURS = ["ROIContourSequence", "ReferencedFrameOfReferenceSequence"]
 
 @lru_cache(maxsize=64)
 def named_slices(path: Path) -> frozenset[bytes]:
-    """Digests of the SOPInstanceUIDs that a SEG's frames were derived from, or an RTSTRUCT's contours were drawn on.
+    """Digests of the SOPInstanceUIDs of the images that a SEG or RTSTRUCT was drawn on.
 
     Args:
-        path: SEG (DerivationImageSequence, PS3.3 C.7.6.16.2.6; SourceImageSequence) or RTSTRUCT (ContourImageSequence, C.8.8.6, C.8.8.5).
+        path: SEG (DerivationImageSequence, PS3.3 C.7.6.16.2.6; SourceImageSequence) or RTSTRUCT
+            (ContourImageSequence, C.8.8.6, C.8.8.5).
 
     Returns:
-        None of them where it names none, or cannot be read: what is wrong with it is for its reader to say.
+        None of them where it names none, or cannot be read: what is wrong with it is for its reader
+            to say.
     """
     try:
         require_bounded_inflation(path, where="the mask")

@@ -54,8 +54,10 @@ def scan(
 
     Args:
         folders: where to look.
-        out: manifest to write, .csv or .parquet; OUT's stem names the other two: .problems.csv and .passed-over.csv.
-        labels: table with patient_id (the DICOM PatientID), label and optional columns, joined before ids are hashed.
+        out: manifest to write, .csv or .parquet; OUT's stem names the other two: .problems.csv and
+            .passed-over.csv.
+        labels: table with patient_id (the DICOM PatientID), label and optional columns, joined
+            before ids are hashed.
         phase: which series is proposed where a patient has several.
         keep_ids: use PatientIDs; otherwise keyed hashes, the key beside the manifest.
         overwrite: replace a manifest that is there.
@@ -66,7 +68,8 @@ def scan(
         Counts.
 
     Raises:
-        StudyError: a folder or the labels cannot be read, nothing was found, or the manifest is there already.
+        StudyError: a folder or the labels cannot be read, nothing was found, or the manifest is
+            there already.
     """
     for folder in folders:
         if trouble(folder) or not folder.is_dir():

@@ -86,7 +86,8 @@ def split(key: str, files: list[Found]) -> list[CtSeries]:
         files: its files.
 
     Returns:
-        The series, or a candidate an acquisition, whose keys are the series' with the acquisition's number.
+        The series, or a candidate an acquisition, whose keys are the series' with the acquisition's
+        number.
     """
     if len(files) > 1 and not any(one.frames > 1 for one in files) and not _may_be_mixed(files):
         return [CtSeries(key, files, len(files))]
@@ -112,7 +113,7 @@ def _seconds(time: str) -> float:
 
 
 def _acquired(one: Found) -> list[Acquired]:
-    """How the images of a file came about: from what was kept of its header, or from the functional groups of its frames."""
+    """How the images of a file came about: by what was kept of its header, or by its frames."""
     path = Path(one.path)
     if one.frames > 1:
         header = read_header(path, [*ACQUISITION_TAGS])

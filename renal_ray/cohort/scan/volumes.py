@@ -25,7 +25,8 @@ class VolumeImage:
     Args:
         path: the file.
         grid: None where its header cannot be read.
-        names: what its patient may be called: the file's name without what says image, the folder's.
+        names: what its patient may be called: the file's name without what says image, the
+            folder's.
         is_alone: whether its folder holds no other image.
         masks: drawn on it.
     """
@@ -79,7 +80,7 @@ class _Target:
 
 
 def sort_volumes(found: Sequence[Found]) -> tuple[list[VolumeImage], list[Path], list[PatientError]]:
-    """Parts volume files into images and masks, by their names where these say mask, else by their values.
+    """Parts volume files into images and masks, by names that say mask, else by values.
 
     Args:
         found: volume files, as from `walk.sampled`.
@@ -96,9 +97,7 @@ def sort_volumes(found: Sequence[Found]) -> tuple[list[VolumeImage], list[Path],
             problems.append(PatientError(one.code, one.remark, one.path))
         elif not one.remark:
             images.append(path)
-        elif is_called_mask(path.name) or (
-            IMAGE_WORDS.isdisjoint(role_words(path.name)) and (is_of_organ(role_words(path.name)) or is_called_mask(path.parent.name))
-        ):
+        elif is_called_mask(path.name) or _may_be_mask(path):
             masks.append(path)
         else:
             problems.append(PatientError(Code.NOT_CT, f"not proposed as an image: {one.remark}; if it is a mask, enter it in the manifest", one.path))
@@ -107,13 +106,13 @@ def sort_volumes(found: Sequence[Found]) -> tuple[list[VolumeImage], list[Path],
 
 
 def _may_be_mask(path: Path) -> bool:
-    """Whether a file that is no CT by its values is a mask by its folder, or called after an organ."""
+    """Whether a file that is no CT is a mask by its folder, or called after an organ."""
     own = role_words(path.name)
     return IMAGE_WORDS.isdisjoint(own) and (is_of_organ(own) or is_called_mask(path.parent.name))
 
 
 def _names(path: Path) -> tuple[str, ...]:
-    """What says who it is: the file's name, and that of the nearest folder that says more than image or mask."""
+    """What says who it is: the file's name, and the nearest folder's that says more than its role."""
     folders = [folder.name for folder in path.parents if folder.name and not role_words(folder.name) <= ROLES]
     return tuple(name for name in ("_".join(_case(path)), *folders[:1]) if name) or (path.name,)
 
@@ -126,9 +125,11 @@ def _case(path: Path) -> list[str]:
 
 
 def pair_masks(masks: Sequence[Path], images: Sequence[VolumeImage], people: Sequence[Person], roots: Sequence[Path]) -> list[PatientError]:
-    """Gives each mask to the image or patient that it belongs to: by a name that says whose it is, or as the only one in its own
-    patient's or study's folder, and in any case by its grid. Mask objects of patients without DICOM images go to the volume file
-    that is called by their PatientID, or lies alone in their folder.
+    """Gives each mask to the image or patient that it belongs to.
+
+    A mask belongs where its name or a folder's says so, or to the only patient of its own folder,
+    and in any case by its grid. Mask objects of patients without DICOM images go to the volume
+    file that is called by their PatientID, or lies alone in their folder.
 
     Args:
         masks: volume files.
@@ -213,7 +214,7 @@ class _Search:
         return self._ids[ids.pop()] if len(ids) == 1 else []
 
     def _named_in_part(self, words: Sequence[str]) -> list[_Target]:
-        """Those whose id begins with all that a mask's name says of whose it is, two words and more: case_1_mask beside case_1_arterial."""
+        """Those whose id begins with a mask's: case_1_mask beside case_1_arterial."""
         case = case_words(Path("_".join(word for word in words if not is_called_mask(word))))
         found = {words for words in self._ids if len(case) > 1 and words[: len(case)] == case}
         return [target for one in sorted(found) for target in self._ids[one]]

@@ -1,4 +1,4 @@
-"""Every file below some folders, its header read in parallel; nothing of a header is kept but what grouping and pairing need."""
+"""Every file below some folders: of its header what grouping and pairing need is kept."""
 
 import hashlib
 import multiprocessing
@@ -114,7 +114,7 @@ class Found:
 
 
 def walk(folders: Iterable[Path], *, workers: int = 1, progress: Callable[[int, int], None] | None = None) -> list[Found]:
-    """Reads the header of every file in and below some folders; links are not followed, hidden files not looked at.
+    """Reads the header of every file below some folders; links and hidden files are left alone.
 
     Args:
         folders: where to look.
@@ -141,7 +141,8 @@ def sampled(volumes: Sequence[Found], *, workers: int = 1) -> list[Found]:
         workers: processes.
 
     Returns:
-        The same, with a remark on those that cannot be a CT, and a code too on those that cannot be read.
+        The same, with a remark on those that cannot be a CT, and a code too on those that cannot be
+        read.
     """
     asked = [one.path for one in volumes if not is_surely_mask(Path(one.path))]
     looked = [one for part in _mapped(_sample_all, asked, FEW_VOLUMES, workers if len(asked) > FEW_VOLUMES else 1) for one in part]
@@ -205,7 +206,7 @@ def sop_digest(uid: str) -> bytes:
 
 
 def _packed(path: str) -> bool:
-    """Whether a file is an archive or packed: by its ending, and by its first bytes where an image was to be expected."""
+    """Whether a file is packed: by its ending, or its first bytes where an image was expected."""
     ending = Path(path).suffix.lower()
     expected = ending in IMAGE_ENDINGS or ending[1:].isdecimal()
     return ending in PACKED or (expected and is_packed(Path(path)))
@@ -244,7 +245,7 @@ def _found(path: str, header: Header) -> Found:
 
 
 def _holds_labels(path: str, header: Header) -> bool:
-    """Whether images that are no CT are called a mask, have a place in the patient, and are of no modality that scans patients."""
+    """Whether images that are no CT are called a mask, lie in the patient, and come from no scanner."""
     placed = header.text("ImageOrientationPatient") or header.text("NumberOfFrames") not in ("", "0", "1")
     if header.text("Modality") not in ("OT", "CT", "") or not placed or header.text("SamplesPerPixel") not in ("", "1"):
         return False
