@@ -110,8 +110,9 @@ def _person(owner: str, files: list[Found]) -> Person:
     person = Person(normal_id(files[0].patient), owner)
     person.studies = {one.study for one in files} - {""}
     person.digests = {one.identity.digest for one in files} - {b""}
+    drawn_on = frozenset().union(*(one.refers_to for one in kinds[Kind.OBJECT]))
     for key, of_series in _by_key(kinds[Kind.CT]).items():
-        _take(person, key, of_series)
+        _take(person, key, of_series, named=of_series[0].series in drawn_on)
     derived = {key: of_key for key, of_key in _by_key(kinds[Kind.DERIVED]).items() if key not in person.series}
     person.derived = {part.key: part for key, of_key in derived.items() for part in split(key, of_key)}
     person.masks += [Mask(Path(one.path), one.modality, one) for one in kinds[Kind.OBJECT]]
@@ -168,9 +169,9 @@ def _by_key(files: list[Found]) -> dict[str, list[Found]]:
     return {key: [files[place] for place in places] for key, places in by_series([one.series_key for one in files]).items()}
 
 
-def _take(person: Person, key: str, files: list[Found]) -> None:
-    """Enters a series: a candidate an acquisition, or a mask, or no CT by its values."""
-    reason = _no_ct(files)
+def _take(person: Person, key: str, files: list[Found], *, named: bool) -> None:
+    """Enters a series: a candidate an acquisition, or a mask, or no CT by its values, unless a mask names it."""
+    reason = None if named else _no_ct(files)
     if reason is None:
         person.series |= {part.key: part for part in split(key, files)}
     elif is_called_mask(f"{files[0].description} {Path(files[0].path).parent.name}"):
