@@ -11,6 +11,7 @@ from scanning import HU, LESION, seen_in, volume
 
 from renal_ray.config import Cohort, Selection
 from renal_ray.imaging.patient import read_patient
+from renal_ray.problems import StudyError
 from renal_ray.study_file import load_phase
 
 SERIES = np.ascontiguousarray(HU.T[::-1])  # slices from the head, rows, columns
@@ -85,6 +86,48 @@ def test_acquisitions_that_nothing_tells_apart_are_asked_for(tmp_path):
     assert seen.pairs == {"P1": ("", "")}
     assert seen.problems == {("P1", "", "mixed-acquisitions")}
     assert seen.messages.count("6 images") == 2
+
+
+@pytest.mark.parametrize("moment", ["AcquisitionDate", "AcquisitionDateTime"])
+def test_two_days_in_one_series_are_two_acquisitions(tmp_path, moment):
+    for slices, day in zip(two_acquisitions(tmp_path / "tree"), ("20200101", "20200102"), strict=True):
+        change(slices, AcquisitionNumber=None, AcquisitionTime="100030", **{moment: day if moment == "AcquisitionDate" else f"{day}100030"})
+    seen = seen_in(tmp_path / "tree")
+    assert seen.pairs == {"P1": ("", "")}
+    assert seen.problems == {("P1", "", "mixed-acquisitions")}
+
+
+@pytest.mark.parametrize(
+    ("modality", "storage", "code"),
+    [
+        ("DX", "1.2.840.10008.5.1.4.1.1.1.1", "not-an-image"),
+        ("MG", "1.2.840.10008.5.1.4.1.1.1.2", "not-an-image"),
+        ("CT", "1.2.840.10008.5.1.4.1.1.7", "secondary-capture"),
+    ],
+)
+def test_a_radiograph_is_larger_than_any_ct_and_no_fault(tmp_path, modality, storage, code):
+    slices = write_series(tmp_path / "tree", SERIES)
+    seg_on(tmp_path / "tree/seg.dcm", slices)
+    large = dcmread(slices[0].filename)
+    large.SOPInstanceUID, large.SeriesInstanceUID = "1.2.99.1", "1.2.99"
+    large.Modality, large.SOPClassUID, large.Rows, large.Columns = modality, storage, 4280, 3520
+    large.PixelData = bytes(4280 * 3520 * 2)
+    large.filename = str(tmp_path / "tree/large.dcm")
+    save(large)
+    seen = seen_in(tmp_path / "tree")
+    assert seen.pairs == {"P1": (".", "seg.dcm")}
+    assert not seen.problems
+    assert seen.passed == {"large.dcm": code}
+    large.Modality, large.SOPClassUID = "CT", "1.2.840.10008.5.1.4.1.1.2"
+    save(large)
+    assert {code for _, _, code in seen_in(tmp_path / "tree").problems} == {"too-large"}
+
+
+@pytest.mark.parametrize("name", ["DICOMDIR", "ct.dcm"])
+def test_a_file_given_for_a_folder_is_told_its_folder(tmp_path, name):
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(StudyError, match=f"give the folder that holds it: {tmp_path}"):
+        seen_in(tmp_path / name)
 
 
 def test_a_sound_scan_of_many_acquisition_numbers_stays_one_series(tmp_path):

@@ -52,6 +52,13 @@ JANE = ("DOE^JANE", "19500304", "F")
         (("DOE^JANE", "19500304", "M"), False),
         (("DOE^JANE", "19510304", "F"), False),
         (("DOE^JANE", "19510101", "F"), False),
+        (("DOE^JANET", "", ""), True),
+        (("JANE^DOE", "", ""), True),
+        (("DOE^MARY^JANE", "", ""), True),
+        (("DOE^MARY", "19500304", "F"), True),  # a short form of a name may not be known
+        (("DOE", "", ""), True),
+        (("DOE^MARY", "", ""), False),
+        (("DOE^RICHARD^M", "", ""), False),
         (("ROE^RICHARD", "", ""), False),
         (("ROE^RICHARD", "19500304", "F"), False),
         (("R^K", "", ""), False),
@@ -65,7 +72,17 @@ def test_two_headers_are_of_one_person_where_nothing_contradicts(other, same):
 
 @pytest.mark.parametrize(
     ("one", "two"),
-    [("MÜLLER^JÖRG", "Mueller^Joerg"), ("Núñez^José", "NUNEZ^JOSE"), ("van der Berg^A", "VANDERBERG^ANNA"), ("王^小明", "Wang^Xiaoming=王^小明")],
+    [
+        ("MÜLLER^JÖRG", "Mueller^Joerg"),
+        ("Núñez^José", "NUNEZ^JOSE"),
+        ("van der Berg^A", "VANDERBERG^ANNA"),
+        ("王^小明", "Wang^Xiaoming=王^小明"),
+        ("Meier^Andreas", "Meier^Andraes"),
+        ("Meier^Stephan", "Meier^Stefan"),
+        ("Meier^Katharina", "Meier^Catarina"),
+        ("Meier^Hans", "Meier^Hans-Peter"),
+        ("Meier^Phillip", "Meier^Philipp"),
+    ],
 )
 def test_spellings_of_one_name(one, two):
     assert not identity(one, "", "", "P1").contradicts(identity(two, "", "", "P1"))
@@ -93,6 +110,14 @@ def test_two_persons_under_one_id_are_listed_and_nobody_is_proposed(tmp_path, di
     table, quarantined = read_dicom_tree(tmp_path / "tree", tmp_path / "labels.csv", keep_ids=True)
     assert table["patient_id"].tolist() == ["P2"]
     assert [(one.patient_id, one.code) for one in quarantined] == [("P1", Code.DIFFERENT_PERSONS)]
+
+
+def test_siblings_under_one_id_are_two_persons(tmp_path):
+    for folder, name in (("a", "CANARY^HANS"), ("b", "CANARY^PETER")):
+        patient(tmp_path / "tree" / folder, "P1", seg=False, series=f"1.2.5.{ord(folder)}", PatientName=name, PatientSex="", PatientBirthDate="")
+    seen = seen_in(tmp_path / "tree")
+    assert seen.pairs == {"P1": ("", "")}
+    assert seen.problems == {("P1", "", "different-persons")}
 
 
 def test_a_mask_of_another_person_is_no_mask_of_this_one(tmp_path):

@@ -152,6 +152,78 @@ def test_a_mask_goes_to_the_series_of_its_own_folder_or_name(tmp_path, mask):
     assert np.array_equal(got.mask, LESION.T[::-1][got.slice_index] == 1)
 
 
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("P1/ct.nii.gz", "P2/mask.nii.gz"),
+        ("images/case_1.nii.gz", "labels/case_2.nii.gz"),
+        ("images/case_1_arterial.nii.gz", "labels/case_2.nii.gz"),
+        ("case_1.nii.gz", "case_2_mask.nii.gz"),
+        ("img/001.nii.gz", "msk/002.nii.gz"),
+        ("images/image_1.nii.gz", "labels/label_2.nii.gz"),
+        ("P1/ct", "P2/mask.nii.gz"),
+        ("ct/P1", "seg/P2.nii.gz"),
+        ("head/P1", "prostate/P7_mask.nii.gz"),
+        ("P1/ct", "P1/P2_mask.nii.gz"),
+        ("ct/P1", "masks/anna_tumor.nii.gz"),
+        ("images/P1.nrrd", "masks/anna/seg.nrrd"),
+    ],
+)
+def test_a_mask_that_is_called_as_another_patient_is_given_to_nobody(tmp_path, image, mask):
+    """Although its grid is that of the only image."""
+    if "." in image:
+        volume(tmp_path / "tree" / image, HU)
+    else:
+        write_series(tmp_path / "tree" / image, SERIES, patient_id="P1")
+    volume(tmp_path / "tree" / mask, LESION)
+    (tmp_path / "labels.csv").write_text("patient_id,label\nP1,0\nanna,1\n")
+    seen = seen_in(tmp_path / "tree", labels=tmp_path / "labels.csv")
+    assert list(seen.pairs.values()) == [(image, "")]
+    assert ("", mask, "mask-unpaired") in seen.problems
+    assert "the mask's name or folder is that of another" in seen.messages
+
+
+@pytest.mark.parametrize("mask", ["mask_2.nii.gz", "masks/tumor 2.nii.gz", "P01_mask.nii.gz", "../masks/tumor_v2.nii.gz", "masks/kidney_tumor_L1.nii.gz"])
+def test_a_number_in_a_masks_name_need_not_be_a_patient(tmp_path, mask):
+    write_series(tmp_path / "tree/P1/ct", SERIES, patient_id="P1")
+    path = volume((tmp_path / "tree/P1" / mask), LESION).resolve()
+    assert seen_in(tmp_path / "tree").pairs == {"P1": ("P1/ct", str(path.relative_to(tmp_path / "tree")))}
+
+
+def test_leading_zeros_tell_nobody_apart(tmp_path):
+    for number in (1, 2):
+        volume(tmp_path / f"tree/img/00{number}.nii.gz", HU)
+        volume(tmp_path / f"tree/msk/{number}.nii.gz", LESION)
+    assert seen_in(tmp_path / "tree").pairs == {f"00{n}": (f"img/00{n}.nii.gz", f"msk/{n}.nii.gz") for n in (1, 2)}
+
+
+def test_nearness_alone_pairs_no_mask_whose_grid_cannot_be_compared(tmp_path):
+    write_series(tmp_path / "tree/export/ct", SERIES, patient_id="P1")
+    (tmp_path / "tree/export/mask.nii.gz").write_bytes(b"nothing of the kind")
+    seen = seen_in(tmp_path / "tree")
+    assert seen.pairs == {"P1": ("export/ct", "")}
+    assert ("", "export/mask.nii.gz", "mask-unpaired") in seen.problems
+
+
+@pytest.mark.parametrize("mask", ["B/mask.nii.gz", "B/masks/mask.nii.gz"])
+def test_of_two_series_of_one_grid_that_is_taken_in_whose_folder_the_mask_lies(tmp_path, mask):
+    write_series(tmp_path / "tree/P1/A", SERIES, series="1.2.5")
+    write_series(tmp_path / "tree/P1/B", SERIES, series="1.2.6")
+    volume(tmp_path / "tree/P1" / mask, LESION)
+    assert seen_in(tmp_path / "tree").pairs == {"P1": ("P1/B", f"P1/{mask}")}
+    (tmp_path / "tree/P1" / mask).rename(tmp_path / "tree/P1/mask.nii.gz")
+    assert seen_in(tmp_path / "tree").pairs == {"P1": ("", "")}
+
+
+def test_where_no_mask_is_proposed_none_is_said_to_be(tmp_path):
+    volume(tmp_path / "tree/s1/ct.nii.gz", HU)
+    for name in ("kidney_left", "kidney_right", "aorta"):
+        volume(tmp_path / f"tree/s1/segmentations/{name}.nii.gz", LESION)
+    seen = seen_in(tmp_path / "tree")
+    assert ("s1", "s1/segmentations/aorta.nii.gz", "mask-unpaired") in seen.problems
+    assert "2 other masks of this image go before it, and none of them is proposed" in seen.messages
+
+
 def test_masks_of_many_patients_in_one_folder_are_given_by_their_names(tmp_path):
     for patient in ("KiTS-00001", "KiTS-00002", "ÄB 7"):
         write_series(tmp_path / f"tree/ct/{len(patient)}{patient[-1]}", SERIES, patient_id=patient if patient.isascii() else "Z7")

@@ -41,10 +41,10 @@ def read_dicom_tree(folder: Path, labels: Path, *, keep_ids: bool, phase: Phase 
 
     # Without a row in the labels an id comes from DICOM alone, and then leaves it only as a hash.
     name: Callable[[str], str] = str if keep_ids else keyed_hash(key_file)
-    seen = look([folder], phase or Phase())
+    records = {normal_id(str(record["patient_id"])): record for record in table.to_dict("records")}
+    seen = look([folder], phase or Phase(), labelled=records)
     quarantined = [Quarantined("", one.file, one.code, one.message) for one in seen.problems]
     found = {proposal.person.patient: proposal for proposal in seen.proposals}
-    records = {normal_id(str(record["patient_id"])): record for record in table.to_dict("records")}
     damaged = [*seen.broken, *((proposal.person.patient, error) for proposal in seen.proposals for error in proposal.damaged)]
     for patient, error in damaged:
         owner = "" if not patient else name(patient) if patient in records else hidden(patient)

@@ -14,6 +14,7 @@ NO_NAME = re.compile(  # what de-identification and phantoms write in place of a
     r"volunteer|hidden|withheld|dummy|default|x+|male|female"
 )
 PLAIN = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "a", "œ": "o", "ı": "i"})
+SPELLINGS = (("ph", "f"), ("th", "t"), ("ck", "k"), ("c", "k"), ("y", "i"), ("j", "i"))  # one sound: Stephan and Stefan
 OLDEST = "19010101"  # birth dates before it stand for none
 
 Element = TypeVar("Element")
@@ -26,6 +27,8 @@ class Identity:
     Args:
         names: digests of the components of the name, and of components written as one word.
         initials: digests of the first letters of the components.
+        given: digests of given and middle name as they sound, and with one letter left out.
+        alike: the same with their beginnings, and of the family name.
         scripts: whether the name is written in Latin letters, in others, or in both.
         born: digests of the birth date and of its year.
         vague: whether the birth date is a first of January, as where only the year was kept.
@@ -35,6 +38,8 @@ class Identity:
 
     names: frozenset[bytes] = frozenset()
     initials: frozenset[bytes] = frozenset()
+    given: frozenset[bytes] = frozenset()
+    alike: frozenset[bytes] = frozenset()
     scripts: frozenset[bool] = frozenset()
     born: tuple[bytes, bytes] = (b"", b"")
     vague: bool = False
@@ -42,7 +47,10 @@ class Identity:
     digest: bytes = b""
 
     def contradicts(self, other: "Identity") -> bool:
-        """Whether sex or birth date differ, or the names have nothing in common."""
+        """Whether sex or birth date differ, the names have nothing in common, or the family name alone.
+
+        One birth date goes before given names, which may be short forms of one: Hans, Johannes.
+        """
         if self.sex and other.sex and self.sex != other.sex:
             return True
         if self.born[0] and other.born[0] and self.born[0] != other.born[0]:
@@ -52,8 +60,15 @@ class Identity:
         if not self.initials or not other.initials or not self.scripts & other.scripts:
             return False
         if self.names and other.names:
-            return not self.names & other.names
+            return not self.names & other.names or (not self._born_with(other) and self._is_sibling_of(other))
         return not (self.initials <= other.initials or other.initials <= self.initials)
+
+    def _born_with(self, other: "Identity") -> bool:
+        return bool(self.born[0]) and self.born[0] == other.born[0] and not self.vague
+
+    def _is_sibling_of(self, other: "Identity") -> bool:
+        """Whether both have given names, of which none is like one of the other's."""
+        return bool(self.given and other.given) and not self.given & other.alike and not other.given & self.alike
 
 
 NOBODY = Identity()
@@ -73,11 +88,14 @@ def identity(name: str, born: str, sex: str, patient: str) -> Identity:
     groups = [_components(group, patient) for group in name.split("=")]
     words = [word for group in groups for word in group]
     long = [word for word in words if len(word) > 1 or not word.isascii()]
+    given = [word for group in name.split("=") for word in _given(group, patient)]
     joined = {"".join(group[:count]) for group in groups for count in range(2, len(group) + 1)} if long else set()
     date = born if len(born) == 8 and born.isdecimal() and born >= OLDEST else ""
     return Identity(
         frozenset(map(_digest, {*long, *joined})),
         frozenset(_digest(word[0]) for word in words),
+        frozenset(_digest(form) for word in given for form in _forms(word)),
+        frozenset(map(_digest, {*map(_sound, long), *(form for word in given for form in (*_forms(word), *_beginnings(word)))})),
         frozenset(word.isascii() for word in words),
         (_digest(date), _digest(date[:4])) if date else (b"", b""),
         date.endswith("0101"),
@@ -114,6 +132,30 @@ def _components(group: str, patient: str) -> Sequence[str]:
     if "".join(words) == re.sub(r"[\W_]+", "", _folded(patient)):
         return []
     return [word for word in words if word and not any(letter.isdigit() for letter in word) and not NO_NAME.fullmatch(word) and word not in own]
+
+
+def _given(group: str, patient: str) -> list[str]:
+    """Given and middle name; none where the given name is an initial or is not told apart."""
+    _, *rest = group.split("^")[:3]
+    parts = [[word for word in _components(part, patient) if len(word) > 1 or not word.isascii()] for part in rest]
+    return [word for part in parts for word in part] if parts and parts[0] else []
+
+
+def _forms(word: str) -> set[str]:
+    """A name as it sounds; a long one also with any one letter left out, as a slip would."""
+    sound = _sound(word)
+    return {sound} | ({sound[:place] + sound[place + 1 :] for place in range(len(sound))} if len(sound) > 4 else set())
+
+
+def _beginnings(word: str) -> set[str]:
+    sound = _sound(word)
+    return {sound[:count] for count in range(3, len(sound))}
+
+
+def _sound(word: str) -> str:
+    for written, spoken in SPELLINGS:
+        word = word.replace(written, spoken)
+    return re.sub(r"(.)\1+", r"\1", word)
 
 
 def _folded(text: str) -> str:

@@ -38,25 +38,28 @@ class Scanned:
     passed_over: dict[Code, list[str]]
 
 
-def look(folders: Sequence[Path], phase: Phase, *, workers: int = 1, progress: Callable[[int, int], None] | None = None) -> Scanned:
+def look(
+    folders: Sequence[Path], phase: Phase, *, labelled: Iterable[str] = (), workers: int = 1, progress: Callable[[int, int], None] | None = None
+) -> Scanned:
     """Finds patients, series and masks by headers, and by the values of a few images.
 
     Args:
         folders: where to look.
         phase: which series is proposed where a patient has several.
+        labelled: ids of the table of labels.
         workers: processes.
         progress: called with files done and files in all.
     """
     roots = [folder.resolve() for folder in folders]
     found = walk(roots, workers=workers, progress=progress)
     with quiet():
-        return _sorted(found, roots, phase, workers)
+        return _sorted(found, roots, phase, labelled, workers)
 
 
-def _sorted(found: Sequence[Found], roots: Sequence[Path], phase: Phase, workers: int) -> Scanned:
+def _sorted(found: Sequence[Found], roots: Sequence[Path], phase: Phase, labelled: Iterable[str], workers: int) -> Scanned:
     people, unpaired = gather(found)
     images, masks, unread = sort_volumes(sampled([one for one in found if one.kind is Kind.VOLUME], workers=workers))
-    unpaired += pair_masks(masks, images, people, roots)
+    unpaired += pair_masks(masks, images, people, roots, labelled)
     proposals = [propose(person, phase) for person in people if person.series or person.masks]
     problems = [problem for one in found if one.kind is Kind.DICOMDIR for problem in check_dicomdir(Path(one.path))]
     told = {id(problem) for proposal in proposals for problem in proposal.problems}

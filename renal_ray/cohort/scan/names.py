@@ -14,7 +14,7 @@ def _set(*words: str) -> frozenset[str]:
 
 
 MASK_WORDS = _set(
-    "mask masks seg segs segmentation segmentations segmented label labels labelmap labelmaps dseg gt groundtruth",
+    "mask masks msk msks seg segs segmentation segmentations segmented label labels labelmap labelmaps dseg gt groundtruth",
     "annotation annotations contour contours delineation delineations maske masken masque masques",
 )
 LESION_WORDS = _set(

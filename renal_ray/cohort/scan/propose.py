@@ -148,10 +148,14 @@ def _drawn_on(mask: Mask, series: Sequence[CtSeries]) -> list[CtSeries]:
 
 
 def _on_grid(mask: Mask, series: Sequence[CtSeries]) -> list[CtSeries]:
-    """The one series whose grid a label map fits best."""
+    """The one series whose grid a label map fits best; of several that in whose folder it lies."""
     grid = volume_grid(mask.path)
     fits = [fit_series(one, grid) for one in series]
     fitting = [one for one, how in zip(series, fits, strict=True) if how == max(fits) and how is not Fit.OTHER]
+    if len(fitting) > 1:
+        around = [one for one in fitting if mask.path.is_relative_to(one.folder)]
+        deepest = max((len(one.folder.parts) for one in around), default=0)
+        fitting = [one for one in around if len(one.folder.parts) == deepest]
     return fitting if len(fitting) == 1 else []
 
 

@@ -72,6 +72,8 @@ def scan(
             there already.
     """
     for folder in folders:
+        if folder.is_file():
+            raise StudyError(f"{folder}: a file, a DICOMDIR or any other; give the folder that holds it: {folder.absolute().parent}")
         if trouble(folder) or not folder.is_dir():
             raise StudyError(f"{folder}: no such folder, or it may not be read; give folders of DICOM or volume files")
     if out.exists() and not overwrite:
@@ -86,7 +88,7 @@ def scan(
         if progress:
             progress(done, total)
 
-    seen = look(folders, phase or Phase(), workers=workers, progress=count)
+    seen = look(folders, phase or Phase(), labelled=table, workers=workers, progress=count)
     rows, problems = _Rows(table, keyed_hash(out.absolute().parent / KEY_FILE), keep_ids=keep_ids).of(seen)
     if not rows:
         codes = ", ".join(f"{code}: {count}" for code, count in sorted(Counter(one.code for one in problems).items()))

@@ -2,13 +2,14 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from renal_ray.cohort.scan.best import best
 from renal_ray.cohort.scan.grids import Fit, fit, fit_series, volume_grid
 from renal_ray.cohort.scan.names import ENDING, IMAGE_WORDS, MASK_WORDS, case_words, id_words, is_called_mask, is_of_organ, is_surely_mask, named_in, role_words
+from renal_ray.cohort.scan.others import OtherIds
 from renal_ray.cohort.scan.people import Mask, Person
 from renal_ray.cohort.scan.walk import Found
 from renal_ray.imaging.geometry.grid import Grid
@@ -124,22 +125,25 @@ def _case(path: Path) -> list[str]:
     return [part for part in parts if set(id_words(part)) <= set(wanted)]
 
 
-def pair_masks(masks: Sequence[Path], images: Sequence[VolumeImage], people: Sequence[Person], roots: Sequence[Path]) -> list[PatientError]:
+def pair_masks(
+    masks: Sequence[Path], images: Sequence[VolumeImage], people: Sequence[Person], roots: Sequence[Path], labelled: Iterable[str]
+) -> list[PatientError]:
     """Gives each mask to the image or patient that it belongs to.
 
     A mask belongs where its name or a folder's says so, or to the only patient of its own folder,
-    and in any case by its grid. Mask objects of patients without DICOM images go to the volume
+    and in any case by its grid; nowhere if its name or a folder's holds the id of another. Mask objects of patients without DICOM images go to the volume
     file that is called by their PatientID, or lies alone in their folder.
 
     Args:
         masks: volume files.
         images, people: given their masks here.
         roots: the folders that were scanned.
+        labelled: ids of the table of labels.
 
     Returns:
         MASK_UNPAIRED for each mask that belongs to none.
     """
-    search = _Search(images, people, roots)
+    search = _Search(images, people, roots, labelled)
     unpaired = []
     for path in masks:
         target = search.target(path)
@@ -162,9 +166,10 @@ class _Search:
     Args:
         images, people: what there is.
         roots: above them no folder's name says anything.
+        labelled: ids of patients who need not be there.
     """
 
-    def __init__(self, images: Sequence[VolumeImage], people: Sequence[Person], roots: Sequence[Path]) -> None:
+    def __init__(self, images: Sequence[VolumeImage], people: Sequence[Person], roots: Sequence[Path], labelled: Iterable[str]) -> None:
         targets = [_Target(image, frozenset({image.path.parent})) for image in images]
         targets += [_Target(one, frozenset(series.folder for series in one.series.values())) for one in people if one.series]
         self._roots = set(roots)
@@ -175,6 +180,7 @@ class _Search:
                 self._ids[words].append(target)
             for near in {above for folder in target.folders for above in self._above(folder)[: DEPTH + 1]}:
                 self._near[near].append(target)
+        self._others = OtherIds(self._ids, filter(None, map(_id, labelled)))
 
     def target(self, path: Path) -> VolumeImage | Person | str:
         """The image or patient, or why there is none."""
@@ -186,13 +192,27 @@ class _Search:
             if depth <= DEPTH and (near := self._near.get(folder, [])):
                 close = [one for one in near if folder in one.folders] if depth == 0 else []
                 if close:
-                    return self._chosen(close, grid, path, "an image lies beside it")
-                if len(near) == 1 and near[0].fit(grid) in (Fit.SAME, Fit.UNKNOWN):
-                    return near[0].owner
+                    return self._own(close, folder, grid, path, "an image lies beside it")
+                if len(near) == 1 and near[0].fit(grid) is Fit.SAME:
+                    return self._own(near, folder, grid, path, "an image lies near")
             if named := self._named(id_words(folder.name)):
-                return self._chosen(named, grid, path, "a folder above has the name of an image or patient")
+                return self._own(named, folder, grid, path, "a folder above has the name of an image or patient")
         beside = self._near.get(path.parent) or self._near.get(path.parent.parent)
+        if beside and len(beside) > 1:
+            return f"a mask of which no image has the name, and {len(beside)} lie near it"
         return "a mask whose grid is not that of the image beside it" if beside else "a mask of which no image has the name, and none lies beside it"
+
+    def _own(self, targets: list[_Target], common: Path, grid: Grid | None, path: Path, why: str) -> VolumeImage | Person | str:
+        """The one of `_chosen`, unless the mask's name, or a folder's below the common one, is another's."""
+        names = [path.name, *(folder.name for folder in self._above(path.parent) if folder != common and folder.is_relative_to(common))]
+        homes = [folder for folder in self._above(path.parent) if folder not in self._roots]
+        own = []
+        for target in targets:
+            ids = _ids(target.owner)
+            is_home = any(named_in(id_words(folder.name), ids) for folder in homes)
+            if not any(self._others.stand_in(name, ids, is_home=is_home) for name in names):
+                own.append(target)
+        return self._chosen(own, grid, path, why) if own else f"{why}, but the mask's name or folder is that of another patient or image"
 
     def image_of(self, mask: Mask, patient: str) -> VolumeImage | None:
         """The volume file that a mask object belongs to."""
@@ -235,7 +255,13 @@ class _Search:
 
 def _ids(owner: VolumeImage | Person) -> set[tuple[str, ...]]:
     names = [owner.patient] if isinstance(owner, Person) else owner.names
-    return {words for name in names if not set(words := id_words(name)) <= IMAGE_WORDS | MASK_WORDS}
+    return set(filter(None, map(_id, names)))
+
+
+def _id(name: str) -> tuple[str, ...]:
+    """The words of an id; none where they say image or mask alone."""
+    words = id_words(name)
+    return () if set(words) <= IMAGE_WORDS | MASK_WORDS else words
 
 
 def _steps(one: Path, other: Path) -> int:

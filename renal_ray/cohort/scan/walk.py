@@ -22,7 +22,7 @@ from renal_ray.problems import Code, PatientError
 
 ACQUIRED = (  # what differs between the acquisitions of a series
     *("AcquisitionNumber", "ConvolutionKernel", "KVP", "ContrastBolusAgent", "ContrastBolusStartTime"),
-    *("TemporalPositionIdentifier", "TemporalPositionIndex", "StackID"),
+    *("TemporalPositionIdentifier", "TemporalPositionIndex", "StackID", "AcquisitionDate"),
 )
 TAGS = [
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "PatientAge", "Manufacturer", "Modality", "SOPClassUID", "SOPInstanceUID", "ImageType"),
@@ -77,7 +77,7 @@ class Found:
         derived: whether the image says that it was computed from others (PS3.3, C.7.6.1.1.2).
         plane: position, orientation, pixel spacing and matrix of a single-frame image, 13 numbers.
         frames: of a multi-frame image.
-        acquired: values of `ACQUIRED`; acquired_at is the time, HHMMSS and fraction.
+        acquired: values of `ACQUIRED`, the date also from the moment; acquired_at is the time, HHMMSS and fraction.
         sex, age, scanner: as a manifest has them.
         remark: why a volume file cannot be a CT by its values, or cannot be read.
     """
@@ -192,7 +192,7 @@ def look_at(path: str) -> Found:
     if header is None:
         return Found(path, Kind.PASSED_OVER, Code.PACKED if _packed(path) else Code.NOT_DICOM)
     if header.fault:
-        return _broken(path, header, header.fault.code)
+        return _large(path, header) if header.fault.code is Code.TOO_LARGE else _broken(path, header, header.fault.code)
     try:
         with readable("the file"):
             return _found(path, header)
@@ -212,11 +212,23 @@ def _packed(path: str) -> bool:
     return ending in PACKED or (expected and is_packed(Path(path)))
 
 
+def _large(path: str, header: Header) -> Found:
+    """A file larger than any CT image: no fault of a radiograph or a picture of a screen."""
+    modality, storage = header.text("Modality"), header.text("SOPClassUID")
+    if modality in OBJECTS or (modality in ("CT", "") and (not storage or storage in CT_STORAGE)):
+        return _broken(path, header, Code.TOO_LARGE)
+    code = Code.SECONDARY_CAPTURE if storage.startswith(SECONDARY) else Code.NOT_AN_IMAGE
+    return Found(path, Kind.PASSED_OVER, code, **_whose(header))
+
+
 def _broken(path: str, header: Header, code: Code) -> Found:
     """A damaged file, and whose it is as far as its header says so."""
+    return Found(path, Kind.BROKEN, code, **_whose(header))
+
+
+def _whose(header: Header) -> dict[str, Any]:
     text = header.text
-    whose = {"patient": text("PatientID"), "study": text("StudyInstanceUID"), "series": text("SeriesInstanceUID"), "modality": text("Modality")}
-    return Found(path, Kind.BROKEN, code, **whose)  # type: ignore[arg-type] # all of them texts
+    return {"patient": text("PatientID"), "study": text("StudyInstanceUID"), "series": text("SeriesInstanceUID"), "modality": text("Modality")}
 
 
 def _found(path: str, header: Header) -> Found:
@@ -274,7 +286,7 @@ def _facts(header: Header) -> dict[str, Any]:
         "derived": text("ImageType").strip("[]'").startswith("DERIVED"),
         "plane": _plane(header),
         "frames": int(text("NumberOfFrames") or 1) if text("NumberOfFrames").isdecimal() else 1,
-        "acquired": tuple(text(keyword) for keyword in ACQUIRED),
+        "acquired": (*map(text, ACQUIRED[:-1]), text("AcquisitionDate") or text("AcquisitionDateTime")[:8]),
         "acquired_at": text("AcquisitionTime") or text("AcquisitionDateTime")[8:],
         "sex": who.sex,
         "age": float(text("PatientAge")[:3]) if text("PatientAge")[:3].isdecimal() and text("PatientAge").endswith("Y") else None,
