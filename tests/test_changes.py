@@ -264,6 +264,29 @@ def test_prepared_again_while_the_seal_is_closed_nobody_changes_side(closed: Bed
     assert "6 trials" in closed.says("plan")
 
 
+def test_one_image_under_two_ids(closed: Bed) -> None:
+    """With one label both stay, on the side where the first one is; with two labels both are left out."""
+    twin = closed.of_training
+
+    def copied(table: pd.DataFrame) -> pd.DataFrame:
+        return pd.concat([table, table[table["patient_id"] == twin].assign(patient_id="copy")])
+
+    closed.edit(copied)
+    said = closed.says("prepare")
+    assert "warning, same-pixels: 2 patients kept" in said
+    assert "0 of those who stay change side" in said
+    roles = {one.patient_id: (one.role, one.fold, one.twins) for one in closed.splits.patients}
+    assert roles["copy"] == roles[twin]
+    assert roles[twin][2] == "copy"
+    closed.edit(lambda table: table.assign(label=table["label"].where(table["patient_id"] != "copy", str(1 - closed.splits.labels["copy"]))))
+    assert "label-conflict: 2" in closed.says("prepare")
+    assert not {"copy", twin} & closed.splits.labels.keys()
+    assert not {"copy", twin} & set(closed.place.read_parquet("slices/roi/index.parquet")["patient_id"])
+    found = pd.read_csv(closed.work / "quarantine.csv").set_index("patient_id")
+    assert "the same image as copy, who has the other label" in found.loc[twin, "message"]
+    assert set(found["severity"]) == {"error"}
+
+
 def test_a_test_patient_who_withdraws_after_the_seal_was_opened(opened: Bed) -> None:
     gone, trials = opened.of_test, set(finished_results(opened.place))
     opened.withdraw(gone)
@@ -305,6 +328,10 @@ def test_the_report_says_on_its_first_screen_that_the_sources_changed(opened: Be
         assert "Made from the cohort as prepared on " in text
         assert "the sources have changed since" in text
         assert "6 of 6 trials will be trained anew" in text
+    shutil.copytree(opened.work, opened.work.with_name("other"))
+    done = invoke("compare", opened.work, opened.work.with_name("other"), "-o", opened.work.with_name("compare.html"))
+    assert done.output.count(f"small: {CHANGED}: 1 label") == 2
+    assert f"WARNING: {CHANGED}" in invoke("explain", opened.work).output
 
 
 @pytest.mark.parametrize("how", ["copied", "moved", "renamed", "linked"])

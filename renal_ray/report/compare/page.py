@@ -8,7 +8,7 @@ from renal_ray.report.compare.figure import forest_of_studies
 from renal_ray.report.compare.paired import paired_tests, tests_table
 from renal_ray.report.compare.patients import cohort_table, overlap_table, overlaps, same, warnings
 from renal_ray.report.compare.results import test_table, time_table, validation_table
-from renal_ray.report.compare.studies import read_studies, settings_table
+from renal_ray.report.compare.studies import changed_sources, read_studies, settings_table
 from renal_ray.report.render import in_page, render
 from renal_ray.store.place import Place
 
@@ -54,7 +54,7 @@ def write_comparison(studies: Sequence[Study], folder: Place, name: str) -> Comp
     made = [settings_table(compared), cohort_table(compared), overlap_table(found), validation_table(compared)]
     made += [test_table(compared), tests_table(tests), time_table(compared)]
     drawing = forest_of_studies(compared)
-    said, beside = tuple(warnings(found)), f"{name.removesuffix('.html')}.tables"
+    said, beside = (*changed_sources(compared), *warnings(found)), f"{name.removesuffix('.html')}.tables"
     html = render(
         "compare.html",
         title=" and ".join(one.evidence.study.name for one in compared) if len(compared) == 2 else f"{len(compared)} studies",

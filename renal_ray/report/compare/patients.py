@@ -155,10 +155,7 @@ def overlap_table(found: Sequence[Overlap]) -> Table:
 
 
 def warnings(found: Sequence[Overlap]) -> Iterator[str]:
-    """What forbids a naive comparison, study by study and pair by pair."""
-    for study in {one.letter: one for pair in found for one in (pair.a, pair.b)}.values():
-        if changed := study.evidence.sources.changed:
-            yield f"{study.name}: {changed}."
+    """What forbids a naive comparison, pair by pair."""
     for one in found:
         if not one.both:
             yield f"{one.pair} have no patient in common: their numbers differ by the patients too, and nothing can be tested in pairs."

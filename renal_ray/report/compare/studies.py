@@ -55,6 +55,13 @@ def read_studies(studies: Sequence[Study]) -> list[Compared]:
     return [Compared(letter, read_evidence(study)) for letter, study in zip(ascii_uppercase, studies, strict=False)]
 
 
+def changed_sources(studies: Sequence[Compared]) -> Iterator[str]:
+    """Whose cohort is another one now than when it was prepared."""
+    for one in studies:
+        if one.evidence.sources.changed:
+            yield f"{one.name}: {one.evidence.sources.changed}."
+
+
 def settings_table(studies: Sequence[Compared]) -> Table:
     """The settings that differ, and only those: a row a key of the study file, a column a study."""
     flat = [dict(_flat(one.evidence.study)) for one in studies]
