@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from renal_ray.apply.predict import Predicted
     from renal_ray.config import Study
     from renal_ray.store.place import Place
+    from renal_ray.sweep.run import Swept
     from renal_ray.trial.standing import Look, Standing
     from renal_ray.types import Dataset, Head
 
@@ -74,10 +75,11 @@ def _refuse_changed(study: "Study") -> None:
         print(line)
 
 
-def sweep_study(study: "Study", *, address: str | None = None, dashboard: bool = False) -> int:
-    """Sweeps, and says what failed."""
+def sweep_study(study: "Study", *, address: str | None = None, dashboard: bool = False) -> "tuple[int, Swept]":
+    """Sweeps, and says what failed, and what learnt nothing."""
     from renal_ray.sweep.cluster import cluster, where_ray_is
     from renal_ray.sweep.run import sweep
+    from renal_ray.trial.collapse import summary
 
     _refuse_changed(study)
     with cluster(study.resources, address, dashboard=dashboard):
@@ -85,7 +87,9 @@ def sweep_study(study: "Study", *, address: str | None = None, dashboard: bool =
     print(f"{swept.finished} of {swept.total} trials are finished")
     if swept.failed:
         print(f"{len(swept.failed)} trials failed, see error.txt in {', '.join(f'trials/{one}' for one in swept.failed[:3])}; the next sweep tries them again")
-    return DONE if swept.finished == swept.total else PARTLY
+    if swept.collapsed:
+        print(f"WARNING: {summary(swept.collapsed)}")
+    return DONE if swept.finished == swept.total else PARTLY, swept
 
 
 def search_study(study: "Study", *, address: str | None = None, dashboard: bool = False) -> int:

@@ -1,5 +1,6 @@
 """What can be wrong: a study that cannot run, and a patient who cannot be read."""
 
+import errno
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,17 @@ class DamagedFileError(StudyError):
 def reason(error: Exception) -> str:
     """What an exception says, on one line and short; of a file system's error only the reason, since its text holds the whole path."""
     return (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())[:300]
+
+
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)  # the disk's trouble, not ours
+
+
+def disk_trouble(error: BaseException) -> str | None:
+    """What to say of a disk that is full, read-only or broken; None where the error is another."""
+    if not isinstance(error, OSError) or error.errno not in DISK:
+        return None
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror}; what was finished is kept, the same command continues when the disk can be written"
 
 
 class Severity(StrEnum):

@@ -2,6 +2,8 @@
 
 import io
 import json
+import shutil
+import subprocess
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -113,7 +115,8 @@ def test_report_says_what_was_found(prediction: Prediction, sources: Sources) ->
     assert read.ContentTemplateSequence[0].TemplateIdentifier == "1500"
     (group,) = read.content.get_image_measurement_groups()
     values = {one.name.meaning: (one.value, one.unit.value) for one in group.get_measurements()}
-    assert values["Probability of cancer"] == (50.0, "%")
+    assert values["Model score, not calibrated"] == (0.5, "1")
+    assert "Probability of cancer" not in values
     assert values["Fold models that say malignant"] == (2, "1")
     assert (values["Lowest score of the fold models"][0], values["Highest score of the fold models"][0]) == (0.25, 0.75)
     assert values["SD of the scores"][0] == pytest.approx(np.std([0.25, 0.75], ddof=1), rel=1e-5)
@@ -122,10 +125,72 @@ def test_report_says_what_was_found(prediction: Prediction, sources: Sources) ->
     said = {one.name.meaning: (one.value.scheme_designator, one.value.value) for one in group.get_qualitative_evaluations()}
     assert said["Majority decision of the fold models"] == ("SCT", "21594007")
     assert said["Likeness to the training cohort"] == ("99RENALRAY", "unusual")
+    assert said["Whether the models had seen the patient"] == ("99RENALRAY", "new")
     benign = replace(prediction, vote=replace(prediction.vote, decision=0), placed=())
     read = hd.sr.srread(again(structured_report(benign, sources)))
     (group,) = read.content.get_image_measurement_groups()
-    assert [one.value.value for one in group.get_qualitative_evaluations()] == ["30807003", "usual"]
+    assert [one.value.value for one in group.get_qualitative_evaluations()] == ["30807003", "usual", "new"]
+
+
+@pytest.mark.parametrize(("known", "code"), [("train", "seen-in-training"), ("test", "seen-in-test")])
+def test_a_patient_whom_the_models_know_is_coded_so(prediction: Prediction, sources: Sources, known: str, code: str) -> None:
+    read = hd.sr.srread(again(structured_report(replace(prediction, known=known), sources)))
+    (group,) = read.content.get_image_measurement_groups()
+    assert [one.value.value for one in group.get_qualitative_evaluations()][-1] == code
+
+
+def test_only_a_calibrated_score_is_called_a_probability(prediction: Prediction, sources: Sources) -> None:
+    study = prediction.chosen.run.study.model_copy(update={"calibrate": "platt"})
+    calibrated = replace(prediction, chosen=replace(prediction.chosen, run=replace(prediction.chosen.run, study=study)))
+    (group,) = hd.sr.srread(again(structured_report(calibrated, sources))).content.get_image_measurement_groups()
+    values = {one.name.value: (one.name.scheme_designator, one.value, one.unit.value) for one in group.get_measurements()}
+    assert values["111047"] == ("DCM", 50.0, "%")
+    assert "score" not in values
+
+
+def test_a_page_without_a_map_says_so(prediction: Prediction, sources: Sources) -> None:
+    flat = replace(prediction, attention=np.full_like(prediction.attention, 0.3))
+    assert not flat.has_map
+    assert "no attention map" in secondary_capture(flat, sources, np.zeros((8, 8, 3), np.uint8)).DerivationDescription
+    assert "Grad-CAM" in secondary_capture(prediction, sources, np.zeros((8, 8, 3), np.uint8)).DerivationDescription
+
+
+def run_client(*command: str) -> str:
+    """What a Debian DICOM client prints; the test is skipped where the machine has none."""
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"{command[0]} is not installed: apt-get install dicom3tools dcmtk")
+    done = subprocess.run(command, capture_output=True, check=False)
+    return (done.stdout + done.stderr).decode("utf-8", "replace")
+
+
+@pytest.fixture(scope="module")
+def written(prediction: Prediction, sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The report, the capture, and a CT slice and the mask of the same phantom, as files."""
+    folder = tmp_path_factory.mktemp("written")
+    picture = sheet(prediction, tiles(prediction), DISCLAIMER)
+    made = {"report": structured_report(prediction, sources), "capture": secondary_capture(prediction, sources, picture)}
+    for name, dataset in made.items():
+        dataset.save_as(folder / f"{name}.dcm", enforce_file_format=True)
+    case = prediction.seen.case
+    return {name: folder / f"{name}.dcm" for name in made} | {"image": min(case.image.iterdir()), "mask": case.mask}
+
+
+@pytest.mark.parametrize("name", ["report", "capture", "image", "mask"])
+def test_dciodvfy_finds_no_error(written: dict[str, Path], name: str) -> None:
+    said = run_client("dciodvfy", str(written[name]))
+    assert [line for line in said.splitlines() if line.startswith("Error")] == []
+
+
+def test_dcentvfy_finds_one_patient_and_study(written: dict[str, Path]) -> None:
+    said = run_client("dcentvfy", *map(str, written.values()))
+    assert [line for line in said.splitlines() if "Error" in line] == []
+
+
+def test_dsrdump_reads_the_report(written: dict[str, Path]) -> None:
+    said = run_client("dsrdump", str(written["report"]))
+    assert "Imaging Measurement Report" in said
+    assert "Model score, not calibrated" in said
+    assert not [line for line in said.splitlines() if line.startswith(("E:", "F:"))]
 
 
 def test_report_is_for_research_and_names_its_models(prediction: Prediction, sources: Sources) -> None:

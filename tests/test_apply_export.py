@@ -180,6 +180,20 @@ def test_model_card(exported: Path, finished: SmallWork) -> None:
         assert patient not in text
 
 
+def test_hugging_face_reads_every_result_by_itself(exported: Path, finished: SmallWork) -> None:
+    """Each head and split with its own value of every metric; what it takes for the same model and data it would join in silence."""
+    hub = pytest.importorskip("huggingface_hub")
+    results = hub.ModelCard.load(exported / "README.md").data.eval_results
+    front = yaml.safe_load((exported / "README.md").read_text(encoding="utf-8").split("---\n", 2)[1])["model-index"][0]["results"]
+    assert len(results) == sum(len(one["metrics"]) for one in front)
+    assert {(one.dataset_config, one.dataset_split) for one in results} == {(str(head), "validation") for head in finished.study.heads.use}
+    found = {(one.dataset_config, one.metric_type): one.metric_value for one in results}
+    assert len(found) == len(results)
+    run = open_run(finished.study, finished.work)
+    for head in finished.study.heads.use:
+        assert found[head, "roc_auc"] == pytest.approx(choose(run, head=head).validation("auc")[0], abs=1e-4)
+
+
 def test_an_export_is_replaced_and_nothing_else_is(exported: Path, finished: SmallWork, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     done = CliRunner().invoke(app, ["export", finished.work.uri, "-o", str(tmp_path)])

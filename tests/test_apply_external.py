@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -15,12 +16,16 @@ from typer.testing import CliRunner
 
 from renal_ray.apply.case import Case
 from renal_ray.apply.chosen import choose, open_run
-from renal_ray.apply.external.numbers import _mcc, results
+from renal_ray.apply.external.numbers import results
 from renal_ray.apply.reading import read_case
 from renal_ray.apply.voters import vote
 from renal_ray.cli import app
 from renal_ray.cohort.manifest import read_manifest
+from renal_ray.config import Statistics
 from renal_ray.problems import StudyError
+from renal_ray.protocol.calibration import expected_calibration_error
+from renal_ray.report.statistics.estimates import BOOTSTRAP, estimates
+from renal_ray.report.statistics.samples import samples_of
 from renal_ray.store.place import Place
 from renal_ray.store.seal import open_seal
 from renal_ray.study_file import load_external
@@ -135,29 +140,42 @@ def test_predictions_are_those_of_the_study_models(tested: Path, finished: Small
     assert votes.groupby("patient_id")["label"].nunique().max() == 1
 
 
-def test_numbers_against_scikit_learn(tested: Path) -> None:
+def test_numbers_against_scikit_learn(tested: Path, finished: SmallWork) -> None:
     votes = pd.read_parquet(tested / "votes.parquet")
-    found = {one.head: one for one in results(votes, seed=1, resamples=50)}
+    found = {one.head: one for one in results(votes, finished.study)}
     assert set(found) == set(Head)
     for head, one in found.items():
         rows = votes[(votes["head"] == head) & (votes["level"] == "patient")]
         truth, called, scores = rows["label"].to_numpy(), rows["decision"].to_numpy(), rows["score"].to_numpy()
         assert (one.n, one.malignant) == (N, truth.sum())
-        assert one.values["auc"] == pytest.approx(roc_auc_score(truth, scores))
-        assert one.values["sen"] == pytest.approx(recall_score(truth, called))
-        assert one.values["spec"] == pytest.approx(recall_score(truth, called, pos_label=0))
-        assert one.values["mcc"] == pytest.approx(matthews_corrcoef(truth, called))
+        values = {metric: estimate.value for metric, estimate in one.estimates.items()}
+        assert values["auc"] == pytest.approx(roc_auc_score(truth, scores))
+        assert values["sen"] == pytest.approx(recall_score(truth, called))
+        assert values["spec"] == pytest.approx(recall_score(truth, called, pos_label=0))
+        assert values["mcc"] == pytest.approx(matthews_corrcoef(truth, called))
         assert one.brier == pytest.approx(brier_score_loss(truth, scores))
-        for metric, interval in one.intervals.items():
-            if interval is not None and one.values[metric] is not None:
-                assert interval[0] - 1e-9 <= one.values[metric] <= interval[1] + 1e-9
+        for estimate in one.estimates.values():
+            if estimate.interval:
+                assert estimate.lower - 1e-9 <= estimate.value <= estimate.upper + 1e-9
 
 
-def test_quick_mcc_is_scikit_learns() -> None:
-    rng = np.random.default_rng(0)
-    for n in (1, 2, 3, 10, 40):
-        truth, called = rng.random(n) < 0.7, rng.random(n) < 0.5
-        assert _mcc(truth, called) == pytest.approx(matthews_corrcoef(truth, called))
+@pytest.mark.parametrize("interval", ["bca", "percentile"])
+def test_intervals_are_those_of_the_report(interval: Literal["bca", "percentile"], finished: SmallWork) -> None:
+    """Thirty patients whose vote is right in 24 of them: every number as the report's own functions give it."""
+    rng = np.random.default_rng(3)
+    truth = np.arange(30) % 2
+    called = np.where(np.arange(30) % 5 == 0, 1 - truth, truth)
+    scores = np.clip(0.5 + 0.2 * (truth - 0.5) + rng.normal(0, 0.2, 30), 0, 1)
+    rows = pd.DataFrame({"patient_id": [f"X{k:02d}" for k in range(30)], "label": truth, "decision": called, "score": scores})
+    votes = rows.assign(dataset="roi", freeze_point="mixed10", head="image", level="patient")
+    study = finished.study.model_copy(update={"statistics": Statistics(bootstrap=400, interval=interval)})
+    [one] = results(votes, study)
+    assert dict(one.estimates) == estimates(samples_of(rows), study.statistics, seed=study.seed, per_patient=True, independent=True)
+    assert one.estimates["mcc"].method == BOOTSTRAP[interval]
+    assert one.estimates["auc"].method == "DeLong, logit"
+    assert {one.estimates[name].method for name in ("acc", "sen", "spec", "ppv", "npv")} == {"Wilson"}
+    assert one.ece == expected_calibration_error(truth, scores)
+    assert len(one.curve.bins) == 3
 
 
 def test_the_same_command_again_does_nothing_new(tested: Path, manifest: Path) -> None:

@@ -38,7 +38,8 @@ def paper() -> pd.DataFrame:
 
 def test_the_papers_table(paper):
     table = table_one(paper.sample(frac=1, random_state=0))
-    assert list(table.columns) == ["characteristic", "level", "benign", "malignant", "p", "test"]
+    numbers = ["benign_n", "malignant_n", "benign_mean", "benign_sd", "malignant_mean", "malignant_sd"]
+    assert list(table.columns) == ["characteristic", "level", "benign", "malignant", *numbers, "p", "test"]
     shown = {(row.characteristic, row.level): (row.benign, row.malignant) for row in table.itertuples()}
     assert shown["number of samples (n %)", ""] == ("58 (30.21)", "134 (69.79)")
     assert shown["location", "exophytic"] == ("33 (42.31)", "45 (57.69)")
@@ -48,6 +49,10 @@ def test_the_papers_table(paper):
     assert shown["sex", "female"] == ("22 (33.85)", "43 (66.15)")
     assert shown["age (mean ± SD, years)", ""] == ("62.40 ± 13.83", "62.22 ± 11.57")
     assert shown["histology", "clear cell"] == ("0 (0.00)", "117 (100.00)")
+    behind = table.set_index(["characteristic", "level"])[numbers]
+    assert behind.loc[("location", "mesophytic")].tolist()[:2] == [21, 56]
+    assert behind.loc[("location", "mesophytic")].isna().tolist() == [False, False, True, True, True, True]
+    assert behind.loc[("age (mean ± SD, years)", "")].tolist() == pytest.approx([58, 134, 62.40, 13.83, 62.22, 11.57])
     p = table.dropna(subset=["p"]).set_index("characteristic")["p"].round(3).to_dict()
     assert p["location"] == 0.002
     assert p["sex"] == 0.432
@@ -90,6 +95,8 @@ def test_missing_values_and_absent_columns():
     assert table.loc[table["characteristic"] == "sex", "level"].tolist() == ["male", "female", "other"]
     age = table[table["characteristic"].str.startswith("age")].iloc[0]
     assert (age["benign"], age["malignant"]) == ("50.00 ± –", "65.00 ± 7.07")
+    assert (age["benign_n"], age["benign_mean"], age["malignant_n"]) == (1, 50.0, 2)
+    assert np.isnan(age["benign_sd"])
     assert np.isnan(age["p"])
     diameter = table[table["characteristic"].str.startswith("maximum diameter")].iloc[0]
     assert diameter["benign"] == "– ± –"

@@ -139,6 +139,14 @@ def test_which_pooled_tests_could_have_printed_figure_4d():
     assert possible == [5, 6, 7, 8, 9]
 
 
+def test_two_pairs_have_no_standardised_difference():
+    """Hedges's factor has no value at one degree of freedom, and 0 would say that there is no difference."""
+    assert hedges_factor(1) is None
+    found = paired_t([0.9, 0.8], [0.7, 0.75])
+    assert found.d is None
+    assert found.difference == pytest.approx(0.125)
+
+
 def test_hedges_factor_takes_the_bias_out():
     assert hedges_factor(4) == pytest.approx(0.797885, abs=1e-6)  # sqrt(2 / pi): gamma(2) / (sqrt(2) gamma(1.5))
     assert hedges_factor(40) == pytest.approx(1 - 3 / (4 * 40 - 1), abs=1e-4)  # Hedges's approximation

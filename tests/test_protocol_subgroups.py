@@ -10,7 +10,7 @@ from scipy.stats import chi2, norm
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from renal_ray.protocol.delong import auc_interval
+from renal_ray.protocol.delong import DELONG_LOGIT, NEWCOMBE, auc_interval
 from renal_ray.protocol.subgroups import interaction, subgroup_aucs
 
 
@@ -42,6 +42,16 @@ def test_q_of_two_levels_is_the_square_of_their_difference_in_errors():
     assert (found.q, found.df, found.p) == pytest.approx((q, 1, 2 * norm.sf(math.sqrt(q))))
     assert found.tested == ("large", "small")
     assert found.p < 0.05
+
+
+def test_the_interval_is_called_by_the_method_that_made_it():
+    """Newcombe's, where all pairs are in order or a class is one patient."""
+    labels = [1, 1, 0, 0, 1, 1, 0, 0, 1, 0, 0]
+    scores = [0.9, 0.8, 0.2, 0.1, 0.9, 0.3, 0.4, 0.2, 0.7, 0.8, 0.1]
+    groups = ["in order"] * 4 + ["mixed"] * 4 + ["one"] * 3
+    methods = {level.level: level.method for level in subgroup_aucs(labels, scores, groups)}
+    assert methods == {"in order": NEWCOMBE, "mixed": DELONG_LOGIT, "one": NEWCOMBE}
+    assert [level.method for level in subgroup_aucs([1, 1], [0.2, 0.4], ["a", "a"])] == [""]
 
 
 def test_slope_test_equals_scikit_learns_likelihoods():

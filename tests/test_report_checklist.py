@@ -104,6 +104,27 @@ def test_the_states_are_those_of_this_study(finished):
     assert f"✓ {wrong} of 60 patients were misjudged" in row_of(html, "claim", "39")
 
 
+def test_what_is_said_of_table_1_stands_in_table_1(finished):
+    """Every characteristic that the list names is a row of the page's first table, and none that is not."""
+    made, html = finished
+    said = re.search(r"✓ Table 1 shows all patients: ([^.]+)\.", row_of(html, "tripod-ai", "20b")).group(1)
+    named = {name.strip() for part in said.split(",") for name in part.split(" and ")}
+    table = html[html.index("Table 1. Patients") : html.index("</table>", html.index("Table 1. Patients"))].casefold()
+    assert all(name in table for name in named)
+    printed = pd.read_csv(Path(made.study.work) / "report/tables/table1-cohort.csv")["characteristic"]
+    assert named == {name.partition(" (")[0] for name in printed[1:]}
+    for absent in ("stage", "grade", "scanner"):
+        assert absent not in table
+        assert absent not in row_of(html, "tripod-ai", "20b")
+
+
+def test_what_no_page_prints_is_not_ticked(finished):
+    _, html = finished
+    assert "○ Table 1 shows all patients:" in row_of(html, "claim", "36")
+    assert "It does not part training and test patients" in row_of(html, "claim", "36")
+    assert "○ No result can be indeterminate" in row_of(html, "stard", "15")
+
+
 def test_an_external_cohort_counts_and_is_linked(finished):
     made, _ = finished
     work = Path(made.study.work)

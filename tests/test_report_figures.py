@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from test_report_trials import Synthetic, study_at
 
 from renal_ray.report import figures, traces
-from renal_ray.report.canvas import Drawing
+from renal_ray.report.canvas import DATASET_STYLE, POINT_STYLE, Drawing
 from renal_ray.report.evidence import Evidence, read_evidence
 from renal_ray.types import Dataset, FreezePoint, Head
 
@@ -183,3 +183,10 @@ def test_captions_count_slices_patients_and_folds(evidence, drawn):
     for of in (traces.traces, figures.roc_by_freeze_point, figures.metrics_by_freeze_point):
         _, caption = drawn(of, evidence)
         assert f"n = {sum(p.n_images for p in training)} slices of {len(training)} training patients in 5 folds; 5 folds averaged." in caption
+
+
+def test_no_colour_means_two_things_in_figure_4() -> None:
+    """Its panels show freeze points and datasets side by side."""
+    points, datasets = ({look["color"] for look in styles.values()} for styles in (POINT_STYLE, DATASET_STYLE))
+    assert (len(points), len(datasets)) == (len(POINT_STYLE), len(DATASET_STYLE))
+    assert not points & datasets

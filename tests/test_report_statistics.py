@@ -125,7 +125,7 @@ def test_mean_over_folds_has_the_corrected_interval(made, tables):
     sides = [made.splits.fold(k) for k in range(5)]
     found = corrected_mean(aucs, [len(side.train) for side in sides], [len(side.validation) for side in sides])
     assert row["fold_auc_mean"] == pytest.approx(np.mean(aucs))
-    assert (row["fold_auc_lower_95"], row["fold_auc_upper_95"]) == pytest.approx((found.lower, found.upper))
+    assert (row["fold_auc_lower_95"], row["fold_auc_upper_95"]) == pytest.approx((max(0, found.lower), min(1, found.upper)))
     assert row["fold_auc_corrected_se"] > np.std(aucs, ddof=1) / np.sqrt(5)
 
 

@@ -1,5 +1,6 @@
 """A sweep that is interrupted, then killed, then run again: nothing is lost, nothing is done twice, the numbers are the same."""
 
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from conftest import SmallWork, activated, draw_patients, small_study
 
 from renal_ray.store.ledger import Ledger
 from renal_ray.study_file import dump_study
+from renal_ray.sweep.sessions import MARK, ray_folder
 from renal_ray.trial.plan import finished_results
 
 PATIENCE_S = 600  # a bound on a hang, not a claim about speed
@@ -51,6 +53,11 @@ def end(processes: list[psutil.Process]) -> None:
     psutil.wait_procs(alive, timeout=20)
 
 
+def session_drivers() -> list[int]:
+    """Numbers of the processes whose Ray left a session in the temporary directory."""
+    return [json.loads(mark.read_text())["pid"] for mark in ray_folder().glob(f"session_*/{MARK}") if not mark.parent.is_symlink()]
+
+
 @pytest.fixture
 def small(tmp_path: Path) -> SmallWork:
     """Two datasets of slow image trials, so that there is a middle to be interrupted in."""
@@ -58,26 +65,28 @@ def small(tmp_path: Path) -> SmallWork:
     return activated(study, draw_patients(20))
 
 
-def test_a_sweep_survives_ctrl_c_and_kill(small: SmallWork, tmp_path: Path) -> None:
+def test_a_sweep_survives_ctrl_c_a_polite_end_and_kill(small: SmallWork, tmp_path: Path) -> None:
     cut = small.copy(tmp_path / "cut")
     work, study = tmp_path / "cut", tmp_path / "cut.yaml"
     study.write_text(dump_study(cut.study))
 
-    first = start(study)
     children: list[psutil.Process] = []
-    try:
-        wait_for(work, 1, first)
-        children = psutil.Process(first.pid).children(recursive=True)
-        os.killpg(first.pid, signal.SIGINT)
-        out, errors = first.communicate(timeout=PATIENCE_S)
-    finally:
-        first.kill()
-        end(children)
-    assert first.returncode == 130, errors
-    assert "the same command continues from there" in errors
-    assert "Traceback" not in errors
+    # A terminal tells the whole process group of Ctrl-C; `timeout` and Slurm's scancel end the driver alone.
+    for interrupt in (lambda driver: os.killpg(driver.pid, signal.SIGINT), lambda driver: driver.send_signal(signal.SIGTERM)):
+        first = start(study)
+        try:
+            wait_for(work, len(results(work)) + 1, first)
+            children = psutil.Process(first.pid).children(recursive=True)
+            interrupt(first)
+            out, errors = first.communicate(timeout=PATIENCE_S)
+        finally:
+            first.kill()
+            end(children)
+        assert first.returncode == 130, errors
+        assert "the same command continues from there" in errors
+        assert "Traceback" not in errors
     after_ctrl_c = results(work)
-    assert 1 <= len(after_ctrl_c) < cut.plan.total()
+    assert 2 <= len(after_ctrl_c) < cut.plan.total()
 
     second = start(study)
     try:
@@ -91,9 +100,11 @@ def test_a_sweep_survives_ctrl_c_and_kill(small: SmallWork, tmp_path: Path) -> N
     assert {name: after_kill[name] for name in after_ctrl_c} == after_ctrl_c
     assert len(after_ctrl_c) < len(after_kill) < cut.plan.total()
 
+    assert second.pid in session_drivers()
     third = start(study)
     out, errors = third.communicate(timeout=PATIENCE_S)
     assert third.returncode == 0, errors
+    assert second.pid not in session_drivers()  # what the killed one left in the temporary directory went when the next one began
     total = cut.plan.total()
     assert f"{total} of {total} trials are finished" in out
     done = results(work)

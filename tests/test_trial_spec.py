@@ -126,6 +126,21 @@ def test_json_round_trip(head: Head) -> None:
     assert data["inputs"].keys() == {"slices", "splits", "weights", "code"}
 
 
+@pytest.mark.parametrize("head", Head)
+def test_a_written_specification_says_what_was_used(head: Head) -> None:
+    """Of other heads' settings, which would stand at their defaults, nothing is written."""
+    wanted = {"training": {"epochs": {"image": 6, "fc": 20, "gru": 21}, "gru_units": 32, "embedding": 33}}
+    written = spec(head, wanted).to_json()
+    assert written["epochs"] == {Head.IMAGE: 6, Head.FC: 20, Head.GRU: 21}[head]
+    assert "epochs" not in written["training"]
+    assert written["training"].get("gru_units") == (32 if head is Head.GRU else None)
+    assert ("bn_statistics" in written["training"]) == (head is Head.IMAGE)
+    assert "augmentation" not in written["training"]
+    assert written["training"]["embedding"] == 33
+    varied = spec(head, {"training": {"augmentation": {"flip": True}}}).to_json()["training"]
+    assert varied.get("augmentation", {}).get("flip") == (True if head is Head.IMAGE else None)
+
+
 def test_an_unknown_key_in_a_specification_is_refused() -> None:
     with pytest.raises(ValueError, match="extra"):
         TrialSpec.from_json(spec().to_json() | {"more": 1})

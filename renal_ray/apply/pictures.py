@@ -98,7 +98,7 @@ def _lines(prediction: Prediction) -> list[tuple[str, tuple[int, int, int]]]:
     lines = [
         (f"{prediction.decision}: {vote.votes} of {len(vote.voters)} fold models say malignant", INK),
         (f"mean score {vote.score:.3f}; fold models {vote.lowest:.3f} to {vote.highest:.3f}{sd} (no confidence interval)", INK),
-        (f"{prediction.model_name}. Left: what the models see, renal window. Right: Grad-CAM for malignant, mean of the fold models; white: the lesion", SOFT),
+        (f"{prediction.model_name}. Left: what the models see, renal window. Right: {prediction.map_note}; white: the lesion", SOFT),
     ]
     told = ([prediction.seen_before] if prediction.known else []) + list(prediction.warnings)
     return [*lines, *((f"Warning: {one}.", ALERT) for one in told)]

@@ -63,9 +63,26 @@ class Prediction:
         return Label(self.vote.decision).name.lower()
 
     @property
+    def is_calibrated(self) -> bool:
+        """Whether the study turns scores into probabilities."""
+        return self.chosen.run.study.calibrate != "none"
+
+    @property
     def score_note(self) -> str:
         """What the score is, one sentence or two."""
-        return SCORE_NOTES[self.chosen.run.study.calibrate != "none"]
+        return SCORE_NOTES[self.is_calibrated]
+
+    @property
+    def has_map(self) -> bool:
+        """Whether attention differs anywhere; below 107 pixels the last layer has one place, and no map is drawn."""
+        return bool(np.ptp(self.attention.reshape(len(self.attention), -1), axis=1).any())
+
+    @property
+    def map_note(self) -> str:
+        """What stands beside the slices, one sentence."""
+        if self.has_map:
+            return "Grad-CAM for malignant, mean of the fold models: where they looked"
+        return "no attention map: attention is the same everywhere in images this small"
 
     @property
     def warnings(self) -> tuple[str, ...]:

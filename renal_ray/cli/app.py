@@ -1,7 +1,7 @@
 """The command-line program: what all its commands share."""
 
-import errno
 import functools
+import signal
 import sys
 from collections.abc import Callable
 from typing import Annotated, ParamSpec
@@ -10,11 +10,10 @@ import typer
 
 from renal_ray import __version__
 from renal_ray.commands import INTERRUPTED, PARTLY, UNUSABLE
-from renal_ray.problems import StrictError, StudyError
+from renal_ray.problems import StrictError, StudyError, disk_trouble
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
 P = ParamSpec("P")
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)  # the disk's trouble, not ours
 
 StudyFile = Annotated[str, typer.Argument(metavar="STUDY", help="Study file (YAML), or a work directory that holds study.yaml: a path or s3://BUCKET/PREFIX.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. training.batch_size=16. May be repeated.")]
@@ -30,16 +29,17 @@ def command(function: Callable[P, int]) -> Callable[P, None]:
     @app.command()
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        # Slurm, `timeout` and `kill` end a program so: for a sweep that is Ctrl-C. Ray asks for the signal itself.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             code = function(*args, **kwargs)
         except StudyError as error:
             print(f"renal-ray: {error}", file=sys.stderr)
             code = PARTLY if isinstance(error, StrictError) else UNUSABLE
         except OSError as error:
-            if error.errno not in DISK:
+            if (trouble := disk_trouble(error)) is None:
                 raise
-            where = f"{error.filename}: " if error.filename else ""
-            print(f"renal-ray: {where}{error.strerror}; what was finished is kept, the same command continues when the disk can be written", file=sys.stderr)
+            print(f"renal-ray: {trouble}", file=sys.stderr)
             code = UNUSABLE
         except KeyboardInterrupt:
             print("\nrenal-ray: interrupted; what was finished is kept, the same command continues from there", file=sys.stderr)

@@ -8,7 +8,7 @@ import typer
 from renal_ray import commands
 from renal_ray.cli.app import Address, Dashboard, ProbeSteps, Set, Strict, StudyFile, command
 from renal_ray.cli.opening import load, open_study, working
-from renal_ray.commands import DONE
+from renal_ray.commands import DONE, PARTLY
 
 
 @command
@@ -55,7 +55,8 @@ def bench(
 def sweep(study: StudyFile, set: Set = None, address: Address = None, dashboard: Dashboard = False) -> int:
     """Train every trial that is not finished yet."""
     with working(study, set) as loaded:
-        return commands.sweep_study(loaded, address=address, dashboard=dashboard)
+        code, _ = commands.sweep_study(loaded, address=address, dashboard=dashboard)
+        return code
 
 
 @command
@@ -125,8 +126,14 @@ def run(
 
     with working(study, set) as loaded, cluster(loaded.resources, address, dashboard=dashboard):
         where_ray_is(preflight, loaded)
-        codes = [commands.prepare_study(loaded, strict=strict), commands.plan_study(loaded), commands.sweep_study(loaded)]
-        if loaded.fold_numbers != list(range(loaded.folds.n)):
+        codes = [commands.prepare_study(loaded, strict=strict), commands.plan_study(loaded)]
+        code, swept = commands.sweep_study(loaded)
+        codes.append(code)
+        if swept.dead:
+            cells = ", ".join(" ".join(cell) for cell in swept.dead)
+            print(f"most models of {cells} learnt nothing: the seal stays closed; `renal-ray test` opens it all the same")
+            codes.append(PARTLY)
+        elif loaded.fold_numbers != list(range(loaded.folds.n)):
             print("folds.run leaves folds out: the seal stays closed; `renal-ray test` lets the folds that there are vote")
         elif max(codes) == DONE:
             codes.append(commands.test_study(loaded))

@@ -13,7 +13,9 @@ CHI_SQUARED, ANOVA = "chi-squared", "one-way ANOVA"
 LOCATIONS = ("exophytic", "mesophytic", "endophytic")
 SEXES = ("male", "female")
 NUMBERS = {"age": "age (mean ± SD, years)", "max_diameter_mm": "maximum diameter (mean ± SD, mm)"}
-COLUMNS = ("characteristic", "level", "benign", "malignant", "p", "test")
+COUNTS = ("benign_n", "malignant_n")
+MOMENTS = ("benign_mean", "benign_sd", "malignant_mean", "malignant_sd")
+COLUMNS = ("characteristic", "level", "benign", "malignant", *COUNTS, *MOMENTS, "p", "test")
 
 
 def table_one(cohort: pd.DataFrame) -> pd.DataFrame:
@@ -27,8 +29,9 @@ def table_one(cohort: pd.DataFrame) -> pd.DataFrame:
         cohort: one row a patient with label (0, 1) and any of location, sex, age, max_diameter_mm, histology.
 
     Returns:
-        Columns characteristic, level, benign, malignant (text as printed), p (missing where nothing is tested) and test; p and test stand in a
-        characteristic's first row.
+        Columns characteristic, level, benign, malignant (text as printed), the numbers behind the text (benign_n, malignant_n; of ages and diameters
+        benign_mean, benign_sd, malignant_mean, malignant_sd), p (missing where nothing is tested) and test; p and test stand in a characteristic's
+        first row.
     """
     benign = (cohort["label"] == Label.BENIGN).to_numpy(bool)
     malignant = (cohort["label"] == Label.MALIGNANT).to_numpy(bool)
@@ -42,7 +45,7 @@ def table_one(cohort: pd.DataFrame) -> pd.DataFrame:
             rows.append(_mean_row(title, values[benign], values[malignant]))
     if "histology" in cohort:
         rows += _counts(cohort["histology"], benign, malignant, order=(), tested=False)
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"p": "float64"})
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({**dict.fromkeys(COUNTS, "int64"), **dict.fromkeys((*MOMENTS, "p"), "float64")})
 
 
 def chi_squared_p(counts: Sequence[Sequence[int]]) -> float | None:
@@ -81,16 +84,16 @@ def _counts(values: pd.Series, benign: np.ndarray, malignant: np.ndarray, *, ord
 def _count_row(title: str, level: str, benign: int, malignant: int) -> dict[str, Any]:
     total = max(benign + malignant, 1)
     text = [f"{count} ({100 * count / total:.2f})" for count in (benign, malignant)]
-    return {"characteristic": title, "level": level, "benign": text[0], "malignant": text[1], "p": None, "test": ""}
+    numbers = {"benign_n": benign, "malignant_n": malignant}
+    return {"characteristic": title, "level": level, "benign": text[0], "malignant": text[1], **numbers, "p": None, "test": ""}
 
 
 def _mean_row(title: str, benign: np.ndarray, malignant: np.ndarray) -> dict[str, Any]:
     groups = [group[np.isfinite(group)] for group in (benign, malignant)]
-    text = [_mean_sd(group) for group in groups]
-    return {"characteristic": title, "level": "", "benign": text[0], "malignant": text[1], "p": anova_p(*groups), "test": ANOVA}
-
-
-def _mean_sd(values: np.ndarray) -> str:
-    """Mean ± SD with n - 1; a dash for what is undefined."""
-    mean = f"{values.mean():.2f}" if len(values) else "–"
-    return f"{mean} ± {values.std(ddof=1):.2f}" if len(values) > 1 else f"{mean} ± –"
+    numbers: dict[str, Any] = {}
+    for name, group in zip(("benign", "malignant"), groups, strict=True):
+        mean = float(group.mean()) if len(group) else None
+        sd = float(group.std(ddof=1)) if len(group) > 1 else None
+        text = " ± ".join("–" if value is None else f"{value:.2f}" for value in (mean, sd))
+        numbers |= {name: text, f"{name}_n": len(group), f"{name}_mean": mean, f"{name}_sd": sd}
+    return {"characteristic": title, "level": "", **numbers, "p": anova_p(*groups), "test": ANOVA}

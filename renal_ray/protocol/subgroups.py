@@ -25,6 +25,7 @@ class SubgroupAuc:
         level: its name.
         n, malignant, benign: patients.
         auc, lower, upper: AUC with its 95 % interval; None where a class is missing.
+        method: of the interval; empty where there is none.
         too_small: why the level says too little, or None.
     """
 
@@ -35,6 +36,7 @@ class SubgroupAuc:
     auc: float | None
     lower: float | None
     upper: float | None
+    method: str
     too_small: str | None
 
 
@@ -123,8 +125,8 @@ def _subgroup(name: str, truth: NDArray[np.bool_], values: NDArray[np.float64]) 
     if min(malignant, benign) < FEWEST:
         reason = f"{malignant} malignant and {benign} benign: fewer than {FEWEST} of a class are too few to say"
     found = auc_interval(truth, values)
-    auc, lower, upper = (found.auc, found.lower, found.upper) if found else (None, None, None)
-    return SubgroupAuc(name, len(truth), malignant, benign, auc, lower, upper, reason)
+    auc, lower, upper, method = (found.auc, found.lower, found.upper, found.method) if found else (None, None, None, "")
+    return SubgroupAuc(name, len(truth), malignant, benign, auc, lower, upper, method, reason)
 
 
 def _cochran_q(truth: NDArray[np.bool_], values: NDArray[np.float64], kept: list[NDArray[np.bool_]]) -> float:

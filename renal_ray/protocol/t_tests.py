@@ -19,7 +19,8 @@ class TTest:
     Args:
         difference: mean of a - mean of b.
         lower, upper: bounds of its interval; None where there is no spread.
-        d: difference in standard deviations: of the differences for pairs (d_z), pooled for groups, residual for blocks; with Hedges's factor.
+        d: difference in standard deviations: of the differences for pairs (d_z), pooled for groups, residual for blocks; with Hedges's factor;
+            None where there is no spread, or only one degree of freedom of it.
         t: statistic; None where there is no spread.
         df: degrees of freedom; None where there is no spread.
         p: two-sided P value; where there is no spread 1 for equal means, else None.
@@ -134,15 +135,23 @@ def _t_test(difference: float, se: float, df: float, sd: float, sd_df: int, leve
         return TTest(difference, None, None, None, None, None, 1.0 if difference == 0 else None)
     half = float(student.ppf((1 + level) / 2, df)) * se
     t = difference / se
-    return TTest(difference, difference - half, difference + half, hedges_factor(sd_df) * difference / sd, t, df, float(2 * student.sf(abs(t), df)))
+    factor = hedges_factor(sd_df)
+    d = None if factor is None else factor * difference / sd
+    return TTest(difference, difference - half, difference + half, d, t, df, float(2 * student.sf(abs(t), df)))
 
 
-def hedges_factor(df: int) -> float:
+def hedges_factor(df: int) -> float | None:
     """What takes the upward bias out of a standardised difference of few values.
 
     L. V. Hedges, Distribution theory for Glass's estimator of effect size and related estimators, J Educ Stat 6 (1981) 107-128, exact form.
+
+    Args:
+        df: degrees of freedom of the standard deviation.
+
+    Returns:
+        The factor; None with one degree of freedom, where no unbiased estimate exists.
     """
-    return math.exp(math.lgamma(df / 2) - math.lgamma((df - 1) / 2)) / math.sqrt(df / 2) if df > 1 else 0.0
+    return math.exp(math.lgamma(df / 2) - math.lgamma((df - 1) / 2)) / math.sqrt(df / 2) if df > 1 else None
 
 
 def _finite(values: Sequence[float | None]) -> list[float]:

@@ -17,6 +17,7 @@ from renal_ray.report.hover import Tips, with_tips
 from renal_ray.types import Dataset, FreezePoint, Head
 
 # Okabe and Ito, Color Universal Design (2008): told apart by all common kinds of colour vision; markers and dashes tell them apart in grey.
+BROWN = "#8C510A"  # a ninth, dark enough beside orange: freeze points share a figure with datasets, and no colour means two things in one
 BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, BLACK, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000", "#8A8A8A"
 DATASET_STYLE: dict[Dataset, dict[str, Any]] = {
     Dataset.SLICE: {"color": VERMILION, "marker": "s", "linestyle": ":"},
@@ -25,9 +26,9 @@ DATASET_STYLE: dict[Dataset, dict[str, Any]] = {
 }
 POINT_STYLE: dict[FreezePoint, dict[str, Any]] = {
     FreezePoint.MIXED0: {"color": BLACK, "linestyle": "-"},
-    FreezePoint.MIXED3: {"color": BLUE, "linestyle": "--"},
-    FreezePoint.MIXED6: {"color": VERMILION, "linestyle": "-"},
-    FreezePoint.MIXED9: {"color": GREEN, "linestyle": "-."},
+    FreezePoint.MIXED3: {"color": SKY, "linestyle": "--"},
+    FreezePoint.MIXED6: {"color": ORANGE, "linestyle": "-"},
+    FreezePoint.MIXED9: {"color": BROWN, "linestyle": "-."},
     FreezePoint.MIXED10: {"color": PURPLE, "linestyle": ":"},
 }
 HEAD_STYLE: dict[Head, dict[str, Any]] = {

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from renal_ray.problems import Severity
 from renal_ray.protocol.metrics import mean_sd
-from renal_ray.report.cohort_tables import CONTROL_RANGE
+from renal_ray.report.cohort_tables import CONTROL_RANGE, cohort_table
 from renal_ray.report.evidence import Evidence
 from renal_ray.report.patients import by_patient
 from renal_ray.report.protocol_facts import threshold_words
@@ -188,9 +188,20 @@ def _external(facts: Facts) -> State:
 
 
 def _cohort(facts: Facts) -> State:
-    names = [grouping.name.lower() for grouping in groupings(facts.evidence.cohort)]
+    names = _in_table_one(facts)
     who = "all patients" if facts.evidence.test.opened else "the training patients; the others' labels are sealed"
     return State(bool(names), f"Table 1 shows {who}: {listed(names) or 'no characteristic is known'}.")
+
+
+def _in_table_one(facts: Facts) -> list[str]:
+    """The characteristics that Table 1 prints, without their numbers."""
+    printed = cohort_table(facts.evidence).data["characteristic"].iloc[1:]  # after the number of patients
+    return [str(name).partition(" (")[0] for name in dict.fromkeys(printed)]
+
+
+def _cohort_by_part(facts: Facts) -> State:
+    """Characteristics of training and test patients apart, which no table prints."""
+    return State(False, f"{_cohort(facts).said} It does not part training and test patients; their numbers and classes stand in the table of the split.")
 
 
 def _errors(facts: Facts) -> State:
@@ -235,7 +246,7 @@ def _blinded(facts: Facts) -> State:
 
 
 def _indeterminate(facts: Facts) -> State:
-    return State(True, "None: every score is decided; an even vote goes by the mean score.")
+    return State(False, "No result can be indeterminate: every score is decided, an even vote by the mean score.")
 
 
 def _severity(facts: Facts) -> State:
@@ -244,8 +255,8 @@ def _severity(facts: Facts) -> State:
 
 
 def _histology(facts: Facts) -> State:
-    there = "histology" in facts.evidence.cohort and facts.evidence.cohort["histology"].notna().any()
-    return State(bool(there), "Histology of both classes in Table 1." if there else "The manifest gives no histology.")
+    there = "histology" in _in_table_one(facts)
+    return State(there, "Histology of both classes in Table 1." if there else "The manifest gives no histology.")
 
 
 STATES: dict[str, Teller] = {
@@ -253,6 +264,7 @@ STATES: dict[str, Teller] = {
     "calibrated": _calibrated,
     "chosen": _chosen,
     "cohort": _cohort,
+    "cohort_by_part": _cohort_by_part,
     "disjoint": _disjoint,
     "errors": _errors,
     "excluded": _excluded,

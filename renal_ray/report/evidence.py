@@ -17,6 +17,7 @@ from renal_ray.report.trials import Trial, Trials, read_trials
 from renal_ray.store.place import Place
 from renal_ray.store.seal import last_rule, read_log
 from renal_ray.trial.changed import CohortState, cohort_state
+from renal_ray.trial.collapse import collapsed
 from renal_ray.trial.decide import rule_of
 from renal_ray.trial.masks import COLUMNS as MASK_COLUMNS
 from renal_ray.trial.masks import mask_parts
@@ -72,6 +73,7 @@ class Evidence:
         scanners: of the training patients, where one is to be left out in turn.
         masks: scores under perturbed masks, see `renal_ray.trial.masks.COLUMNS`; empty where none were measured.
         search: WORK/search/search.json of a search on this split; None without one.
+        collapsed: trial_id -> why, of finished trials that learnt nothing.
         external: patients of each external cohort that models of this work directory were tested on, by its name.
         sources: whether the cohort's sources are what they were when they were prepared.
     """
@@ -90,6 +92,7 @@ class Evidence:
     search: dict[str, Any] | None = None
     external: dict[str, int] = field(default_factory=dict)
     sources: CohortState = field(default_factory=CohortState)
+    collapsed: dict[str, str] = field(default_factory=dict)
 
     @property
     def freeze_points(self) -> list[FreezePoint]:
@@ -159,6 +162,7 @@ def read_evidence(study: Study) -> Evidence:
         search=_search(plan, work),
         external=_external(work),
         sources=cohort_state(study, work),
+        collapsed=collapsed(plan, results, work),
     )
 
 

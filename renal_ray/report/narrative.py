@@ -10,9 +10,11 @@ from renal_ray.report import paper
 from renal_ray.report.cohort_tables import CONTROL_RANGE
 from renal_ray.report.evidence import Evidence
 from renal_ray.report.search.sentences import search_caveats
+from renal_ray.report.statistics.evaluation import frozen_note
 from renal_ray.report.tables import validation_summary, vote_metrics
 from renal_ray.report.text import counted, dataset_name, head_name, listed, moment, plus_minus, two
 from renal_ray.store.seal import FIRST_RULE
+from renal_ray.trial.collapse import summary
 from renal_ray.trial.spec import main_level
 from renal_ray.types import Dataset, FreezePoint, Head, Label
 
@@ -132,8 +134,10 @@ def caveats(evidence: Evidence) -> Iterator[str]:
     if evidence.sources.changed:
         on = f" on {moment(str(evidence.provenance['prepared']))}" if "prepared" in evidence.provenance else ""
         yield f"Made from the cohort as prepared{on}; the sources have changed since: {evidence.sources.changed}."
+    if evidence.collapsed:
+        yield f"{summary(evidence.collapsed)}."
     if study.weights == "random":
-        yield "The backbone had random weights, not ImageNet's: the numbers show that the program runs, not what the method can do."
+        yield f"The backbone had random weights, not ImageNet's: the numbers show that the program runs, not what the method can do.{frozen_note(evidence)}"
     if study.training.keep == "best_val_auc":
         yield "The epoch kept is the one with the best validation AUC (training.keep: best_val_auc): validation numbers are optimistic."
     if study.training.bn_statistics == "moving":

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,15 +45,7 @@ def held(work: Place) -> Iterator[None]:
         StudyError: another run holds it; the message names it.
     """
     now = _now()
-    mine = {
-        "token": uuid.uuid4().hex,
-        "host": platform.node(),
-        "kernel": _kernel(),
-        "pid": os.getpid(),
-        "started": psutil.Process().create_time(),
-        "since": now,
-        "seen": now,
-    }
+    mine = {"token": uuid.uuid4().hex, **this_process(), "since": now, "seen": now}
     name = NAME if work.is_local else f"{CLAIMS}/{mine['token']}.json"
     try:
         _take(work, mine) if work.is_local else _claim(work, name, mine)
@@ -148,10 +140,23 @@ def _refuse(work: Place, holder: Holder, name: str) -> None:
 
 
 def _lives(holder: Holder) -> bool:
-    if (holder["host"], holder.get("kernel")) != (platform.node(), _kernel()):
+    alive = is_alive(holder)
+    if alive is None:
         return (datetime.now(UTC) - datetime.fromisoformat(holder["seen"])).total_seconds() < DEAD_S
+    return alive
+
+
+def this_process() -> dict[str, Any]:
+    """What `is_alive` knows this process by: host, kernel, pid, started."""
+    return {"host": platform.node(), "kernel": _kernel(), "pid": os.getpid(), "started": psutil.Process().create_time()}
+
+
+def is_alive(process: Mapping[str, Any]) -> bool | None:
+    """Whether a process, described by `this_process`, still runs; None where that cannot be seen from here: of another machine, boot or container."""
+    if (process["host"], process.get("kernel")) != (platform.node(), _kernel()):
+        return None
     try:
-        return psutil.Process(holder["pid"]).create_time() == holder["started"]  # its number may be another process's by now
+        return psutil.Process(process["pid"]).create_time() == process["started"]  # its number may be another process's by now
     except psutil.NoSuchProcess:
         return False
 

@@ -2,15 +2,20 @@
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from renal_ray.config import Resources
-from renal_ray.problems import StudyError
+from renal_ray.problems import StudyError, disk_trouble, reason
+from renal_ray.sweep.sessions import mark_session, ray_folder, remove_sessions_of_the_dead
 from renal_ray.sweep.watch import watched
 
 CLIENT = "ray://"
+OLDEST_RAY = (2, 52)  # the first that knows token authentication
 Result = TypeVar("Result")
 
 # Read by Ray and Tune when they are imported or started.
@@ -29,16 +34,24 @@ QUIET = {
 
 @contextmanager
 def study_errors() -> Iterator[None]:
-    """Lets a StudyError that a worker raised come out as itself, one sentence instead of a remote traceback."""
+    """Lets a StudyError that a worker raised come out as itself, and a disk's trouble as one: one sentence instead of a remote traceback."""
     try:
         yield
     except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None and not (isinstance(cause, StudyError) and type(cause).__module__ == StudyError.__module__):
-            cause = getattr(cause, "cause", None) or cause.__cause__
-        if cause is not None:
-            raise cause from None
+        for cause in _causes(error):
+            if isinstance(cause, StudyError) and type(cause).__module__ == StudyError.__module__:
+                raise cause from None
+            if trouble := disk_trouble(cause):
+                raise StudyError(trouble) from None
         raise
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An exception, what Ray says that it was in its task, and so on."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = getattr(cause, "cause", None) or cause.__cause__
 
 
 @contextmanager
@@ -51,7 +64,7 @@ def cluster(resources: Resources, address: str | None = None, *, dashboard: bool
         dashboard: whether to say where Ray's dashboard is; a local Ray has one only then, on this machine's loopback.
 
     Raises:
-        StudyError: there is no cluster at the address.
+        StudyError: there is no cluster at the address, or none can be started here.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -60,24 +73,11 @@ def cluster(resources: Resources, address: str | None = None, *, dashboard: bool
     if ray.is_initialized():  # one command inside another, as in `run`
         yield
         return
-    try:
-        if address is None:
-            context = ray.init(
-                address="local",  # without it Ray joins whatever it finds in RAY_ADDRESS or started on this machine
-                num_cpus=resources.cpus,
-                object_store_memory=resources.object_store_mb * 2**20,
-                include_dashboard=dashboard,
-                dashboard_host="127.0.0.1",
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-            )
-        else:
-            context = ray.init(address=address, logging_level=logging.ERROR, log_to_driver=address.startswith(CLIENT))  # see `where_ray_is`
-    except (ConnectionError, ray.exceptions.AuthenticationError) as error:
-        raise StudyError(
-            f"--address {address}: no Ray cluster answers there ({' '.join(str(error).split())}); start one with `ray start --head` or leave --address out; "
-            "one with token authentication answers only to its token: RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or ~/.ray/auth_token as on its head"
-        ) from None
+    _require_version(ray.__version__)
+    handler = signal.getsignal(signal.SIGTERM)
+    context = _started(resources, dashboard=dashboard) if address is None else _joined(address)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)  # Ray has put its own in its place, which ends the program without a word
     import ray.data
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # after the import, which sets it
@@ -89,6 +89,56 @@ def cluster(resources: Resources, address: str | None = None, *, dashboard: bool
             yield
     finally:
         ray.shutdown()
+
+
+def _require_version(version: str) -> None:
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_RAY:
+        oldest = ".".join(map(str, OLDEST_RAY))
+        raise StudyError(f"Ray {version} is installed, which knows no token authentication; install Ray {oldest} or later, the same on every node")
+
+
+def _joined(address: str) -> Any:
+    import ray
+
+    try:
+        return ray.init(address=address, logging_level=logging.ERROR, log_to_driver=address.startswith(CLIENT))  # see `where_ray_is`
+    except (ConnectionError, ray.exceptions.AuthenticationError) as error:
+        raise StudyError(
+            f"--address {address}: no Ray cluster answers there ({' '.join(str(error).split())}); start one with `ray start --head` or leave --address out; "
+            "one with token authentication answers only to its token: RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or ~/.ray/auth_token as on its head"
+        ) from None
+
+
+def _started(resources: Resources, *, dashboard: bool) -> Any:
+    """A Ray of this machine's own. Whatever Ray raises when it cannot start - it has no type for that - becomes one sentence with the remedy."""
+    import ray
+
+    remove_sessions_of_the_dead()
+    try:
+        context = ray.init(
+            address="local",  # without it Ray joins whatever it finds in RAY_ADDRESS or started on this machine
+            num_cpus=resources.cpus,
+            object_store_memory=resources.object_store_mb * 2**20,
+            include_dashboard=dashboard,
+            dashboard_host="127.0.0.1",
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
+    except Exception as error:  # noqa: BLE001 - Ray raises Exception itself where a node is slow
+        raise StudyError(f"Ray cannot be started on this machine ({reason(error)}); {_remedy(error)}") from None
+    mark_session(Path(context.address_info["session_dir"]))
+    return context
+
+
+def _remedy(error: Exception) -> str:
+    if "AF_UNIX" in str(error):
+        length = len(str(ray_folder().parent))
+        return f"the temporary directory's name, {length} characters, is too long for a socket in it: set TMPDIR to a shorter one, as in TMPDIR=/tmp"
+    if isinstance(error, OSError):
+        return "it keeps its token in HOME and its files in TMPDIR: set both to folders that can be written, with room on their disk"
+    if isinstance(error, ValueError):
+        return "resources.cpus and resources.object_store_mb have to fit this machine"
+    return f"its logs are in {ray_folder()}/session_latest/logs; a busy machine starts it too slowly: type the command again when it is less so"
 
 
 def _where(url: str | None) -> str:

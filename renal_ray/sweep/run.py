@@ -2,7 +2,7 @@
 
 import logging
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,8 +19,9 @@ from renal_ray.sweep.preflight import preflight
 from renal_ray.sweep.robustness import measure_masks
 from renal_ray.sweep.searcher import StudySearcher
 from renal_ray.sweep.worker import StudyWorker
+from renal_ray.trial.collapse import Cell, collapsed, dead_cells
 from renal_ray.trial.packing import Share, room, share
-from renal_ray.trial.plan import Plan, finished_results, keep_repeats, make_plan
+from renal_ray.trial.plan import Plan, Results, finished_results, keep_repeats, make_plan
 from renal_ray.trial.probe import read_probe
 from renal_ray.types import FreezePoint
 
@@ -37,11 +38,15 @@ class Swept:
         finished: finished trials of the study.
         failed: ids of trials that failed in this run; each has its error.txt.
         total: trials of the whole study.
+        collapsed: trial_id -> why, of finished trials that learnt nothing.
+        dead: cells that would vote on the sealed patients, and most of whose models learnt nothing.
     """
 
     finished: int
     failed: tuple[str, ...]
     total: int
+    collapsed: Mapping[str, str]
+    dead: tuple[Cell, ...]
 
 
 def sweep(study: Study) -> Swept:
@@ -64,7 +69,7 @@ def sweep(study: Study) -> Swept:
     if done == plan.total():
         hand_in(study, work, plan.specs(results), results)
         measure_masks(study, work, plan, results)
-        return Swept(plan.total(), (), plan.total())
+        return _swept(plan, work, results, failed=())
     keep_repeats(plan, work)
     nodes = preflight(study)
     _name_damage(plan, survey)
@@ -81,8 +86,13 @@ def sweep(study: Study) -> Swept:
                 break
     results = finished_results(work)
     measure_masks(study, work, plan, results)
+    return _swept(plan, work, results, failed=sorted(searcher.failed | searcher.attempts.postponed))
+
+
+def _swept(plan: Plan, work: Place, results: Results, *, failed: Sequence[str]) -> Swept:
     finished = sum(spec.trial_id in results for spec in plan.specs(results))
-    return Swept(finished, tuple(sorted(searcher.failed | searcher.attempts.postponed)), plan.total())
+    reasons = collapsed(plan, results, work)
+    return Swept(finished, tuple(failed), plan.total(), reasons, tuple(dead_cells(plan, results, reasons)))
 
 
 def _name_damage(plan: Plan, survey: Survey) -> None:

@@ -132,8 +132,11 @@ class TrialSpec(Section):
         return ActivationSet(self.dataset, self.freeze_point, key)
 
     def to_json(self) -> dict[str, Any]:
-        """The specification with its trial_id, as in spec.json."""
-        return {"trial_id": self.trial_id, **self.model_dump(mode="json", exclude=self._absent)}
+        """The specification with its trial_id, as in spec.json: of `training` only the settings that
+        the head reads, and no epochs, which stand above it. `from_json` gives the same trial."""
+        written = self.model_dump(mode="json", exclude=self._absent)
+        read = read_by(self.head, self.training)
+        return {"trial_id": self.trial_id, **written, "training": {name: value for name, value in written["training"].items() if name in read}}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "TrialSpec":
@@ -200,13 +203,18 @@ def kinds(study: Study) -> Iterator[TrialSpec]:
         yield make_spec(study, dataset=study.datasets[0], freeze_point=freeze_point, head=head, fold=0, inputs=inputs)
 
 
-def _relevant(training: Training, head: Head) -> Training:
-    """The settings that this head reads, all others at their defaults: a changed GRU width must not name new image trials."""
+def read_by(head: Head, training: Training) -> set[str]:
+    """Names of the settings of `training` that a head reads, besides its epochs."""
     read = {"batch_size", "learning_rate", "momentum", "keep", "embedding", "optimizer", "weight_decay", "dropout", "label_smoothing"}
     read |= {Head.IMAGE: {"bn_statistics", "augmentation"}, Head.FC: set(), Head.GRU: {"gru_units", "gru_layers", "gru_l2"}}[head]
     if not training.augmentation.is_on:
         read.discard("augmentation")  # copies of what is not varied are none
-    return Training(**{name: getattr(training, name) for name in read})
+    return read
+
+
+def _relevant(training: Training, head: Head) -> Training:
+    """The settings that this head reads, all others at their defaults: a changed GRU width must not name new image trials."""
+    return Training(**{name: getattr(training, name) for name in read_by(head, training)})
 
 
 def cost_rank(spec: TrialSpec) -> tuple[int, int]:

@@ -13,6 +13,8 @@ from renal_ray.store.place import digest
 DESCRIPTION = "renal-ray, research only, NOT FOR CLINICAL USE"  # a long string: 64 characters
 MANUFACTURER = "renal-ray"
 UTF_8 = "ISO_IR 192"
+OF_STUDY = ("StudyDescription", "PatientAge", "PatientSize", "PatientWeight")  # type 3 elements of the study's modules
+OF_IMAGES = ("BodyPartExamined", "Laterality", "ImageLaterality")
 REPORT_SERIES, CAPTURE_SERIES = 9901, 9902  # beyond the numbers that scanners give
 
 
@@ -36,6 +38,20 @@ def equipment(prediction: Prediction) -> dict[str, Any]:
         "series_description": DESCRIPTION,
         "specific_character_set": UTF_8,
     }
+
+
+def describe_study(written: Dataset, header: Dataset) -> None:
+    """Says of patient, study and body part what the source says, so that all objects of the study agree (PS3.3, C.7.2 and C.7.3.1).
+
+    Args:
+        written: the object; of an image with a body part, and a side where that is one of a pair.
+        header: of a source image.
+    """
+    for keyword in (*OF_STUDY, *(OF_IMAGES if "Rows" in written else ())):
+        if str(header.get(keyword) or ""):
+            setattr(written, keyword, header[keyword].value)
+    if "Rows" in written and not any(keyword in written for keyword in OF_IMAGES):
+        written.Laterality = ""  # type 2C: without a body part it may be one of a pair, and which one the source does not say
 
 
 def filed(header: Dataset) -> Dataset:

@@ -5,7 +5,7 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from renal_ray.apply.dicom_out.about import CAPTURE_SERIES, equipment, filed
+from renal_ray.apply.dicom_out.about import CAPTURE_SERIES, describe_study, equipment, filed
 from renal_ray.apply.dicom_out.sources import Source, Sources
 from renal_ray.apply.prediction import DISCLAIMER, Prediction
 
@@ -48,7 +48,8 @@ def secondary_capture(prediction: Prediction, sources: Sources, picture: np.ndar
         **equipment(prediction),
     )
     capture.ImageComments = DISCLAIMER
-    capture.DerivationDescription = f"Grad-CAM of {prediction.model_name}: where the models looked; {DISCLAIMER}"[:1024]
+    capture.DerivationDescription = f"{prediction.model_name}: {prediction.map_note}; {DISCLAIMER}"[:1024]
+    describe_study(capture, sources.images[0].header)
     capture.BurnedInAnnotation = "NO"  # of who the patient is
     capture.ConversionType = "WSD"
     capture.SourceImageSequence = [_reference(one) for one in sources.images]

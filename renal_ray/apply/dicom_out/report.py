@@ -6,7 +6,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
 
 from renal_ray import __version__
-from renal_ray.apply.dicom_out.about import MANUFACTURER, REPORT_SERIES, device_uid, equipment, filed
+from renal_ray.apply.dicom_out.about import MANUFACTURER, REPORT_SERIES, describe_study, device_uid, equipment, filed
 from renal_ray.apply.dicom_out.sources import Sources
 from renal_ray.apply.prediction import DISCLAIMER, PLACED_NOTE, VOTERS_NOTE, Prediction
 from renal_ray.types import Label
@@ -22,6 +22,8 @@ def own(value: str, meaning: str) -> CodedConcept:
     return CodedConcept(value, "99RENALRAY", meaning)
 
 
+PROBABILITY = CodedConcept("111047", "DCM", "Probability of cancer")
+SCORE = own("score", "Model score, not calibrated")  # a share of no patients: DICOM's code for a probability is not its name
 VOTES = own("votes", "Fold models that say malignant")
 MODELS = own("models", "Fold models that voted")
 LOWEST, HIGHEST, SPREAD = own("lowest", "Lowest score of the fold models"), own("highest", "Highest score of the fold models"), own("sd", "SD of the scores")
@@ -29,6 +31,12 @@ DECISION = own("decision", "Majority decision of the fold models")
 DISTANCE = own("distance", "Percentile of the embedding distance")
 LIKENESS = own("likeness", "Likeness to the training cohort")
 UNUSUAL, USUAL = own("unusual", "Unlike most training patients"), own("usual", "Within the range of the training cohort")
+NOVELTY = own("novelty", "Whether the models had seen the patient")
+SEEN = {
+    "": own("new", "Image is none of the study's"),
+    "train": own("seen-in-training", "Image is of a patient that the models were trained on"),
+    "test": own("seen-in-test", "Image is of a patient of the study's sealed test"),
+}
 
 
 def structured_report(prediction: Prediction, sources: Sources) -> hd.sr.ComprehensiveSR:
@@ -53,7 +61,7 @@ def structured_report(prediction: Prediction, sources: Sources) -> hd.sr.Compreh
     for text in (DISCLAIMER, prediction.score_note, VOTERS_NOTE, PLACED_NOTE, *(f"Warning: {one}." for one in warnings)):
         root.append(hd.sr.TextContentItem(codes.DCM.Comment, text, relationship_type=RelationshipTypeValues.CONTAINS))
     evidence = [filed(one.header) for one in sources.images]
-    return hd.sr.ComprehensiveSR(
+    report = hd.sr.ComprehensiveSR(
         evidence=evidence,
         content=content,
         series_instance_uid=hd.UID(),
@@ -66,6 +74,8 @@ def structured_report(prediction: Prediction, sources: Sources) -> hd.sr.Compreh
         transfer_syntax_uid=ExplicitVRLittleEndian,
         **equipment(prediction),
     )
+    describe_study(report, sources.images[0].header)
+    return report
 
 
 def _observer(prediction: Prediction) -> hd.sr.ObserverContext:
@@ -82,7 +92,7 @@ def _observer(prediction: Prediction) -> hd.sr.ObserverContext:
 def _lesion(prediction: Prediction, sources: Sources) -> hd.sr.MeasurementsAndQualitativeEvaluations:
     vote = prediction.vote
     values: list[tuple[CodedConcept, float, CodedConcept]] = [
-        (CodedConcept("111047", "DCM", "Probability of cancer"), 100 * vote.score, PERCENT),
+        (PROBABILITY, 100 * vote.score, PERCENT) if prediction.is_calibrated else (SCORE, vote.score, ONE),
         (VOTES, vote.votes, ONE),
         (MODELS, len(vote.voters), ONE),
         (LOWEST, vote.lowest, ONE),
@@ -103,6 +113,7 @@ def _lesion(prediction: Prediction, sources: Sources) -> hd.sr.MeasurementsAndQu
         qualitative_evaluations=[
             hd.sr.QualitativeEvaluation(DECISION, DECISIONS[Label(vote.decision)]),
             hd.sr.QualitativeEvaluation(LIKENESS, UNUSUAL if prediction.warnings else USUAL),
+            hd.sr.QualitativeEvaluation(NOVELTY, SEEN[prediction.known]),
         ],
         source_images=[
             hd.sr.SourceImageForMeasurementGroup(one.header.SOPClassUID, one.header.SOPInstanceUID, list(one.frames) or None) for one in sources.images

@@ -43,7 +43,13 @@ def _front(chosen: Sequence[Chosen], evidence: Evidence) -> dict[str, Any]:
         for split, values in (("validation", _validation(one)), ("sealed test", _test(one, evidence))):
             if values:
                 metrics = [{"type": HUGGING_FACE[name], "name": METRIC_NAMES[name], "value": round(value, 4)} for name, value in values.items()]
-                dataset = {"name": f"{evidence.study.name}, {split}, per patient", "type": evidence.study.name, "split": split}
+                # Hugging Face joins results whose task and dataset - type, configuration, split - are the same: the head is the configuration.
+                dataset = {
+                    "name": f"{evidence.study.name}, {one.head} head, {split}, per patient",
+                    "type": evidence.study.name,
+                    "config": str(one.head),
+                    "split": split,
+                }
                 task = {"type": "image-classification", "name": f"benign or malignant renal tumour, {one.head} head"}
                 results.append({"task": task, "dataset": dataset, "metrics": metrics})
     return {

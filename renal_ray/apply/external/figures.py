@@ -56,9 +56,9 @@ def _roc_panel(axes: Axes, mine: Sequence[Result], dataset: Dataset) -> None:
     for place, one in enumerate(mine):
         # Few patients make curves and points coincide: what is drawn later is thinner and smaller, so that nothing is hidden.
         look: dict[str, Any] = {**HEAD_STYLE[one.head], "linewidth": 2.4 - 0.75 * place, "markersize": 10 - 3 * place, "markerfacecolor": "none"}
-        if (rates := roc(one.labels, one.scores)) is not None:
-            axes.plot(*rates, **{**look, "marker": ""}, label=f"{head_name(one.head)}: {two(one.values['auc'])}")
-        sen, spec = one.values["sen"], one.values["spec"]
+        if (rates := roc(one.samples.labels, one.samples.scores)) is not None:
+            axes.plot(*rates, **{**look, "marker": ""}, label=f"{head_name(one.head)}: {two(one.estimates['auc'].value)}")
+        sen, spec = one.estimates["sen"].value, one.estimates["spec"].value
         if sen is not None and spec is not None:
             axes.plot([1 - spec], [sen], **{**look, "linestyle": ""}, markeredgewidth=1.3, clip_on=False, zorder=5)
     if axes.get_legend_handles_labels()[0]:

@@ -19,7 +19,6 @@ from renal_ray.report.text import DASH, METRIC_NAMES, dataset_name, head_name, l
 from renal_ray.store.place import Place
 
 PAGE = "report/index.html"
-RESAMPLES = 2000
 
 
 def write_page(run: Run, name: str, place: Place, read: Read) -> tuple[str, tuple[str, ...]]:
@@ -34,7 +33,7 @@ def write_page(run: Run, name: str, place: Place, read: Read) -> tuple[str, tupl
     Returns:
         Where the page lies, and the result in lines for a terminal.
     """
-    found = list(results(place.read_parquet("votes.parquet"), seed=run.study.seed, resamples=RESAMPLES))
+    found = list(results(place.read_parquet("votes.parquet"), run.study))
     openings = [json.loads(line) for line in place.read("seal.jsonl").decode().splitlines()]
     training = run.work.read_parquet("cohort.parquet")
     training = training[training["patient_id"].isin(run.plan.splits.training)].reset_index(drop=True)
@@ -81,22 +80,17 @@ def _row(one: Result) -> dict[str, Any]:
     return {
         "model": f"{dataset_name(one.dataset)}, {head_name(one.head)}",
         "point": one.freeze_point,
-        "cells": {metric: (two(one.values[metric]), _between(one.intervals[metric])) for metric in METRICS},
+        "cells": {metric: (two(one.estimates[metric].value), one.estimates[metric].interval or DASH) for metric in METRICS},
         "counts": (one.confusion.tp, one.confusion.fn, one.confusion.fp, one.confusion.tn),
         "calibration": (two(one.brier, 3), two(one.ece, 3), slope, intercept),
         "problem": line.problem or "",
     }
 
 
-def _between(interval: tuple[float, float] | None) -> str:
-    return f"{two(interval[0])} to {two(interval[1])}" if interval else DASH
-
-
 def _numbers(one: Result) -> dict[str, Any]:
     values: dict[str, Any] = {"dataset": one.dataset, "freeze_point": one.freeze_point, "head": one.head, "patients": one.n, "malignant": one.malignant}
     for metric in METRICS:
-        lower, upper = one.intervals[metric] or (None, None)
-        values |= {metric: one.values[metric], f"{metric}_lower": lower, f"{metric}_upper": upper}
+        values |= one.estimates[metric].columns(metric)
     counts = one.confusion
     return values | {"tp": counts.tp, "fn": counts.fn, "fp": counts.fp, "tn": counts.tn, "brier": one.brier, "ece": one.ece}
 
@@ -104,4 +98,4 @@ def _numbers(one: Result) -> dict[str, Any]:
 def _headline(found: Sequence[Result]) -> Iterator[str]:
     """The result in lines for a terminal."""
     for one in found:
-        yield f"{one.dataset} {one.head}: AUC {two(one.values['auc'])} ({_between(one.intervals['auc'])}), ACC {two(one.values['acc'])}"
+        yield f"{one.dataset} {one.head}: AUC {one.estimates['auc'].words}, ACC {two(one.estimates['acc'].value)}"

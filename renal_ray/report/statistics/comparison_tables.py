@@ -25,7 +25,7 @@ def auc_table(comparisons: Sequence[Comparison]) -> Table:
         rows=rows,
         data=pd.DataFrame(data),
         notes=(
-            "Paired test of DeLong, DeLong and Clarke-Pearson (Biometrics 1988) on the same patients, each scored by the fold model that never saw that "
+            "Paired test of DeLong, DeLong and Clarke-Pearson (Biometrics 1988) on the same patients, each scored by the fold model not trained on that "
             "patient; first minus second. P, Holm: adjusted for the number of tests under the same heading (Holm, Scand J Stat 1979). Read the difference "
             "and its interval first: with few patients a P value above 0.05 is no evidence of equality.",
             "Freeze points: the selected one, first, against each of the others, image-level. It was selected on these same folds by the image-level "

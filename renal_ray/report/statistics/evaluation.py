@@ -63,6 +63,15 @@ def evaluated(evidence: Evidence, scored: Scored) -> Evaluated:
     )
 
 
+def frozen_note(evidence: Evidence) -> str:
+    """What random frozen layers have seen of validation patients, as a sentence; empty for pretrained ones."""
+    if evidence.study.weights != "random":
+        return ""
+    return (
+        " The statistics of the random frozen layers were set, without labels, over images of all training patients, those of the validation fold among them."
+    )
+
+
 def validation_intervals(evidence: Evidence, models: Sequence[Evaluated]) -> Table:
     """Table S1: pooled out-of-fold metrics with intervals, and the mean over folds with a corrected one."""
     rows, data = [], []
@@ -82,8 +91,8 @@ def validation_intervals(evidence: Evidence, models: Sequence[Evaluated]) -> Tab
         rows=tuple(rows),
         data=pd.DataFrame(data),
         notes=(
-            "Pooled: all folds together, each patient scored by the fold model that never saw that patient and decided with that model's own threshold. "
-            f"{POOLED}",
+            "Pooled: all folds together, each patient scored by the fold model not trained on that patient and decided with that model's own threshold. "
+            f"{POOLED}{frozen_note(evidence)}",
             "Thresholds and freeze point were chosen on these same patients, so pooled values are somewhat optimistic; the sealed test is the honest figure.",
             "CI under the mean over folds: t interval with the variance of Nadeau and Bengio (Mach Learn 2003), because folds share training patients; cut "
             f"at 0 and 1. {method_note(evidence, test=False)}",
@@ -136,9 +145,9 @@ def _row(one: Evaluated, *, samples_of: str) -> dict[str, object]:
 
 
 def _corrected(one: Evaluated) -> dict[str, float | None]:
-    mean = one.fold_mean
+    found = one.fold_estimate
     return {
-        "fold_auc_corrected_se": mean.se if mean else None,
-        "fold_auc_lower_95": mean.lower if mean else None,
-        "fold_auc_upper_95": mean.upper if mean else None,
+        "fold_auc_corrected_se": one.fold_mean.se if one.fold_mean else None,
+        "fold_auc_lower_95": found.lower,
+        "fold_auc_upper_95": found.upper,
     }

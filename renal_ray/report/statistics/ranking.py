@@ -49,7 +49,7 @@ def validation_curves(evidence: Evidence, models: Sequence[Scored]) -> Drawing:
             figure,
             name=name,
             caption="Figure S2. ROC and precision-recall curves of validation, out of fold, per patient. Every training patient once, scored by the fold "
-            f"model that never saw that patient, at each dataset's selected freeze point; all folds pooled. {on_whom(per_patient)} Upper row: ROC, legend: "
+            f"model not trained on that patient, at each dataset's selected freeze point; all folds pooled. {on_whom(per_patient)} Upper row: ROC, legend: "
             "AUC; lower row: precision (PPV) by recall (sensitivity), legend: average precision. Grey: chance; in the lower row that is the share of "
             "malignant patients.",
         )

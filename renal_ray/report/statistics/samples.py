@@ -94,7 +94,7 @@ class Scored:
     Args:
         model: which.
         folds: its finished trials, one a fold.
-        validation: each training patient by the fold model that never saw that patient; empty without a finished fold.
+        validation: each training patient by the fold model not trained on that patient; empty without a finished fold.
         test: the sealed patients by the vote of the fold models; empty when they were not tested.
     """
 
@@ -116,7 +116,7 @@ def scored(evidence: Evidence, dataset: Dataset, point: FreezePoint, head: Head,
     """
     trials = tuple(evidence.cell(dataset, point, head))
     tested = evidence.votes(dataset, head, level) if evidence.selected.get(dataset) is point else pd.DataFrame()
-    return Scored(Model(dataset, point, head, level), trials, out_of_fold(trials, level, evidence.study), _samples(tested))
+    return Scored(Model(dataset, point, head, level), trials, out_of_fold(trials, level, evidence.study), samples_of(tested))
 
 
 def selected_models(evidence: Evidence) -> Iterator[Scored]:
@@ -137,7 +137,7 @@ def out_of_fold(trials: Sequence[Trial], level: str, study: Study) -> Samples:
         level: slice or patient; a patient's score by the image head is the mean over the slices.
         study: its rule decides.
     """
-    return _samples(pd.concat([fold_samples(trial, level, study) for trial in trials], ignore_index=True) if trials else pd.DataFrame())
+    return samples_of(pd.concat([fold_samples(trial, level, study) for trial in trials], ignore_index=True) if trials else pd.DataFrame())
 
 
 def fold_samples(trial: Trial, level: str, study: Study) -> pd.DataFrame:
@@ -169,7 +169,8 @@ def paired(first: Samples, second: Samples) -> tuple[NDArray[Any], NDArray[Any]]
     return here, there
 
 
-def _samples(table: pd.DataFrame) -> Samples:
+def samples_of(table: pd.DataFrame) -> Samples:
+    """Samples from a table with patient_id, label, score, decision and, where they are slices, slice_index."""
     if table.empty:
         return Samples(np.empty(0, object), np.empty(0, np.int64), np.empty(0), np.empty(0, np.int64))
     ordered = table.sort_values([name for name in ("patient_id", "slice_index") if name in table], kind="stable")

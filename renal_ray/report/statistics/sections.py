@@ -7,7 +7,7 @@ from renal_ray.report.canvas import Drawing
 from renal_ray.report.evidence import Evidence
 from renal_ray.report.statistics import calibration, comparison_tables, evaluation, paper_comparison, ranking, subgroups, thresholds, voter_figures, voters
 from renal_ray.report.statistics.comparisons import FAMILIES, Comparison, auc_comparisons, vote_comparisons
-from renal_ray.report.statistics.evaluation import Evaluated, evaluated
+from renal_ray.report.statistics.evaluation import Evaluated, evaluated, frozen_note
 from renal_ray.report.statistics.forest_figure import forest_of_models
 from renal_ray.report.statistics.groups import COLUMNS, Grouping, groupings
 from renal_ray.report.statistics.samples import Scored, selected_models
@@ -122,8 +122,8 @@ class Statistics:
     def _intervals(self) -> Block:
         patients = len({patient for one in self.scored for patient in one.validation.patients})
         said = [
-            f"{counted(patients, 'training patient')} once each, scored by the fold model that never saw that patient. The patient is the unit of every "
-            "interval: the slices of one patient are never taken for independent."
+            f"{counted(patients, 'training patient')} once each, scored by the fold model not trained on that patient. The patient is the unit of every "
+            f"interval: the slices of one patient are never taken for independent.{frozen_note(self.evidence)}"
         ]
         lacking = [
             dataset_name(d)

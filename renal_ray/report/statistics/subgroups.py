@@ -82,7 +82,7 @@ def subgroups(samples: Samples, grouping: Grouping) -> Subgroups:
         inside = samples.of(names == name)
         known = by_name[name]
         if known.auc is not None:
-            estimate = Estimate(known.auc, known.lower, known.upper, "DeLong")
+            estimate = Estimate(known.auc, known.lower, known.upper, known.method)
             levels.append(Level(name, known.n, known.malignant, "auc", estimate, known.too_small is not None))
         else:
             right = int((inside.labels == inside.decisions).sum())
@@ -160,7 +160,8 @@ def _rows(grouping: Grouping, found: Sequence[Subgroups], largest: Subgroups) ->
 def _notes(unknown: Sequence[str], *, validation: bool) -> tuple[str, ...]:
     return (
         f"† Fewer than {FEWEST} patients of a class: too few to say; the interval stands for the reader to see how wide it is. AUC with DeLong's interval "
-        "where both classes are there; else the share of right decisions with Wilson's: SEN where all are malignant, SPEC where all are benign. P: test of "
+        "(Newcombe's where DeLong's variance is 0 or a class is one patient) where both classes are there; "
+        "else the share of right decisions with Wilson's: SEN where all are malignant, SPEC where all are benign. P: test of "
         f"interaction, Cochran's Q of the AUCs of levels with at least {FEWEST} patients of each class, or Pearson's χ² of right and wrong decisions by "
         "level where all are of one class; a dash where fewer than two levels can be tested. Not adjusted for the number of characteristics: exploratory.",
         "Shown is, of each dataset, the model with the highest pooled AUC per patient out of fold; all of them are in the CSV. "
@@ -211,7 +212,8 @@ def subgroup_forest(evidence: Evidence, models: Sequence[Scored]) -> Drawing:
             name=name,
             tips=tips,
             caption="Figure S6. Subgroups of validation, out of fold, per patient. Marks: AUC where a subgroup has both classes, else (named so) "
-            "sensitivity or specificity at the model's own decisions; bars: 95 % confidence interval (DeLong, Wilson); right: malignant / benign patients; "
+            "sensitivity or specificity at the model's own decisions; bars: 95 % confidence interval "
+            "(DeLong or Newcombe, Wilson); right: malignant / benign patients; "
             f"grey line: all patients. Grey with an open mark: fewer than {FEWEST} patients of a class, too few to say. Of each dataset the model with the "
             "highest pooled AUC. Numbers and tests of interaction: Table S6.",
         )

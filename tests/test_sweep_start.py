@@ -1,0 +1,85 @@
+"""A Ray that cannot start, or whose task's disk is full: one sentence with the remedy, whatever Ray raises."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from renal_ray.problems import StudyError
+from renal_ray.store.lock import this_process
+from renal_ray.sweep.cluster import _remedy, _require_version, study_errors
+from renal_ray.sweep.sessions import MARK, mark_session, remove_sessions_of_the_dead
+
+LONG = "x" * 110
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [("TMPDIR", f"{{folder}}/{LONG}", "is too long for a socket in it: set TMPDIR"), ("HOME", "/proc/nowhere", "set both to folders that can be written")],
+)
+def test_surroundings_in_which_ray_cannot_start_are_told(name: str, value: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / LONG).mkdir()
+    study = tmp_path / "study.yaml"
+    study.write_text(yaml.safe_dump({"name": "s", "work": str(tmp_path / "work"), "cohort": {"manifest": "people.csv"}, "weights": "random"}))
+    surroundings = {key: text for key, text in os.environ.items() if not key.startswith("RAY_")} | {name: value.format(folder=tmp_path)}
+    code = "from renal_ray.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, "prepare", str(study)], env=surroundings, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 2, done.stderr
+    [sentence] = [line for line in done.stderr.splitlines() if line.startswith("renal-ray:")]
+    assert sentence.startswith("renal-ray: Ray cannot be started on this machine (")
+    assert said in sentence
+    assert "Traceback" not in done.stderr
+
+
+def test_a_machine_that_starts_too_slowly_is_sent_to_the_logs() -> None:
+    assert "session_latest/logs; a busy machine starts it too slowly" in _remedy(Exception("The current node timed out during startup."))
+    assert "resources.object_store_mb" in _remedy(ValueError("object_store_memory"))
+
+
+@pytest.mark.parametrize("version", ["2.51.9", "2.9.3", "1.13.0"])
+def test_a_ray_without_tokens_is_refused(version: str) -> None:
+    with pytest.raises(StudyError, match=f"Ray {version} is installed, which knows no token authentication; install Ray 2.52 or later"):
+        _require_version(version)
+
+
+@pytest.mark.parametrize("version", ["2.52.0", "2.60.0", "3.0.0rc1"])
+def test_later_ones_are_taken(version: str) -> None:
+    _require_version(version)
+
+
+class TaskError(Exception):
+    """As Ray raises what a task raised."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__("a remote traceback of many lines")
+        self.cause = cause
+
+
+def test_a_full_disk_in_a_task_is_one_sentence() -> None:
+    with pytest.raises(StudyError, match="No space left on device; what was finished is kept") as caught, study_errors():
+        raise TaskError(TaskError(OSError(errno.ENOSPC, "No space left on device")))
+    assert caught.value.__suppress_context__
+    with pytest.raises(TaskError), study_errors():
+        raise TaskError(FileNotFoundError(errno.ENOENT, "No such file"))
+
+
+def test_sessions_of_the_dead_are_removed_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    names = ("mine", "dead", "another_boot", "cut_off", "strange")
+    folders = {name: tmp_path / "ray" / f"session_{name}" for name in names}
+    for folder in folders.values():
+        (folder / "logs").mkdir(parents=True)
+    mark_session(folders["mine"])
+    dead = this_process() | {"started": psutil.Process().create_time() - 100}
+    (folders["dead"] / MARK).write_text(json.dumps(dead))
+    (folders["another_boot"] / MARK).write_text(json.dumps(dead | {"kernel": ["another", "pid:[1]"]}))
+    (folders["cut_off"] / MARK).write_text('{"host": ')
+    (tmp_path / "ray" / "session_latest").symlink_to(folders["dead"])
+    remove_sessions_of_the_dead()
+    assert {name for name, folder in folders.items() if folder.exists()} == {"mine", "another_boot", "cut_off", "strange"}
