@@ -98,14 +98,32 @@ def test_where_planes_are_missing_none_is_invented_and_that_is_said(tmp_path):
 
 def test_contours_of_several_heights_on_one_slice_are_no_rings(tmp_path):
     """Within the tolerance of one slice, but not of one plane: nested as in a cone."""
-    write(tmp_path, [square(2.0, 5), square(2.1, 4)])
+    write(tmp_path, [square(1.9, 5), square(2.0, 4), square(2.1, 3)])
     assert "several heights" in refusal(tmp_path).message
-    assert pixels(read(tmp_path, mask_resample=True)) == {2: 100}
+    assert pixels(read(tmp_path, mask_resample=True)) == {2: 64}
 
 
-def test_a_hole_whose_height_is_off_by_rounding_stays_one(tmp_path):
-    write(tmp_path, [square(2.0, 5), square(2.01, 3)])
-    assert pixels(read(tmp_path)) == {2: 100 - 36}
+@pytest.mark.parametrize("off_mm", [0.02, 0.05, 0.12, 0.3, 0.45, -0.3])
+@pytest.mark.parametrize("resample", [False, True])
+def test_a_hole_a_little_beside_its_plane_stays_one(tmp_path, off_mm, resample):
+    outer, hole = circle(6.3), circle(3.3)
+    write(tmp_path, [one for k in (1, 2, 3) for one in (in_mm(outer, k), in_mm(hole, k + off_mm / 2.5))])
+    got = read(tmp_path, mask_resample=resample)
+    assert got.slice_index.tolist() == [1, 2, 3]
+    assert all(np.array_equal(mask, raster(outer) & ~raster(hole)) for mask in got.mask)
+    assert not findings(got, Code.MASK_RESAMPLED)
+
+
+@pytest.mark.parametrize("step", [0.06, 0.125, 0.18, 0.2, 0.25, 0.4])
+def test_dense_planes_that_narrow_are_never_rings(tmp_path, step):
+    """However near to each other they are: the next ones are as near."""
+    levels = np.arange(1, 4 + 1e-6, step)
+    radii = 2.1 + 1.3 * levels
+    write(tmp_path, [in_mm(circle(radius), level) for level, radius in zip(levels, radii, strict=True)])
+    got = read(tmp_path, mask_resample=True)
+    last = int(np.floor(levels[-1] + 0.5))
+    nearest = [radii[np.abs(levels - k).argmin()] for k in range(1, last + 1)]
+    assert np.array_equal(got.mask, np.stack([raster(circle(radius)) for radius in nearest]))
 
 
 @pytest.mark.parametrize(

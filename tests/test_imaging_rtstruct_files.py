@@ -1,6 +1,7 @@
 """RTSTRUCT files as others write them: long contours, names of ROIs, invented frames of reference."""
 
 import struct
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -219,3 +220,98 @@ def test_of_several_frames_of_reference_the_rois_own_counts(tmp_path):
     save(rt)
     assert pixels(read(tmp_path, lesion_rois=["CT"])) == {1: 36}
     assert code_of(tmp_path, lesion_rois=["MR"]) is Code.MASK_OFF_GRID
+
+
+def in_two_frames(rt: FileDataset) -> FileDataset:
+    """The RTSTRUCT, its second ROI drawn in another frame of reference."""
+    other = Dataset()
+    other.FrameOfReferenceUID = "1.2.77"
+    rt.ReferencedFrameOfReferenceSequence.append(other)
+    for item, frame in zip(rt.StructureSetROISequence, ("1.2.3", "1.2.77"), strict=True):
+        item.ReferencedFrameOfReferenceUID = frame
+    save(rt)
+    return rt
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_each_roi_is_held_against_the_image_by_its_own_frame_of_reference(tmp_path, order):
+    rt = in_two_frames(written(tmp_path, [("GTV CT", square(1, 3)), ("GTV PET", square(2, 5))]))
+    rt.ReferencedFrameOfReferenceSequence = Sequence(list(rt.ReferencedFrameOfReferenceSequence)[::order])
+    save(rt)
+    error = refusal(tmp_path, lesion_rois=["GTV*"])
+    assert error.code is Code.MASK_OFF_GRID
+    assert "ROI GTV PET of the RTSTRUCT has another frame of reference" in error.message
+    assert "name that alone" in error.message
+    assert "1.2.77" not in error.message
+    assert pixels(read(tmp_path, lesion_rois=["GTV CT"])) == {1: 36}
+    rt.ROIContourSequence[1].ContourSequence = Sequence()  # nothing of it would be placed
+    save(rt)
+    assert pixels(read(tmp_path, lesion_rois=["GTV*"])) == {1: 36}
+
+
+def test_the_rois_own_frame_of_reference_counts_before_the_only_one_of_the_file(tmp_path):
+    rt = written(tmp_path, [("GTV", square(1, 3))])
+    rt.StructureSetROISequence[0].ReferencedFrameOfReferenceUID = "1.2.77"
+    save(rt)
+    assert code_of(tmp_path) is Code.MASK_OFF_GRID
+
+
+def test_an_roi_without_frame_of_reference_could_be_of_any_of_the_file(tmp_path):
+    rt = in_two_frames(written(tmp_path, [("CT", square(1, 3)), ("b", square(1, 5))]))
+    del rt.StructureSetROISequence[0].ReferencedFrameOfReferenceUID
+    save(rt)
+    assert code_of(tmp_path, lesion_rois=["CT"]) is Code.MASK_OFF_GRID
+
+
+def test_slices_that_one_roi_names_do_not_vouch_for_another(tmp_path):
+    slices = write_series(tmp_path / "ct", VOLUME)
+    series, uids = str(slices[0].SeriesInstanceUID), [str(one.SOPInstanceUID) for one in slices]
+    rt = in_two_frames(write_rtstruct(tmp_path / "rt.dcm", [("GTV CT", square(1, 3)), ("GTV PET", square(2, 5))], series=series, sources=uids[1:3]))
+    got = read(tmp_path, lesion_rois=["GTV*"])
+    assert pixels(got) == {1: 36, 2: 100}
+    assert len(findings(got, Code.FRAME_CONTRADICTS)) == 1
+    del rt.ROIContourSequence[1].ContourSequence[0].ContourImageSequence
+    listed(rt, uids)
+    rt.ReferencedFrameOfReferenceSequence[1].RTReferencedStudySequence = Sequence()
+    save(rt)
+    assert code_of(tmp_path, lesion_rois=["GTV*"]) is Code.MASK_OFF_GRID
+
+
+@pytest.mark.parametrize("wanted", [None, ["GTV"], ["Kidney"], ["*"]])
+def test_two_names_under_one_number_are_refused(tmp_path, wanted):
+    rt = written(tmp_path, [("GTV", square(1, 3)), ("Kidney", square(1, 8))])
+    rt.StructureSetROISequence[1].ROINumber = 1
+    save(rt)
+    error = refusal(tmp_path, lesion_rois=wanted)
+    assert error.code is Code.FILE_UNREADABLE
+    assert "two ROIs of one number, GTV, Kidney" in error.message
+
+
+NFC, NFD = "Tum\u00f6r  li.", "Tumo\u0308r li."
+
+
+@pytest.mark.parametrize("stored", [NFC, NFD])
+@pytest.mark.parametrize("wanted", [NFC, NFD, "TUM\u00d6R \t LI.", "tum\u00f6r*", "tumo\u0308r ??."])
+def test_a_name_is_the_same_in_every_unicode_form(tmp_path, stored, wanted):
+    assert unicodedata.normalize("NFC", stored) != unicodedata.normalize("NFD", stored)
+    rt = written(tmp_path, [("GTV", square(1, 3)), ("N", square(1, 8))])
+    rt.SpecificCharacterSet = "ISO_IR 192"
+    rt.StructureSetROISequence[0].ROIName = stored
+    save(rt)
+    assert pixels(read(tmp_path, lesion_rois=[wanted])) == {1: 36}
+
+
+@pytest.mark.parametrize("stored", [NFC, NFD])
+@pytest.mark.parametrize("wanted", [NFC, NFD, "TUM\u00d6R LI."])
+def test_a_segment_is_the_same_in_every_unicode_form(tmp_path, stored, wanted):
+    slices = write_series(tmp_path / "ct", VOLUME)
+    lesion = np.zeros(VOLUME.shape[1:], bool)
+    lesion[3:9, 4:12] = True
+    seg = write_seg(tmp_path / "rt.dcm", [(1, slices[1], lesion), (2, slices[2], lesion)], labels=("a", "b"))
+    seg.SpecificCharacterSet = "ISO_IR 192"
+    seg.SegmentSequence[0].SegmentLabel = stored
+    save(seg)
+    assert pixels(read(tmp_path, lesion_segments=[wanted])) == {1: 48}
+    seg.SegmentSequence[1].SegmentNumber = 1
+    save(seg)
+    assert code_of(tmp_path, lesion_segments=[wanted]) is Code.FILE_UNREADABLE

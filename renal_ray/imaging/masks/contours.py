@@ -15,6 +15,8 @@ from renal_ray.imaging.masks.rois import Contour
 from renal_ray.problems import Code, PatientError
 
 FURTHEST = 1e6  # slices from the image at which a coordinate is no place any more
+SAME_PLANE = 0.19  # of a slice between planes that are one; less than a fifth, as 1 mm lies to 5 mm
+APART = 2  # as far as its own height, at least, such a plane is from the next ones
 MARGIN = 0.5  # of the image's edge: contours further out were not drawn on it
 
 
@@ -153,15 +155,32 @@ def _several(contours: Sequence[Placed], grid: Grid) -> str:
 def planes_of(contours: Sequence[Placed], grid: Grid) -> RoiPlanes:
     """The planes of an ROI: contours of one height, but for rounding, are of one plane.
 
+    So are heights much nearer to each other than the slices, and than to the next heights: a hole
+    drawn a little beside its outline stays one, while dense planes stay apart.
+
     Args:
         contours: of one ROI, at least one.
         grid: the image's.
     """
-    heights, plane = heights_of(np.array([one.level for one in contours]) * grid.spacing[0])
-    outlines: list[list[Outline]] = [[] for _ in heights]
+    along = np.array([one.level for one in contours])
+    heights, height = heights_of(along * grid.spacing[0])
+    planes = _one_plane(heights / grid.spacing[0])
+    plane = np.repeat(np.arange(len(planes)), [len(its) for its in planes])[height]
+    outlines: list[list[Outline]] = [[] for _ in planes]
     for n, one in zip(plane, contours, strict=True):
         outlines[n].append(Outline(one.points, one.contour.toggles))
-    return RoiPlanes(heights / grid.spacing[0], [enclosed(its) for its in outlines])
+    return RoiPlanes(np.bincount(plane, along) / np.bincount(plane), [enclosed(its) for its in outlines])
+
+
+def _one_plane(levels: np.ndarray) -> list[np.ndarray]:
+    """Which heights (n,), ascending and in slices, are one plane: places in `levels`, in order."""
+    gaps = np.concatenate([[np.inf], np.diff(levels), [np.inf]])
+    planes: list[np.ndarray] = []
+    for run in np.split(np.arange(len(levels)), np.flatnonzero(gaps[1:-1] > SAME_PLANE) + 1):
+        extent = np.ptp(levels[run])
+        one = extent <= SAME_PLANE and min(gaps[run[0]], gaps[run[-1] + 1]) >= APART * extent
+        planes += [run] if one else np.split(run, len(run))
+    return planes
 
 
 def require_within(rois: Sequence[RoiPlanes], grid: Grid, ends: str) -> str:

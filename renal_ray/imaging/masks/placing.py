@@ -60,7 +60,11 @@ def require_same_place(what: str, mask: References, image: ImageSource) -> list[
         return []
     named = image.slices_named(set(mask.images))
     if not mask.series & ours.series or not named or len(named) != len(mask.images):
-        raise PatientError(Code.MASK_OFF_GRID, f"the {what} has another frame of reference than the image, so their positions do not compare")
+        raise PatientError(
+            Code.MASK_OFF_GRID,
+            f"the {what} has another frame of reference than the image, so their positions do not compare; "
+            "use what was drawn on this image, and name that alone",
+        )
     message = f"the {what} has another frame of reference than the image, but names its series and {len(named)} of its slices, which were believed"
     return [Finding(Code.FRAME_CONTRADICTS, message)]
 

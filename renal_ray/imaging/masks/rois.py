@@ -1,6 +1,6 @@
 """ROIs of an RTSTRUCT: which of them are the lesion, and what of them encloses an area."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -8,6 +8,7 @@ import numpy as np
 from pydicom import Dataset
 
 from renal_ray.imaging.images.source import References
+from renal_ray.imaging.masks.names import folded_name, plain_name
 from renal_ray.problems import Code, PatientError
 
 # Types that are areas, and whether they toggle (PS3.3 C.8.8.6.1; the second is OsiriX's).
@@ -35,8 +36,8 @@ class Contour:
 def lesion_rois(dataset: Dataset, wanted: list[str] | None) -> dict[int, str]:
     """Number and name of the lesion's ROIs.
 
-    Names count without regard to case and outer blanks. A name as it stands comes before the same
-    in other letters, and that before a pattern. Also an ROI without contours is one of several:
+    Names count without regard to case, blanks and Unicode form. A name as it stands comes before the
+    same in other letters, and that before a pattern. Also an ROI without contours is one of several:
     that the only one which is drawn were the lesion would be a guess.
 
     Args:
@@ -44,9 +45,10 @@ def lesion_rois(dataset: Dataset, wanted: list[str] | None) -> dict[int, str]:
         wanted: names or patterns; the only ROI when None.
 
     Raises:
-        PatientError: LESION_UNNAMED where several could be meant, MASK_EMPTY where none is there.
+        PatientError: LESION_UNNAMED where several could be meant, MASK_EMPTY where none is there,
+            FILE_UNREADABLE where one number has several names.
     """
-    names = {int(item.ROINumber): str(item.get("ROIName") or "").strip() for item in dataset.get("StructureSetROISequence") or []}
+    names = _names(dataset)
     if not names:
         raise PatientError(Code.MASK_EMPTY, "the RTSTRUCT has no ROI; use the one in which the lesion was drawn")
     if wanted is None:
@@ -65,10 +67,24 @@ def lesion_rois(dataset: Dataset, wanted: list[str] | None) -> dict[int, str]:
     return {number: name for number, name in names.items() if number in chosen}
 
 
+def _names(dataset: Dataset) -> dict[int, str]:
+    """Number and name of all ROIs; contours know their ROI by its number alone."""
+    names: dict[int, str] = {}
+    for item in dataset.get("StructureSetROISequence") or []:
+        number, name = int(item.ROINumber), str(item.get("ROIName") or "").strip()
+        if folded_name(names.setdefault(number, name)) != folded_name(name):
+            raise PatientError(
+                Code.FILE_UNREADABLE,
+                f"the RTSTRUCT has two ROIs of one number, {_listed([names[number], name])}, so whose contours are whose is unknown; export it again",
+            )
+    return names
+
+
 def _called(wanted: str, names: dict[int, str], dataset: Dataset) -> list[int]:
     """Numbers of the ROIs that one name or pattern means."""
-    exact = [number for number, name in names.items() if name == wanted]
-    exact = exact or [number for number, name in names.items() if name.casefold() == wanted.casefold()]
+    forms: tuple[Callable[[str], str], ...] = (str, plain_name, folded_name)
+    found = ([number for number, name in names.items() if form(name) == form(wanted)] for form in forms)
+    exact = next(filter(None, found), [])
     if len(exact) > 1:
         drawn = {int(roi.ReferencedROINumber) for roi in dataset.get("ROIContourSequence") or [] if roi.get("ContourSequence")}
         exact = [number for number in exact if number in drawn] or exact[:1]
@@ -78,20 +94,27 @@ def _called(wanted: str, names: dict[int, str], dataset: Dataset) -> list[int]:
             f"{len(exact)} ROIs of the RTSTRUCT are called {wanted}; where all of them are the lesion "
             f"give a pattern in cohort.lesion_rois ({wanted}*), else keep one of them in the file",
         )
-    return exact or [number for number, name in names.items() if fnmatchcase(name.casefold(), wanted.casefold())]
+    return exact or [number for number, name in names.items() if fnmatchcase(folded_name(name), folded_name(wanted))]
 
 
-def frame_of(dataset: Dataset, numbers: Iterable[int]) -> str:
-    """FrameOfReferenceUID of ROIs; empty where they do not agree or say nothing.
+def roi_references(dataset: Dataset, number: int, sources: frozenset[str]) -> Iterator[References]:
+    """What an ROI was drawn on, for each frame of reference that could be its own.
+
+    Its own word counts. Where it has none, all those of the file could be meant. What other ROIs
+    or other frames name says nothing about it.
 
     Args:
         dataset: an RTSTRUCT.
-        numbers: of the ROIs.
+        number: of the ROI.
+        sources: SOPInstanceUIDs that its contours name; else those listed with the frame count.
     """
-    wanted = set(numbers)
-    items = [item for item in dataset.StructureSetROISequence if int(item.ROINumber) in wanted]
-    uids = {str(item.get("ReferencedFrameOfReferenceUID") or "") for item in items}
-    return uids.pop() if len(uids) == 1 else ""
+    listed = dataset.get("ReferencedFrameOfReferenceSequence") or []
+    items = [item for item in dataset.StructureSetROISequence if int(item.ROINumber) == number]
+    own = {str(item.get("ReferencedFrameOfReferenceUID") or "") for item in items} - {""}
+    for frame in sorted(own or {str(item.get("FrameOfReferenceUID") or "") for item in listed}):
+        its = [item for item in listed if str(item.get("FrameOfReferenceUID") or "") == frame] or listed
+        images = sources or frozenset(uid for one in _series(its) for uid in _sources(one))
+        yield References(_uids(listed), frame, images)
 
 
 def contours_of(dataset: Dataset, number: int) -> Iterator[Contour]:
@@ -144,13 +167,22 @@ def rtstruct_references(dataset: Dataset) -> References:
         dataset: an RTSTRUCT.
     """
     frames = dataset.get("ReferencedFrameOfReferenceSequence") or []
-    studies = [study for frame in frames for study in frame.get("RTReferencedStudySequence") or []]
-    series = [item for study in studies for item in study.get("RTReferencedSeriesSequence") or []]
-    uids = {str(item.get("SeriesInstanceUID") or "") for item in series} - {""}
+    series = _series(frames)
     places = {str(frame.get("FrameOfReferenceUID") or "") for frame in frames} - {""}
     contours = [contour for roi in dataset.get("ROIContourSequence") or [] for contour in roi.get("ContourSequence") or []]
     images = {uid for contour in contours for uid in _sources(contour)} or {uid for item in series for uid in _sources(item)}
-    return References(frozenset(uids), places.pop() if len(places) == 1 else "", frozenset(images))
+    return References(_uids(frames), places.pop() if len(places) == 1 else "", frozenset(images))
+
+
+def _series(frames: Iterable[Dataset]) -> list[Dataset]:
+    """The items of the series that are listed with frames of reference."""
+    studies = [study for frame in frames for study in frame.get("RTReferencedStudySequence") or []]
+    return [item for study in studies for item in study.get("RTReferencedSeriesSequence") or []]
+
+
+def _uids(frames: Iterable[Dataset]) -> frozenset[str]:
+    """SeriesInstanceUIDs that are listed with frames of reference."""
+    return frozenset(str(item.get("SeriesInstanceUID") or "") for item in _series(frames)) - {""}
 
 
 def _listed(names: Iterable[str]) -> str:

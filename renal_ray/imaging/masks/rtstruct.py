@@ -16,7 +16,7 @@ from renal_ray.imaging.masks.contours import RoiPlanes, paste, placed, planes_of
 from renal_ray.imaging.masks.heights import nearest_planes
 from renal_ray.imaging.masks.lesion import Lesion, lesion_of
 from renal_ray.imaging.masks.placing import require_same_place
-from renal_ray.imaging.masks.rois import Contour, contours_of, frame_of, lesion_rois, rtstruct_references
+from renal_ray.imaging.masks.rois import Contour, contours_of, lesion_rois, roi_references, rtstruct_references
 from renal_ray.problems import Code, Finding, PatientError
 
 
@@ -58,27 +58,31 @@ class RtStruct:
                     Code.MASK_EMPTY,
                     f"no contour of {names} encloses an area ({drawn}); name the lesion's ROI in cohort.lesion_rois",
                 )
-            references = self._references(chosen, areas)
-            findings = require_same_place("RTSTRUCT", references, image)
+            findings = self._placed_by(dict(zip(chosen.items(), by_roi, strict=True)), image)
             on_grid = [[placed(one, image.grid) for one in roi if not one.no_area] for roi in by_roi]
-            ends = require_on_slices([one for roi in on_grid for one in roi], references, image, resample=self._resample)
+            ends = require_on_slices([one for roi in on_grid for one in roi], self.references, image, resample=self._resample)
             rois = [planes_of(roi, image.grid) for roi in on_grid if roi]
             cut = require_within(rois, image.grid, ends)
             frames: dict[int, np.ndarray] = {}
             for roi in rois:
                 findings += self._put(roi, image.grid, frames)
         self.facts = f"RTSTRUCT, {names}, {len(areas)} contours"
-        if any(one.sources for one in areas) and image.references.series and not image.slices_named(set(references.images)):
+        sources = {uid for one in areas for uid in one.sources}
+        if sources and image.references.series and not image.slices_named(sources):
             message = "the RTSTRUCT refers to images that are not in the series; it was matched by series and position"
             findings.append(Finding(Code.REFERENCES_ABSENT, message))
         self.findings = (*findings, *_crossing(rois), *_left_out(contours, cut, rois, image.grid))
         return lesion_of(frames, f"the contours of {names} enclose no pixel of the image")
 
-    def _references(self, chosen: dict[int, str], areas: Sequence[Contour]) -> References:
-        """What the lesion's contours were drawn on, where they say it themselves."""
-        images = frozenset(uid for one in areas for uid in one.sources)
-        frame = self.references.frame_of_reference or frame_of(self._dataset, chosen)
-        return replace(self.references, frame_of_reference=frame, images=images or self.references.images)
+    def _placed_by(self, rois: dict[tuple[int, str], list[Contour]], image: ImageSource) -> list[Finding]:
+        """Refuses each ROI that was drawn in another place; those that enclose nothing do not count."""
+        findings = require_same_place("RTSTRUCT", replace(self.references, frame_of_reference=""), image)
+        for (number, name), contours in rois.items():
+            areas = [one for one in contours if not one.no_area]
+            sources = frozenset(uid for one in areas for uid in one.sources)
+            for references in roi_references(self._dataset, number, sources) if areas else ():
+                findings += require_same_place(f"ROI {name} of the RTSTRUCT", references, image)
+        return findings
 
     def _put(self, roi: RoiPlanes, grid: Grid, frames: dict[int, np.ndarray]) -> list[Finding]:
         """Adds an ROI to the slices, and says where it was resampled."""

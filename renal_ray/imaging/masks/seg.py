@@ -14,6 +14,7 @@ from renal_ray.imaging.geometry.stack import Plane
 from renal_ray.imaging.images.dicom_series import numbers
 from renal_ray.imaging.images.source import ImageSource, References
 from renal_ray.imaging.masks.lesion import Lesion, lesion_of
+from renal_ray.imaging.masks.names import folded_name
 from renal_ray.imaging.masks.placing import MaskPlane, place, require_same_place
 from renal_ray.problems import Code, Finding, PatientError
 
@@ -35,14 +36,14 @@ class Segment:
         """Whether a study file means this segment; a code of SNOMED RT is the same as its twin in SNOMED CT."""
         if isinstance(name, int) or name.strip().isdecimal():
             return int(name) == self.number
-        if name.strip().casefold() in {text.casefold() for text in (self.label, self.meaning) if text}:
+        if folded_name(name) in {folded_name(text) for text in (self.label, self.meaning) if text}:
             return True
         return bool(self.code) and _concept(name) == _concept(self.code)
 
     @property
     def is_background(self) -> bool:
         """Whether it is what is no segment."""
-        return self.number == BACKGROUND or "background" in {self.label.casefold(), self.meaning.casefold()}
+        return self.number == BACKGROUND or "background" in {folded_name(self.label), folded_name(self.meaning)}
 
     def __str__(self) -> str:
         return f"{self.number} {self.label} ({', '.join(text for text in (self.code, self.meaning) if text) or 'no code'})"
@@ -193,10 +194,13 @@ def _chosen(segments: list[Segment], names: list[str | int] | None) -> list[Segm
     """The segments that are the lesion.
 
     Raises:
-        PatientError: LESION_UNNAMED where it has several and none is named, MASK_EMPTY where it has none of those that are.
+        PatientError: LESION_UNNAMED where it has several and none is named, MASK_EMPTY where it has none of those that are,
+            FILE_UNREADABLE where several segments have one number.
     """
     lesions = [segment for segment in segments if not segment.is_background]
     listed = "; ".join(map(str, segments)) or "(none)"
+    if len({segment.number for segment in segments}) < len(set(segments)):
+        raise PatientError(Code.FILE_UNREADABLE, f"the SEG has two segments of one number, so whose frames are whose is unknown: {listed}; export it again")
     advice = "name the lesion's there by label, code or number"
     if names is None:
         if len(lesions) > 1:
