@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from renal_ray.cohort.phantom import kidney as kidneys
 from renal_ray.cohort.phantom.acquisition import add_noise, to_int16
@@ -34,6 +35,7 @@ class Scan:
     max_diameter_mm: float
 
 
+@threadpool_limits.wrap(limits=1)  # sums of products, and so a HU here and there, depend on the number of threads
 def build_scan(plan: PatientPlan, *, seed: int, matrix: int, slice_mm: float) -> Scan:
     """Draws a patient.
 
