@@ -9,7 +9,8 @@ from dicom_files import ct_slice, save
 from pydicom import Dataset
 from pydicom.sequence import Sequence
 
-from renal_ray.dicom.acquisitions import ACQUISITION_TAGS, Acquired, acquired, acquisitions, described, longest_pause_s
+from renal_ray.dicom.acquired import ACQUISITION_TAGS, Acquired, acquired
+from renal_ray.dicom.acquisitions import acquisitions, described, longest_pause_s
 from renal_ray.dicom.headers import read_header
 from renal_ray.dicom.series import KEY_TAGS, acquisition_key, by_series, named, series_key, shortest, without_acquisition
 
@@ -213,3 +214,56 @@ def test_frames_say_it_in_their_functional_groups(tmp_path):
     one = Acquired(number=1, time_s=noon, whole=uid, kernel="b30", kvp="100", agent="", temporal="4", stack="s0")
     other = Acquired(number=2, time_s=noon + 60, whole=uid, kernel="b30", kvp="120", agent="yes", temporal="5", stack="s1", along_mm=10, height_mm=10)
     assert acquired(header) == [one, other]
+
+
+@pytest.mark.parametrize("lost", [{"number": None}, {"time_s": None}, {"number": None, "time_s": None}])
+@pytest.mark.parametrize("which", [0, 5, 11, 17])
+def test_one_image_that_says_nothing_hides_no_second_acquisition(lost, which):
+    """It goes with its neighbour in one of the two."""
+    images = scan(12, **A) + scan(12, first=-1.25, **B)
+    images[which] = replace(images[which], **lost)
+    assert sorted(map(len, acquisitions(images))) in ([12, 12], [11, 13])
+
+
+def test_a_whole_phase_without_a_number_is_one_of_its_own():
+    numbered, silent = scan(12, number=1), scan(12, first=-1.25)
+    assert acquisitions(numbered + silent) == [list(range(12, 24)), list(range(12))]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (lambda k: 0.1 * k, lambda k: 18 + 0.1 * k),
+        (lambda k: 0.1 * k, lambda k: 15 + 0.1 * (11 - k)),
+        (lambda k: 7.0 * k, lambda k: 100 + 7.0 * k),
+    ],
+    ids=["soon after", "there and back", "slow"],
+)
+def test_two_scans_that_take_turns_are_seen_by_their_times(first, second):
+    images = each(scan(12), time_s=first) + each(scan(12, first=-1.25), time_s=second)
+    assert acquisitions(images) == [list(range(12)), list(range(12, 24))]
+
+
+@pytest.mark.parametrize(
+    "time_s",
+    [
+        lambda k: 0.25 * k,
+        lambda k: 6.0 - 0.25 * k,
+        lambda k: 0.5 * (k // 4),
+        lambda k: 5.0 * (k // 4) + 0.01 * (k % 4),
+        lambda k: k + 0.3 * (-1) ** k,
+    ],
+    ids=["helical", "backwards", "rows", "table steps", "jitter"],
+)
+def test_times_of_one_scan_take_no_turns(time_s):
+    assert acquisitions(each(scan(24), time_s=time_s)) == [list(range(24))]
+
+
+def test_a_time_is_compared_as_a_time(tmp_path):
+    def bolus(text: str) -> str:
+        item = ct_slice(tmp_path / "a.dcm", np.zeros((4, 5), np.int16), (0, 0, 0), series="1.2.3")
+        item.ContrastBolusStartTime = text
+        [one] = acquired(read_header(save(item), [*ACQUISITION_TAGS]))
+        return one.bolus
+
+    assert bolus("101010") == bolus("101010.000000") != bolus("101011")

@@ -10,7 +10,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import EnhancedCTImageStorage, generate_uid
 
 from renal_ray.config import Cohort
-from renal_ray.dicom.acquisitions import acquired
+from renal_ray.dicom.acquired import acquired
 from renal_ray.dicom.headers import read_headers
 from renal_ray.dicom.series import by_series, series_key, shortest
 from renal_ray.imaging.images.dicom_series import TAGS, open_series

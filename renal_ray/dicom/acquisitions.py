@@ -1,29 +1,12 @@
 """Which images of one series belong together: a series may hold several phases, kernels or stacks."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from datetime import date
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from statistics import median
-from typing import Any
 
-from pydicom import Dataset
+from renal_ray.dicom.acquired import DAY_S, Acquired
 
-from renal_ray.dicom.headers import Header, readable
-
-IN_GROUPS = (  # of a frame of a multi-frame image, wherever in its functional groups
-    *("KVP", "ConvolutionKernel", "AcquisitionNumber", "FrameAcquisitionNumber", "AcquisitionDate", "AcquisitionTime"),
-    *("FrameAcquisitionDateTime", "ContrastBolusAgent", "ContrastBolusStartTime", "ContrastBolusAgentAdministered"),
-    *("TemporalPositionIdentifier", "TemporalPositionIndex", "StackID", "ImagePositionPatient", "ImageOrientationPatient"),
-)
-ACQUISITION_TAGS = (
-    *("AcquisitionNumber", "AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", "ConvolutionKernel", "KVP"),
-    *("ContrastBolusAgent", "ContrastBolusStartTime", "TemporalPositionIdentifier", "TemporalPositionIndex", "StackID"),
-    *("ImagePositionPatient", "ImageOrientationPatient", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
-    *("SOPInstanceUID", "ConcatenationUID"),
-)
 ATTRIBUTES = {  # what differs between acquisitions, in words
     "kernel": "kernel",
     "kvp": "kVp",
@@ -39,121 +22,8 @@ USUAL_PAUSES = 5.0  # times the usual time from image to image
 OTHER_SCAN_S = 600.0  # pause after which nobody lies where they lay
 PASS_S = 300.0  # no scan of an abdomen takes longer
 MOST_PASSES = 8
-DAY_S = 86400.0
-MOST = 2.0**53  # what no number of a header comes near
-
-
-@dataclass(frozen=True)
-class Acquired:
-    """How one image, or one frame of a multi-frame image, came about; empty or None where its header says nothing.
-
-    Args:
-        number: acquisition number.
-        time_s: when, in seconds: of the day, or from a common beginning where the date is given.
-        kernel, kvp, agent, bolus, temporal, stack: convolution kernel, tube voltage, contrast agent, start of its injection, temporal
-            position and stack; text that is compared and never shown.
-        along_mm: position along the normal of the slice.
-        height_mm: towards the head.
-        whole: the multi-frame image, or concatenation of them, that a frame is of.
-    """
-
-    number: int | None = None
-    time_s: float | None = None
-    kernel: str = ""
-    kvp: str = ""
-    agent: str = ""
-    bolus: str = ""
-    temporal: str = ""
-    stack: str = ""
-    along_mm: float = 0.0
-    height_mm: float = 0.0
-    whole: str = ""
-
-
-def acquired(header: Header) -> list[Acquired]:
-    """How the image of a file came about: one answer, or one for each frame of a multi-frame image.
-
-    Args:
-        header: with the elements of `ACQUISITION_TAGS`.
-
-    Raises:
-        PatientError: FILE_UNREADABLE.
-    """
-    with readable(f"file {header.number} by name"):
-        top = header.dataset
-        frames = top.get("PerFrameFunctionalGroupsSequence") or []
-        if not frames:
-            return [_acquired(top.get)]
-        shared = {keyword: value for item in top.get("SharedFunctionalGroupsSequence") or [] for keyword, value in _elements(item)}
-        given = {key: top.get(key) for key in ACQUISITION_TAGS} | shared
-        whole = header.text("ConcatenationUID") or header.text("SOPInstanceUID")
-        return [replace(_acquired((given | dict(_elements(frame))).get), whole=whole) for frame in frames]
-
-
-def _elements(groups: Dataset) -> Iterator[tuple[str, Any]]:
-    """The elements of a frame's functional groups that tell how it came about, with their keywords (PS3.3, C.7.6.16)."""
-    for group in groups:
-        if group.VR == "SQ":
-            for item in group.value:
-                yield from ((keyword, item[keyword].value) for keyword in IN_GROUPS if item.get(keyword) not in (None, ""))
-
-
-def _acquired(get: Callable[[str], Any]) -> Acquired:
-    number, voltage = (_numbers(get(keyword)) for keyword in ("AcquisitionNumber", "KVP"))
-    number = number or _numbers(get("FrameAcquisitionNumber"))
-    position = _numbers(get("ImagePositionPatient"))
-    x, y, z = position if len(position) == 3 else (0.0, 0.0, 0.0)
-    cosines = _numbers(get("ImageOrientationPatient"))
-    a, b, c, d, e, f = cosines if len(cosines) == 6 else (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-    agent = _text(get("ContrastBolusAgent")) or ("yes" if _text(get("ContrastBolusAgentAdministered")) == "yes" else "")
-    moment = _text(get("FrameAcquisitionDateTime")) or _text(get("AcquisitionDateTime"))
-    return Acquired(
-        number=round(number[0]) if number else None,
-        time_s=_seconds(_text(get("AcquisitionDate")) or moment[:8], _text(get("AcquisitionTime")) or moment[8:]),
-        kernel=_text(get("ConvolutionKernel")),
-        kvp=str(round(voltage[0])) if voltage else "",
-        agent="" if agent in ("none", "no") else agent,
-        bolus=_text(get("ContrastBolusStartTime")),
-        temporal=_text(get("TemporalPositionIdentifier")) or _text(get("TemporalPositionIndex")),
-        stack=_text(get("StackID")),
-        along_mm=x * (b * f - c * e) + y * (c * d - a * f) + z * (a * e - b * d),
-        height_mm=z,
-    )
-
-
-def _text(value: Any) -> str:
-    if value is None or value == "":
-        return ""
-    values = [value] if isinstance(value, (str, int, float)) else list(value)
-    return "\\".join(" ".join(str(one).casefold().split()) for one in values)
-
-
-def _numbers(value: Any) -> list[float]:
-    """Numbers of an element; none where it is absent or holds anything else."""
-    if value is None or value == "":
-        return []
-    try:
-        numbers = [float(one) for one in ([value] if isinstance(value, (str, int, float)) else value)]
-    except (TypeError, ValueError):
-        return []
-    return numbers if all(abs(number) < MOST for number in numbers) else []
-
-
-def _seconds(day: str, time: str) -> float | None:
-    """Seconds at a date YYYYMMDD and a time HHMM, HHMMSS or HHMMSS.FFFFFF; with colons in files of before 1993. Of the day where the date is no date."""
-    digits, _, fraction = time.replace(":", "").partition(".")
-    if not digits.isdecimal() or len(digits) not in (4, 6):
-        return None
-    seconds = int(digits[:2]) * 3600 + int(digits[2:4]) * 60 + int(digits[4:] or 0) + (float(f"0.{fraction}") if fraction.isdecimal() else 0.0)
-    return seconds + DAY_S * _ordinal(day)
-
-
-@lru_cache(maxsize=256)
-def _ordinal(day: str) -> int:
-    try:
-        return date.fromisoformat(day).toordinal()
-    except ValueError:
-        return 0
+FEWEST_TURNS, MOSTLY, USUAL_TURN = 6, 0.9, 3.0  # images, share of the steps that turn back, step over that within a scan
+MOST_SILENT = 0.25  # share of images that may lack a number or a time without being taken for a phase that lacks it
 
 
 def acquisitions(images: Sequence[Acquired]) -> list[list[int]]:
@@ -178,6 +48,7 @@ def acquisitions(images: Sequence[Acquired]) -> list[list[int]]:
     groups = [part for group in groups for part in _by_whole(group, images)]
     groups = [part for group in groups for part in _by_number(group, images)]
     groups = [part for group in groups for part in _by_time(group, images, times)]
+    groups = [part for group in groups for part in _by_turns(group, images, times)]
     if max(map(len, groups), default=0) < 2:
         return [list(range(len(images)))]
 
@@ -234,7 +105,12 @@ def _by_number(group: list[int], images: Sequence[Acquired]) -> list[list[int]]:
     for place in group:
         if (number := images[place].number) is not None:
             places[number].append(place)
-    if len(places) < 2 or sum(map(len, places.values())) < len(group):
+    if silent := [place for place in group if images[place].number is None]:
+        if len(silent) < MOST_SILENT * len(group):
+            told = _by_number([place for place in group if images[place].number is not None], images)
+            return _joined(told, silent, images)
+        places[min(places, default=0) - 1] = silent  # a whole phase without a number
+    if len(places) < 2:
         return [group]
     stretches = {number: _stretch(places[number], images) for number in sorted(places)}
     if any(_overlap(one, other) for one, other in pairwise(sorted(stretches.values()))):
@@ -263,8 +139,11 @@ def _passes(stretches: dict[int, tuple[float, float]], meets: Callable[[list[tup
 def _by_time(group: list[int], images: Sequence[Acquired], times: list[float | None]) -> list[list[int]]:
     """Parts images at pauses between scans that cover the same stretch, or of which nothing says that they are one."""
     timed = sorted((time, place) for place in group if (time := times[place]) is not None)
-    if len(timed) < max(2, len(group)):
+    if len(timed) < 2 or len(group) - len(timed) >= MOST_SILENT * len(group):
         return [group]
+    if len(timed) < len(group):
+        told = _by_time([place for _, place in timed], images, times)
+        return _joined(told, [place for place in group if times[place] is None], images)
     steps = [later[0] - earlier[0] for earlier, later in pairwise(timed)]
     pause = max(PAUSE_S, USUAL_PAUSES * median(steps))
     parts = [[timed[0]]]
@@ -278,6 +157,38 @@ def _by_time(group: list[int], images: Sequence[Acquired], times: list[float | N
     stretches = sorted(_stretch(scan, images) for scan in scans)
     apart = max(steps) > OTHER_SCAN_S or any(_overlap(one, other) for one, other in pairwise(stretches))
     return scans if apart else [group]
+
+
+def _by_turns(group: list[int], images: Sequence[Acquired], times: list[float | None]) -> list[list[int]]:
+    """Parts two scans whose images take turns along the body: their times go to and fro, by far more than within either scan."""
+    ordered = sorted((place for place in group if times[place] is not None), key=lambda place: images[place].along_mm)
+    if len(ordered) < max(FEWEST_TURNS, len(group)):
+        return [group]
+    steps = _steps(ordered, times)
+    turns = sum(one * other < 0 for one, other in pairwise(steps))
+    scans = [ordered[::2], ordered[1::2]]
+    within = max(median(map(abs, _steps(scan, times))) for scan in scans)
+    takes_turns = turns >= MOSTLY * (len(steps) - 1) and median(map(abs, steps)) > max(1.0, USUAL_TURN * within)
+    return scans if takes_turns else [group]
+
+
+def _steps(places: Sequence[int], times: list[float | None]) -> list[float]:
+    known = [time for place in places if (time := times[place]) is not None]
+    return [later - earlier for earlier, later in pairwise(known)]
+
+
+def _joined(parts: list[list[int]], silent: list[int], images: Sequence[Acquired]) -> list[list[int]]:
+    """Parts with the images of which nothing is said, each in the part of its nearest neighbour: in time where both have one, then in space."""
+    part_of = {place: part for part in parts for place in part}
+    told = list(part_of)
+    for place in silent:
+        part_of[min(told, key=lambda other: _distance(images[place], images[other]))].append(place)
+    return parts
+
+
+def _distance(one: Acquired, other: Acquired) -> tuple[float, float]:
+    apart_s = 0.0 if one.time_s is None or other.time_s is None else abs(one.time_s - other.time_s)
+    return apart_s, abs(one.along_mm - other.along_mm)
 
 
 def _stretch(places: list[int], images: Sequence[Acquired]) -> tuple[float, float]:

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from renal_ray.cohort.scan.walk import ACQUIRED, PLANE, Found
-from renal_ray.dicom.acquisitions import ACQUISITION_TAGS, PAUSE_S, Acquired, acquired, acquisitions
+from renal_ray.dicom.acquired import ACQUISITION_TAGS, Acquired, acquired
+from renal_ray.dicom.acquisitions import PAUSE_S, acquisitions
 from renal_ray.dicom.flat import FlatDataset
 from renal_ray.dicom.headers import Header, Pixels, read_header
 from renal_ray.dicom.series import acquisition_key, without_acquisition

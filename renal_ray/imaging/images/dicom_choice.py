@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from renal_ray.dicom.acquisitions import Acquired, acquired, acquisitions, described
+from renal_ray.dicom.acquired import Acquired, acquired
+from renal_ray.dicom.acquisitions import acquisitions, described
 from renal_ray.dicom.files import files_below, is_packed, require_unpacked
 from renal_ray.dicom.headers import COMPANIONS, Header, shown_modality
 from renal_ray.dicom.series import acquisition_key, by_series, named, series_key, shortest, without_acquisition

@@ -11,7 +11,8 @@ from pydicom import Dataset
 from pydicom.uid import HTJ2K, JPEG2000, UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 
 from renal_ray.config import Cohort
-from renal_ray.dicom.acquisitions import ACQUISITION_TAGS, Acquired, longest_pause_s
+from renal_ray.dicom.acquired import ACQUISITION_TAGS, Acquired
+from renal_ray.dicom.acquisitions import longest_pause_s
 from renal_ray.dicom.flat import FlatDataset
 from renal_ray.dicom.headers import Header, Pixels, read_headers, readable, syntax_of
 from renal_ray.dicom.pixels import declared, load, native_pixels, require_decoder
