@@ -279,3 +279,10 @@ def test_objects_written_by_highdicom(tmp_path, volume, lesion, kind):
     got = read(tmp_path, ["Lesion"])
     assert got.slice_index.tolist() == [2, 3]
     assert np.array_equal(got.mask, lesion[[2, 3]])
+
+
+def test_several_transfer_syntaxes_are_refused_as_none():
+    """A damaged meta header, whose backslash makes two values of one."""
+    with pytest.raises(PatientError, match="a transfer syntax that is no UID") as caught:
+        require_decoder(["1.2.840.10008.1.2.1", "1.2"])
+    assert caught.value.code is Code.UNDECODABLE_SYNTAX

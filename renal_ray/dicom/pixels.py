@@ -21,7 +21,7 @@ def require_decoder(syntax: str) -> None:
     Raises:
         PatientError: UNDECODABLE_SYNTAX, with the syntax by its name and what to install.
     """
-    uid = UID(syntax)
+    uid = UID(str(syntax))  # several values, in a damaged file
     name = uid.name if uid.is_valid else "a transfer syntax that is no UID"
     try:
         decoder = get_decoder(uid)
