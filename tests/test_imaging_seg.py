@@ -9,6 +9,7 @@ from pydicom import Dataset, dcmread
 
 from renal_ray.config import Cohort, Selection
 from renal_ray.dicom.headers import read_headers
+from renal_ray.dicom.pixels import require_decoder
 from renal_ray.dicom.series import KEY_TAGS, series_key
 from renal_ray.imaging.patient import read_patient
 from renal_ray.problems import Code, PatientError
