@@ -267,3 +267,29 @@ def test_a_time_is_compared_as_a_time(tmp_path):
         return one.bolus
 
     assert bolus("101010") == bolus("101010.000000") != bolus("101011")
+    assert len({bolus(f"101010.{k:02d}") for k in range(12)}) == 12  # some programs count it up in fractions
+
+
+@pytest.mark.parametrize("name", ["temporal", "stack"])
+def test_a_counter_that_changes_with_the_table_is_sound(name):
+    images = each(scan(12, **A), **{name: lambda k: str(k // 4 + 1)})
+    assert acquisitions(images) == [list(range(12))]
+    overlapping = each(scan(12, **A), **{name: lambda k: str(k % 3 + 1)})
+    assert list(map(len, acquisitions(overlapping))) == [4, 4, 4]
+
+
+@pytest.mark.parametrize("silent", [{5}, {0, 11}, {0, 4}])
+def test_an_agent_that_few_images_leave_out_is_no_second_acquisition(silent):
+    assert acquisitions(each(scan(12, **A), agent=lambda k: "" if k in silent else "x")) == [list(range(12))]
+
+
+@pytest.mark.parametrize("silent", [{0, 1, 2}, {9, 10, 11}, {1, 3, 5, 7, 9, 11}])
+def test_a_scan_without_an_agent_is_one_of_its_own(silent):
+    parts = acquisitions(each(scan(12, **A), agent=lambda k: "" if k in silent else "x"))
+    assert sorted(map(sorted, parts)) == sorted([sorted(silent), sorted(set(range(12)) - silent)])
+
+
+def test_an_image_without_a_kernel_goes_with_its_neighbours():
+    images = scan(12, **A) + scan(12, first=-40.0, **{**A, "kernel": "b70f"})
+    images[5] = replace(images[5], kernel="")
+    assert acquisitions(images) == [list(range(12)), list(range(12, 24))]

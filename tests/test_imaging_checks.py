@@ -8,12 +8,12 @@ import pytest
 
 from renal_ray.cohort.phantom import write_phantom
 from renal_ray.config import Cohort, Selection
-from renal_ray.imaging.checks import lesion_findings
+from renal_ray.imaging.checks import lesion_findings, without_nan
 from renal_ray.imaging.images.open import open_image
 from renal_ray.imaging.images.source import References
 from renal_ray.imaging.patient import read_patient
 from renal_ray.imaging.survey import fingerprint, survey_findings, survey_slices
-from renal_ray.problems import Code
+from renal_ray.problems import Code, PatientError
 
 COHORT = Cohort(manifest="unused.csv")
 
@@ -174,3 +174,31 @@ def test_lesions_that_cannot_be(patient, change, code):
     assert lesion_findings(patient) == []
     changed = {name: np.full_like(patient.hu, value) if name == "hu" else value for name, value in change.items()}
     assert [finding.code for finding in lesion_findings(replace(patient, **changed))] == [code]
+
+
+@pytest.mark.parametrize(
+    ("where", "reported"),
+    [
+        (np.s_[:, :6], 0),  # outside of the body, up to the edge
+        (np.s_[0, 4:6, 4:6], 0),  # in the air around it
+        (np.s_[0, 12:14, 12:14], 4),
+        (np.s_[1, 10:30, 12], 20),
+        (np.s_[:, 20, 10], 2),
+    ],
+)
+@pytest.mark.parametrize("tissue", [40, 40.5])
+def test_where_an_image_has_no_number(where, reported, tissue):
+    hu = np.full((2, 40, 40), -1000, np.float32)
+    hu[:, 8:32, 8:32] = tissue
+    expected, mask = hu.copy(), np.zeros((1, 40, 40), bool)
+    mask[0, 20:25, 20:25] = True
+    hu[where], expected[where] = np.nan, -1000
+    got, findings = without_nan(hu, mask, np.array([1]))
+    assert np.array_equal(got, expected)
+    assert got.dtype == (np.int16 if tissue == 40 else np.float32)
+    assert [one.code for one in findings] == [Code.IMAGE_HU_IMPLAUSIBLE] * (reported > 0)
+    assert all(f"{reported} pixels" in one.message for one in findings)
+    hu[1, 22, 22] = np.nan
+    with pytest.raises(PatientError, match="1 of 25 pixels") as caught:
+        without_nan(hu, mask, np.array([1]))
+    assert caught.value.code is Code.HU_OUT_OF_RANGE

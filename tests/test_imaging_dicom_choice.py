@@ -266,7 +266,7 @@ def test_a_broken_file_costs_its_own_patient_alone(tmp_path, volume, broken, by)
     assert broken != "cut within the header" or error.code is Code.MISSING_SLICE
 
 
-@pytest.mark.parametrize("broken", ["cut within the header", "rows of 65535"])
+@pytest.mark.parametrize("broken", ["cut within the header", "rows of 65535", "pixels cut off"])
 def test_a_damaged_copy_of_a_slice_is_left_out_and_reported(tmp_path, volume, broken):
     dataset = write_series(tmp_path, volume)[2]
     data = BREAKS[broken]((tmp_path / dataset.filename).read_bytes())

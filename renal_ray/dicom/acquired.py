@@ -124,7 +124,7 @@ def _numbers(value: Any) -> list[float]:
 def _moment(time: str) -> str:
     """A time of day as seconds, so that 101010 is 101010.000; what is no time as it stands."""
     seconds = _seconds("", time)
-    return time if seconds is None else f"{seconds:g}"
+    return time if seconds is None else str(seconds)
 
 
 def _seconds(day: str, time: str) -> float | None:

@@ -16,6 +16,7 @@ ATTRIBUTES = {  # what differs between acquisitions, in words
     "stack": "stack",
 }
 COUNTERS = ("bolus", "temporal", "stack")  # that some programs count up from image to image
+OF_THE_TABLE = ("temporal", "stack")  # and from one table position to the next
 SAME_MM = 0.01  # between two positions
 PAUSE_S = 20.0  # longer than from one breath to the next image of a scan
 USUAL_PAUSES = 5.0  # times the usual time from image to image
@@ -23,6 +24,7 @@ OTHER_SCAN_S = 600.0  # pause after which nobody lies where they lay
 PASS_S = 300.0  # no scan of an abdomen takes longer
 MOST_PASSES = 8
 FEWEST_TURNS, MOSTLY, USUAL_TURN = 6, 0.9, 3.0  # images, share of the steps that turn back, step over that within a scan
+FEWEST_SILENT = 3  # images without a value that may be a scan of their own
 MOST_SILENT = 0.25  # share of images that may lack a number or a time without being taken for a phase that lacks it
 
 
@@ -70,21 +72,53 @@ def _of_one_day(times: list[float | None]) -> list[float | None]:
 
 
 def _by_attributes(images: Sequence[Acquired]) -> list[list[int]]:
-    groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    differing = differences(images)
-    for place, image in enumerate(images):
-        groups[tuple(getattr(image, name) for name in differing)].append(place)
-    return list(groups.values())
+    groups = [list(range(len(images)))]
+    for name in differences(images):
+        groups = [part for group in groups for part in _by_attribute(group, images, name)]
+    return groups
+
+
+def _by_attribute(group: list[int], images: Sequence[Acquired], name: str) -> list[list[int]]:
+    places = _places(group, images, name)
+    silent = places.get("", [])
+    if not silent or len(places) == 1 or _is_scan(silent, group, images):
+        return list(places.values())
+    del places[""]
+    return _joined(list(places.values()), silent, images)
+
+
+def _places(group: Sequence[int], images: Sequence[Acquired], name: str) -> dict[str, list[int]]:
+    places: dict[str, list[int]] = defaultdict(list)
+    for place in group:
+        places[getattr(images[place], name)].append(place)
+    return places
+
+
+def _is_scan(silent: list[int], group: Sequence[int], images: Sequence[Acquired]) -> bool:
+    """Whether images that lack a value are a scan without one: at least three, and one block of neighbours or many of the images."""
+    if min(len(silent), len(group) - len(silent)) < FEWEST_SILENT:
+        return False
+    low, high = _stretch(silent, images)
+    within = sum(low <= images[place].along_mm <= high for place in group)
+    return within == len(silent) or len(silent) >= MOST_SILENT * len(group)
 
 
 def differences(images: Sequence[Acquired]) -> list[str]:
-    """Which of `ATTRIBUTES` differ between images; what is missing differs from nothing, but that no contrast agent is named counts."""
+    """Which of `ATTRIBUTES` differ between images.
+
+    What is missing differs from nothing, but images without a contrast agent are a scan of their own where they are no few:
+    see `_is_scan`. A temporal position or stack that changes with the table, no two of which share a stretch, differs neither.
+    """
     differing = []
     for name in ATTRIBUTES:
-        values = {getattr(image, name) for image in images}
-        given = values - {""}
-        counts_up = name in COUNTERS and len(given) > len(images) / 2
-        if (len(given) > 1 or (name == "agent" and len(values) > 1)) and not counts_up:
+        places = _places(range(len(images)), images, name)
+        silent = places.pop("", [])
+        counts_up = name in COUNTERS and len(places) > len(images) / 2
+        if name in OF_THE_TABLE:
+            stretches = sorted(_stretch(part, images) for part in places.values())
+            counts_up = counts_up or not any(_overlap(one, other) for one, other in pairwise(stretches))
+        without = name == "agent" and _is_scan(silent, range(len(images)), images)
+        if (len(places) > 1 or (places and without)) and not counts_up:
             differing.append(name)
     return differing
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from renal_ray.config import Cohort, Selection
 from renal_ray.dicom.headers import quiet
-from renal_ray.imaging.checks import lesion_findings
+from renal_ray.imaging.checks import lesion_findings, without_nan
 from renal_ray.imaging.geometry.grid import PatientSlices
 from renal_ray.imaging.images.open import open_image
 from renal_ray.imaging.images.straightened import Straightened
@@ -55,6 +55,7 @@ def read_patient(image: Path, mask: Path, *, cohort: Cohort, selection: Selectio
     wanted = np.union1d(slices, survey)
     with _blame(image):
         hu = source.read(wanted)  # once: a compressed file is unpacked to its end
+        hu, unknown = without_nan(hu, found.mask[chosen], np.searchsorted(wanted, slices))
         surveyed = hu[np.searchsorted(wanted, survey)]
         require_ct(surveyed)
     row_spacing, column_spacing = (float(value) for value in source.grid.spacing[1:])
@@ -69,7 +70,7 @@ def read_patient(image: Path, mask: Path, *, cohort: Cohort, selection: Selectio
         max_diameter_mm=lesions.extents[0].max_diameter_mm if alone else max_diameter_mm(found, (row_spacing, column_spacing)),
         image_facts=source.facts,
         mask_facts=drawn.facts,
-        findings=(*source.findings, *drawn.findings, *survey_findings(surveyed, source.grid.spacing)),
+        findings=(*source.findings, *drawn.findings, *unknown, *survey_findings(surveyed, source.grid.spacing)),
         fingerprint=fingerprint(surveyed),
         lesions=lesions.extents,
         largest=lesions.shown[chosen] if alone and lesions.shown is not found.mask else None,

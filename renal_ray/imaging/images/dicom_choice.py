@@ -7,7 +7,7 @@ from pathlib import Path
 from renal_ray.dicom.acquired import Acquired, acquired
 from renal_ray.dicom.acquisitions import acquisitions, described
 from renal_ray.dicom.files import files_below, is_packed, require_unpacked
-from renal_ray.dicom.headers import COMPANIONS, Header, shown_modality
+from renal_ray.dicom.headers import COMPANIONS, Header, Pixels, shown_modality
 from renal_ray.dicom.series import acquisition_key, by_series, named, series_key, shortest, without_acquisition
 from renal_ray.imaging.images.source import References
 from renal_ray.problems import Code, Finding, PatientError
@@ -130,10 +130,18 @@ def _keyed(header: Header) -> tuple[Header, str]:
     """A header with the key of its series; none where it is no CT image, or cannot be used."""
     if header.fault or not header.is_ct:
         return header, ""
+    if header.pixels is not Pixels.PRESENT and not header.is_localizer:
+        return replace(header, fault=without_pixels(header)), ""
     try:
         return header, series_key(header)
     except PatientError as error:
         return replace(header, fault=error), ""
+
+
+def without_pixels(header: Header) -> PatientError:
+    """Why an image whose pixels are absent or cut off cannot be used."""
+    code = Code.NO_PIXEL_DATA if header.pixels is Pixels.ABSENT else Code.FILE_TRUNCATED
+    return PatientError(code, f"file {header.number} by name: its pixel data are {header.pixels.value}; copy or export it again")
 
 
 def _require_some(groups: dict[str, list[Header]], headers: Sequence[Header], wanted: References, folder: Path) -> None:

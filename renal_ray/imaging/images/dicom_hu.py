@@ -9,8 +9,9 @@ from pydicom import Dataset
 from renal_ray.dicom.flat import FlatDataset
 from renal_ray.dicom.headers import Header, readable
 from renal_ray.dicom.pixels import pixels, unsigned_precision, within_bits
+from renal_ray.imaging.geometry.resample import OUTSIDE_HU
 from renal_ray.imaging.geometry.stack import Plane
-from renal_ray.imaging.images.source import HU_RANGE, OUTSIDE_HU, require_ct_range
+from renal_ray.imaging.images.source import HU_RANGE, require_ct_range
 from renal_ray.problems import Code, PatientError
 
 MOST_WHOLE = 2**14  # slope or intercept with which 16-bit pixels stay within 32 bits

@@ -19,7 +19,7 @@ from renal_ray.dicom.pixels import declared, load, native_pixels, require_decode
 from renal_ray.dicom.series import KEY_TAGS
 from renal_ray.imaging.geometry.grid import AS_STORED, Grid, Turn, nearest_turn, turn_to_axial
 from renal_ray.imaging.geometry.stack import Plane, stack
-from renal_ray.imaging.images.dicom_choice import PERSON_TAGS, Image, choose
+from renal_ray.imaging.images.dicom_choice import PERSON_TAGS, Image, choose, without_pixels
 from renal_ray.imaging.images.dicom_hu import CtSlice, attenuation, is_hounsfield, looks_like_ct
 from renal_ray.imaging.images.sizes import FARTHEST_MM, MOST_PLANE, SPACING_MM
 from renal_ray.imaging.images.source import HuStack, References, sized
@@ -105,9 +105,9 @@ def open_series(folder: Path, wanted: References, cohort: Cohort, *, series: str
     """
     chosen = choose(read_headers(folder, TAGS, keep_broken=True), wanted, series, folder)
     headers = chosen.headers
-    _require_whole(headers)
     slices = _slices(chosen.images)
     try:
+        _require_whole(headers)
         order, stored = stack([item.plane for item in slices])
     except PatientError as error:
         raise chosen.explained(error, folder) from None
@@ -202,8 +202,7 @@ def slices_of(header: Header, wanted: set[int | None]) -> list[CtSlice]:
         PatientError: it cannot be a slice of a CT.
     """
     if header.pixels is not Pixels.PRESENT:
-        code = Code.NO_PIXEL_DATA if header.pixels is Pixels.ABSENT else Code.FILE_TRUNCATED
-        raise PatientError(code, f"file {header.number} by name: its pixel data are {header.pixels.value}; copy or export it again")
+        raise without_pixels(header)
     with readable(f"file {header.number} by name"):
         if int(header.dataset.get("SamplesPerPixel") or 1) != 1:
             raise PatientError(Code.NOT_CT, f"file {header.number} by name is a colour image; give the original CT series")

@@ -6,7 +6,6 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from renal_ray.imaging.geometry.grid import Grid
-from renal_ray.imaging.geometry.resample import OUTSIDE_HU
 from renal_ray.problems import Code, Finding, PatientError
 
 HU_RANGE = (-20_000, 20_000)  # no tissue, metal or padding of a CT lies beyond
@@ -65,13 +64,12 @@ class ImageSource(Protocol):
 
 
 def compact_hu(hu: np.ndarray) -> np.ndarray:
-    """The same attenuation as int16 where that loses nothing, else as float32; voxels that are not a number become air."""
+    """The same attenuation as int16 where that loses nothing, else as float32; voxels that are not a number stay so."""
     if hu.dtype == np.int16:
         return hu
     if not np.issubdtype(hu.dtype, np.integer):
         with np.errstate(over="ignore"):  # what float32 does not hold is infinite then, and beyond any CT
             hu = hu.astype(np.float32)
-        hu = np.where(np.isnan(hu), np.float32(OUTSIDE_HU), hu)
         if not np.array_equal(hu, np.rint(hu)):
             return hu
     limits = np.iinfo(np.int16)
@@ -83,14 +81,14 @@ def require_ct_range(hu: np.ndarray) -> None:
     """Refuses attenuation that no CT has, as a wrong sign, slope or type of the stored values makes it.
 
     Args:
-        hu: in HU, of any shape, padding already replaced.
+        hu: in HU, of any shape, padding already replaced; NaN is passed over.
 
     Raises:
         PatientError: HU_OUT_OF_RANGE.
     """
     if hu.size == 0:
         return
-    low, high = float(hu.min()), float(hu.max())
+    low, high = float(np.fmin.reduce(hu, axis=None)), float(np.fmax.reduce(hu, axis=None))  # which pass over NaN
     if low < HU_RANGE[0] or high > HU_RANGE[1]:
         raise PatientError(
             Code.HU_OUT_OF_RANGE,

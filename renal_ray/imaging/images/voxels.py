@@ -45,7 +45,7 @@ class Voxels:
     intercept: float = 0.0
 
     def take(self, axis: int, places: np.ndarray) -> np.ndarray:
-        """Attenuation at ascending places along one axis, the others whole, int16 or float32; voxels that are not a number are air.
+        """Attenuation at ascending places along one axis, the others whole, int16 or float32; voxels that are not a number stay so.
 
         Raises:
             PatientError: FILE_TRUNCATED or FILE_UNREADABLE.
@@ -110,7 +110,7 @@ class Voxels:
         return sorted(found)[:10]
 
     def sample(self, planes: np.ndarray) -> np.ndarray:
-        """Values of whole planes along the slowest axis, scaled, as they come; unlike what `take` gives, those that are not a number stay so.
+        """Values of whole planes along the slowest axis, scaled, as they come.
 
         Args:
             planes: ascending.
