@@ -293,3 +293,9 @@ def test_an_image_without_a_kernel_goes_with_its_neighbours():
     images = scan(12, **A) + scan(12, first=-40.0, **{**A, "kernel": "b70f"})
     images[5] = replace(images[5], kernel="")
     assert acquisitions(images) == [list(range(12)), list(range(12, 24))]
+
+
+@pytest.mark.parametrize("count", [4, 12])
+def test_a_number_on_one_image_alone_is_no_second_acquisition(count):
+    images = each(scan(count), number=lambda k: 1 if k == 1 else None)
+    assert acquisitions(images) == [list(range(count))]

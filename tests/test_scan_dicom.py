@@ -265,6 +265,15 @@ def test_a_broken_file_in_a_flat_folder_is_named_and_concerns_its_patient_alone(
     assert seen.summary.complete == (2 if known and what != "cut off in the header" else 3)
 
 
+def test_a_copy_without_its_pixels_is_named_and_costs_nothing(tmp_path):
+    slices = write_series(tmp_path / "tree", SERIES, patient_id="A")
+    seg_on(tmp_path / "tree/seg.dcm", slices, patient_id="A")
+    (tmp_path / "tree/copy.dcm").write_bytes(Path(str(slices[3].filename)).read_bytes()[:-100])
+    seen = seen_in(tmp_path / "tree")
+    assert seen.problems == {("A", "copy.dcm", "file-truncated")}
+    assert seen.summary.complete == 1
+
+
 def test_packed_files_are_told_as_such(tmp_path):
     slices = write_series(tmp_path / "tree/ct", SERIES)
     raw = Path(str(slices[0].filename)).read_bytes()

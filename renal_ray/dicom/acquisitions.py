@@ -140,7 +140,8 @@ def _by_number(group: list[int], images: Sequence[Acquired]) -> list[list[int]]:
         if (number := images[place].number) is not None:
             places[number].append(place)
     if silent := [place for place in group if images[place].number is None]:
-        if len(silent) < MOST_SILENT * len(group):
+        few = min(len(silent), len(group) - len(silent)) < FEWEST_SILENT
+        if len(silent) < len(group) and (few or len(silent) < MOST_SILENT * len(group)):
             told = _by_number([place for place in group if images[place].number is not None], images)
             return _joined(told, silent, images)
         places[min(places, default=0) - 1] = silent  # a whole phase without a number

@@ -92,11 +92,17 @@ def _give_broken(broken: list[tuple[Found, PatientError]], proposals: Sequence[P
     for one, error in broken:
         patient = normal_id(one.patient)
         proposal = of_path.get(one.path) or (of_series.get((patient, one.series)) if one.series else None)
-        if proposal:
+        if proposal and not _is_copy(one, proposal):
             proposal.damaged.append(error)
         else:
             left.append((patient, error))
     return left
+
+
+def _is_copy(one: Found, proposal: Proposal) -> bool:
+    """Whether a damaged image lies where a sound one of its series does, which is complete without it then."""
+    files = proposal.series.files if proposal.series else ()
+    return bool(one.plane) and any(other.plane == one.plane and not other.code for other in files)
 
 
 def _broken(found: Sequence[Found]) -> list[tuple[Found, PatientError]]:
