@@ -67,7 +67,7 @@ class Code(StrEnum):
     TOO_LARGE = "too-large", Severity.ERROR, "A file declares more than it can hold or than any CT series has."
     PATH_OUTSIDE = "path-outside", Severity.ERROR, "A relative path leads out of its root folder."
     NOT_CT = "not-ct", Severity.ERROR, "The images are no CT, or their values are no HU."
-    HU_OUT_OF_RANGE = "hu-out-of-range", Severity.ERROR, "Values beyond -20,000 to 20,000 HU, which no CT has."
+    HU_OUT_OF_RANGE = "hu-out-of-range", Severity.ERROR, "Values beyond -20,000 to 20,000 HU, which no CT has, or no number (NaN) within the lesion."
     NO_PIXEL_DATA = "no-pixel-data", Severity.ERROR, "An image has no pixels."
     NO_PIXEL_SPACING = "no-pixel-spacing", Severity.ERROR, "The distance between pixels is not given."
     NO_POSITION = "no-position", Severity.ERROR, "Position or orientation in the patient is not given."
@@ -105,7 +105,11 @@ class Code(StrEnum):
     ACQUISITION_PAUSE = "acquisition-pause", Severity.WARNING, "The scanner paused within the series; its parts may be of different contrast phases."
     LOSSY_COMPRESSION = "lossy-compression", Severity.WARNING, "The images were compressed with loss."
     INTERCEPT_SUSPECTED = "intercept-suspected", Severity.WARNING, "The histogram looks as if the rescale intercept were missing."
-    IMAGE_HU_IMPLAUSIBLE = "image-hu-implausible", Severity.WARNING, "The body is not between -200 and 400 HU, or air is not near -1000 HU."
+    IMAGE_HU_IMPLAUSIBLE = (
+        "image-hu-implausible",
+        Severity.WARNING,
+        "Air, fat and soft tissue are not at the HU where they belong, or the body holds no numbers (NaN).",
+    )
     MASK_OUTSIDE_BODY = "mask-outside-body", Severity.WARNING, "Most of the lesion lies in air."
     LESION_HU_IMPLAUSIBLE = "lesion-hu-implausible", Severity.WARNING, "The lesion's mean attenuation is that of no renal mass."
     FLIP_SUSPECTED = "flip-suspected", Severity.WARNING, "The anatomy looks flipped left to right, front to back or head to foot."
