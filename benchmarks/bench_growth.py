@@ -52,7 +52,7 @@ def grow(folder: Path, patients: int, epochs: int) -> dict[str, Any]:
     manifest, work = write_small_cohort(folder / f"cohort-{patients}", patients), folder / "work" / str(patients)
     shutil.rmtree(work, ignore_errors=True)
     study = folder / f"{patients}.yaml"
-    study.write_text(STUDY.format(work=work, manifest=manifest, epochs=epochs))
+    study.write_text(STUDY.format(work=work, manifest=manifest, epochs=epochs), encoding="utf-8")
     prepared = _command("prepare", study)
     images = int(Place(str(work)).read_parquet("cohort.parquet", ["n_images"])["n_images"].sum())
     swept = _command("sweep", study)

@@ -167,7 +167,7 @@ def _prepare(folder: Path, manifest: Path) -> dict[str, float]:
     work = folder / "work" / manifest.parent.name
     shutil.rmtree(work, ignore_errors=True)
     study = manifest.parent / "study.yaml"
-    study.write_text(f"name: bench\nwork: {work.absolute()}\nweights: random\ncohort: {{manifest: {manifest.absolute()}}}\n")
+    study.write_text(f"name: bench\nwork: {work.absolute()}\nweights: random\ncohort: {{manifest: {manifest.absolute()}}}\n", encoding="utf-8")
     return peak_of_command([str(Path(sys.executable).with_name("renal-ray")), "prepare", str(study)])
 
 

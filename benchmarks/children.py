@@ -28,7 +28,7 @@ class Child:
     ) -> None:
         self._begun = time()
         self.name = " ".join(str(asked[key]) for key in ("way", "freeze", "precision") if key in asked)
-        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the process; a pipe that nobody reads would fill up
+        self._said = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - lives as long as the process; a pipe that nobody reads would fill up
         self._process = subprocess.Popen(
             [sys.executable, str(SCRIPT), json.dumps(asked)],
             stdin=subprocess.PIPE,

@@ -24,7 +24,7 @@ def keep(name: str, packages: tuple[str, ...], options: dict[str, Any], *, machi
     RESULTS.mkdir(exist_ok=True)
     head = {"machine": machine, "python": platform.python_version(), "versions": _versions(packages), "options": options}
     path = RESULTS / f"{name}-{machine}.json"
-    path.write_text(json.dumps(head | measured, indent=1, default=str) + "\n")
+    path.write_text(json.dumps(head | measured, indent=1, default=str) + "\n", encoding="utf-8")
     return path
 
 

@@ -45,8 +45,8 @@ def _family(root: int) -> dict[int, str]:
     titles: dict[int, str] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            stat = (folder / "stat").read_text()
-            titles[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
+            stat = (folder / "stat").read_text(encoding="utf-8")
+            titles[int(folder.name)] = (folder / "cmdline").read_text(encoding="utf-8").replace("\0", " ")
         except OSError:  # it ended meanwhile
             continue
         parents[int(folder.name)] = int(stat.rsplit(")", 1)[1].split()[1])
@@ -61,7 +61,7 @@ def _family(root: int) -> dict[int, str]:
 
 def _pss_mib(pid: int) -> float:
     try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines()
     except OSError:
         return 0.0
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:")), 0.0)

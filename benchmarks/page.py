@@ -21,7 +21,7 @@ WAYS = {"a": "usual loop", "b": "usual loop under Tune", "c": "renal-ray", "c2":
 
 def main() -> None:
     sections = [part() for part in PARTS]
-    PAGE.write_text(HEAD + "\n" + "\n".join(sections))
+    PAGE.write_text(HEAD + "\n" + "\n".join(sections), encoding="utf-8")
     print(f"wrote {PAGE}")
 
 

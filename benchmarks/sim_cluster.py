@@ -79,7 +79,7 @@ def paper_plan(trials: int) -> Plan:
 
 def measured_costs(plan: Plan, faster: float) -> Costs:
     """Seconds of each trial from the measured steps, by the forecast that the program itself makes."""
-    measured = json.loads(next(RESULTS.glob("sweep_steps-*.json")).read_text())
+    measured = json.loads(next(RESULTS.glob("sweep_steps-*.json")).read_text(encoding="utf-8"))
     batch = plan.study.training.batch_size
     steps = {f"image-{row['freeze_point']}": row["float32"]["one"]["s_per_image"] * batch for row in measured["freeze_points"]} | HEAD_STEPS
     kinds = {name: KindCost(first_s=0, step_s=s / faster, score_s=s / faster / 3, batch=batch, memory_mib=0) for name, s in steps.items()}

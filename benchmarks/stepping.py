@@ -52,7 +52,7 @@ def _seconds(run: Round, steps: int) -> float:
 def _memory() -> dict[str, float | None]:
     from renal_ray.model.device import peak_memory_mib
 
-    resident = next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))  # noqa: SIM115, PTH123
+    resident = next(int(line.split()[1]) / 1024 for line in open("/proc/self/status", encoding="utf-8") if line.startswith("VmHWM"))  # noqa: SIM115, PTH123
     return {"memory_mib": round(resident), "gpu_memory_mib": peak_memory_mib()}
 
 

@@ -74,7 +74,7 @@ def write_work(folder: Path, *, patients: int, slices: int, size: int, seed: int
 def write_study(study: Study, file: Path) -> Path:
     """Writes a study file."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(dump_study(study))
+    file.write_text(dump_study(study), encoding="utf-8")
     return file
 
 

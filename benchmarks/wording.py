@@ -12,7 +12,7 @@ Result = dict[str, Any]
 
 def results(name: str) -> list[Result]:
     """All machines' results of a benchmark."""
-    return [json.loads(file.read_text()) for file in sorted(RESULTS.glob(f"{name}-*.json"))]
+    return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(RESULTS.glob(f"{name}-*.json"))]
 
 
 def section(title: str, name: str, command: str, write: Callable[[Result], str]) -> str:

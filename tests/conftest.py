@@ -221,7 +221,7 @@ def whole_study_file(phantom_manifest: Path, tmp_path_factory: pytest.TempPathFa
     """Study file of a small study on the phantoms."""
     folder = tmp_path_factory.mktemp("study")
     file = folder / "small.yaml"
-    file.write_text(yaml.safe_dump(WHOLE_STUDY | {"work": str(folder / "work"), "cohort": {"manifest": str(phantom_manifest)}}))
+    file.write_text(yaml.safe_dump(WHOLE_STUDY | {"work": str(folder / "work"), "cohort": {"manifest": str(phantom_manifest)}}), encoding="utf-8")
     return file
 
 

@@ -25,4 +25,4 @@ def play(name: str, folder: Path) -> Any:
     words = [sys.executable, str(HERE / "cluster" / "scenario.py"), name, str(folder)]
     done = subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return json.loads((folder / "outcome.json").read_text())
+    return json.loads((folder / "outcome.json").read_text(encoding="utf-8"))

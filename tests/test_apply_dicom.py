@@ -82,7 +82,7 @@ def kept_uids(prediction: Prediction) -> list[str]:
 def require_standard(dataset: pydicom.Dataset) -> int:
     """Every element of type 1 and 2 of the mandatory modules, by the standard's tables as highdicom carries them; returns how many were asked for."""
     tables = {
-        name: json.loads(files("highdicom._standard").joinpath(f"{name}.json").read_text())
+        name: json.loads(files("highdicom._standard").joinpath(f"{name}.json").read_text(encoding="utf-8"))
         for name in ("sop_class_iod_map", "iod_module_map", "module_attribute_map")
     }
     asked = 0

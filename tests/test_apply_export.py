@@ -195,7 +195,7 @@ def test_hugging_face_reads_every_result_by_itself(exported: Path, finished: Sma
 
 
 def test_an_export_is_replaced_and_nothing_else_is(exported: Path, finished: SmallWork, tmp_path: Path) -> None:
-    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "mine.txt").write_text("mine", encoding="utf-8")
     done = CliRunner().invoke(app, ["export", finished.work.uri, "-o", str(tmp_path)])
     assert done.exit_code == 2
     assert "holds no config.json" in done.output

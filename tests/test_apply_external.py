@@ -90,13 +90,13 @@ def open_the_seal(work: Place, finished: SmallWork) -> None:
 
 
 def _move(work: Path) -> None:
-    raw = yaml.safe_load((work / "study.yaml").read_text())
+    raw = yaml.safe_load((work / "study.yaml").read_text(encoding="utf-8"))
     raw["work"] = str(work)
-    (work / "study.yaml").write_text(yaml.safe_dump(raw))
+    (work / "study.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
 
 
 def openings(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "seal.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (folder / "seal.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def test_what_is_written(tested: Path, finished: SmallWork) -> None:
@@ -119,7 +119,7 @@ def test_what_is_written(tested: Path, finished: SmallWork) -> None:
     assert "a training patient" in same["X1"]
     assert "a sealed test patient" in same["X2"]
     assert set(pd.read_parquet(tested / "cohort.parquet")["patient_id"]) == {f"X{k}" for k in range(1, N + 1)}
-    assert len((tested.parent.parent / "test/seal.jsonl").read_text().splitlines()) == 1  # nothing was added to the study's own
+    assert len((tested.parent.parent / "test/seal.jsonl").read_text(encoding="utf-8").splitlines()) == 1  # nothing was added to the study's own
 
 
 def test_predictions_are_those_of_the_study_models(tested: Path, finished: SmallWork, manifest: Path) -> None:
@@ -242,7 +242,7 @@ def test_an_external_cohort_has_name_and_cohort_alone(finished: SmallWork, tmp_p
     file = tmp_path / "other.yaml"
 
     def load(value: object) -> object:
-        file.write_text(yaml.safe_dump(value))
+        file.write_text(yaml.safe_dump(value), encoding="utf-8")
         return load_external(file, study)
 
     found = load({"name": "other", "cohort": {"manifest": "m.csv", "lesion_segments": ["Tumor"]}})

@@ -159,7 +159,7 @@ def test_the_same_command_again_changes_nothing(finished: SmallWork, manifest: P
     out = tmp_path / "out"
     shutil.copytree(predicted, out)
     before = {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    (out / "first" / "index.html").write_text("spoilt")
+    (out / "first" / "index.html").write_text("spoilt", encoding="utf-8")
     assert predict(finished.work.path(), manifest, "-o", out).exit_code == 0
     after = {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()}
     assert set(before) == set(after)
@@ -212,7 +212,7 @@ def test_a_sealed_patient_has_no_score_before_the_seal_is_opened(finished: Small
     done = predict(work, row["image"], "--mask", row["mask"], "-o", tmp_path / "out")
     assert done.exit_code == 0, done.output
     [written] = (tmp_path / "out").glob("*/prediction.json")
-    assert "it counts in the study's own test already" in json.loads(written.read_text())["seen_before"]
+    assert "it counts in the study's own test already" in json.loads(written.read_text(encoding="utf-8"))["seen_before"]
 
 
 def test_what_cannot_be_asked_for(finished: SmallWork, phantom_manifest: Path, tmp_path: Path) -> None:
@@ -229,11 +229,11 @@ def test_what_cannot_be_asked_for(finished: SmallWork, phantom_manifest: Path, t
     assert done.exit_code == 2
     assert "--mask and --id go with a single patient" in done.output
     (tmp_path / "taken" / "P").mkdir(parents=True)
-    (tmp_path / "taken" / "P" / "thesis.txt").write_text("mine")
+    (tmp_path / "taken" / "P" / "thesis.txt").write_text("mine", encoding="utf-8")
     done = predict(work, row["image"], "--mask", row["mask"], "--id", "P", "-o", tmp_path / "taken")
     assert done.exit_code == 2
     assert "holds no prediction.json" in done.output
-    assert (tmp_path / "taken" / "P" / "thesis.txt").read_text() == "mine"
+    assert (tmp_path / "taken" / "P" / "thesis.txt").read_text(encoding="utf-8") == "mine"
 
 
 def test_cases_and_their_names(phantom_manifest: Path, tmp_path: Path) -> None:

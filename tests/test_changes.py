@@ -112,7 +112,7 @@ def bed_of(work: Path, manifest: Path, folder: Path, *without: str) -> Bed:
     shutil.copytree(manifest.parent, folder / "cohort")
     for name in ("study.yaml", "slices/prepared.json"):
         file = folder / "work" / name
-        file.write_text(file.read_text().replace(str(manifest.parent), str(folder / "cohort")))
+        file.write_text(file.read_text(encoding="utf-8").replace(str(manifest.parent), str(folder / "cohort")), encoding="utf-8")
     return Bed(folder / "work", folder / "cohort" / manifest.name)
 
 
@@ -231,7 +231,7 @@ def test_a_work_directory_of_a_version_without_stamps_is_believed_until_it_is_pr
 
 def test_the_hash_in_study_yaml_is_that_of_the_prepared_cohort(closed: Bed) -> None:
     def kept() -> dict:
-        found = yaml.safe_load((closed.work / "study.yaml").read_text())["provenance"]
+        found = yaml.safe_load((closed.work / "study.yaml").read_text(encoding="utf-8"))["provenance"]
         return {name: found[name] for name in ("hashes", "prepared")}
 
     before = kept()
@@ -322,7 +322,7 @@ def test_the_report_says_on_its_first_screen_that_the_sources_changed(opened: Be
     opened.relabel(opened.of_training)
     done = invoke("report", opened.work, *quick)
     assert done.exit_code == 0, done.output
-    page = (opened.work / "report" / "index.html").read_text()
+    page = (opened.work / "report" / "index.html").read_text(encoding="utf-8")
     first = page[: page.index('<section id="cohort">')]
     for text in (done.output, first):
         assert "Made from the cohort as prepared on " in text

@@ -23,7 +23,9 @@ def invoke(*words: str | Path) -> Result:
 
 def study_file(folder: Path, **changes: object) -> Path:
     file = folder / "study.yaml"
-    file.write_text(yaml.safe_dump({"name": "some", "work": str(folder / "work"), "cohort": {"manifest": str(folder / "people.csv")}} | changes))
+    file.write_text(
+        yaml.safe_dump({"name": "some", "work": str(folder / "work"), "cohort": {"manifest": str(folder / "people.csv")}} | changes), encoding="utf-8"
+    )
     return file
 
 
@@ -74,13 +76,13 @@ def test_the_status_of_an_unprepared_study(tmp_path: Path) -> None:
 
 
 def test_a_work_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     refused(invoke("prepare", study_file(tmp_path, work=str(tmp_path / "file" / "work"))), "cannot be written")
 
 
 def test_another_study_s_work_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
-    (tmp_path / "work" / "study.yaml").write_text("name: other\n")
+    (tmp_path / "work" / "study.yaml").write_text("name: other\n", encoding="utf-8")
     refused(invoke("prepare", study_file(tmp_path)), "holds the study 'other'")
 
 
@@ -125,12 +127,12 @@ def test_wrong_usage_exits_with_2(words: list[str]) -> None:
 @pytest.mark.usefixtures("local_ray")
 def test_strict_exits_with_1(phantom_manifest: Path, tmp_path: Path) -> None:
     manifest = tmp_path / "people.csv"
-    lines = phantom_manifest.read_text().splitlines()
+    lines = phantom_manifest.read_text(encoding="utf-8").splitlines()
     cells = [line.split(",") for line in lines]
     for row in cells[1:]:
         row[2:4] = [str(phantom_manifest.parent / name) for name in row[2:4]]
     cells[1][3] = str(tmp_path / "gone.dcm")
-    manifest.write_text("\n".join(",".join(row) for row in cells) + "\n")
+    manifest.write_text("\n".join(",".join(row) for row in cells) + "\n", encoding="utf-8")
     file = study_file(tmp_path, images={"size": 75}, weights="random", folds={"n": 2, "method": "stratified"})
     for command in ("prepare", "run"):
         result = invoke(command, file, "--strict")
@@ -149,16 +151,16 @@ def test_the_phantom_command(tmp_path: Path) -> None:
     result = invoke("phantom", tmp_path / "out", "--patients", "2", "--seed", "3", "--format", "kits")
     assert result.exit_code == 0, result.output
     assert result.output.strip().endswith(f"wrote {tmp_path / 'out' / 'manifest.csv'}")
-    assert len((tmp_path / "out" / "manifest.csv").read_text().splitlines()) == 3
+    assert len((tmp_path / "out" / "manifest.csv").read_text(encoding="utf-8").splitlines()) == 3
     (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "something").write_text("")
+    (tmp_path / "full" / "something").write_text("", encoding="utf-8")
     refused(invoke("phantom", tmp_path / "full", "--patients", "2"))
 
 
 def test_plan_status_and_report_of_a_trained_study(trained: SmallWork, tmp_path: Path) -> None:
     small = trained.copy(tmp_path / "work")
     file = tmp_path / "study.yaml"
-    file.write_text(dump_study(small.study))
+    file.write_text(dump_study(small.study), encoding="utf-8")
     planned = invoke("plan", file)
     assert planned.exit_code == 0, planned.output
     assert "12 trials (roi x mixed9, mixed10 x 2 folds; heads image, fc, gru), 0 of them finished" in planned.output

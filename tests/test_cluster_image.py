@@ -87,7 +87,7 @@ def test_the_health_check_answers_for_ray_where_ray_runs(tmp_path: Path, process
     command = json.loads(rest.partition("CMD ")[2])
     assert command[:2] == ["python", "-c"]
     named = ", ".join(f"SimpleNamespace(name=lambda: {name!r})" for name in processes)
-    (tmp_path / "psutil.py").write_text(f"from types import SimpleNamespace\ndef process_iter():\n    return [{named}]\n")
+    (tmp_path / "psutil.py").write_text(f"from types import SimpleNamespace\ndef process_iter():\n    return [{named}]\n", encoding="utf-8")
     with ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Health,), {"status": status})) as server:
         if status is not None:
             threading.Thread(target=server.serve_forever, daemon=True).start()

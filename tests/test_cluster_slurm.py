@@ -215,7 +215,7 @@ def test_a_node_whose_ray_ends_is_named_at_once(folder: Path) -> None:
     log = folder / ".renal-ray" / "4242" / "ray-gpu02.log"
     assert code == 2
     assert told == [f"renal-ray: Ray on gpu02 ended before all nodes were there; see {log}"]
-    assert log.read_text() == "ray: no such luck\n"
+    assert log.read_text(encoding="utf-8") == "ray: no such luck\n"
     job.assert_nothing_is_left()
 
 

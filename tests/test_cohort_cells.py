@@ -138,14 +138,14 @@ def test_refused_by_its_cause(tmp_path, data, words):
 
 def test_a_changed_series_key_is_refused(tmp_path):
     path = tmp_path / "m.csv"
-    path.write_text("patient_id,label,image,mask,series\np,1,i,m,1234567e9012\nq,1,i,m,1.23E+71\n")
+    path.write_text("patient_id,label,image,mask,series\np,1,i,m,1234567e9012\nq,1,i,m,1.23E+71\n", encoding="utf-8")
     with pytest.raises(StudyError, match=r"line 3: a spreadsheet changed series"):
         read_manifest(path)
 
 
 def test_hidden_ids_stay_hidden(tmp_path):
     path = tmp_path / "labels.csv"
-    path.write_text("patient_id,label\nDoe^1,0\nDOE^1,0\n")
+    path.write_text("patient_id,label\nDoe^1,0\nDOE^1,0\n", encoding="utf-8")
     with pytest.raises(StudyError) as caught:
         refuse_duplicates(read_table(path, required=("patient_id", "label"), known=LABEL_COLUMNS, safe_ids=False), path, show_id=False)
     assert "lines [2, 3]" in str(caught.value)

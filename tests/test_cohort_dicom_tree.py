@@ -30,7 +30,7 @@ def patient(folder, patient_id, *, seg=True, **options):
 
 def labels(folder, text):
     path = folder / "labels.csv"
-    path.write_text("patient_id,label,sex\n" + text)
+    path.write_text("patient_id,label,sex\n" + text, encoding="utf-8")
     return path
 
 
@@ -42,7 +42,7 @@ def test_series_and_seg_are_paired_by_header(tmp_path):
     tree = tmp_path / "tree"
     patient(tree / "x1", "P1")
     patient(tree / "x2", "P2")
-    (tree / "notes.txt").write_text("nothing")
+    (tree / "notes.txt").write_text("nothing", encoding="utf-8")
     path = labels(tmp_path, "P2,malignant,f\nP1,0,M\n")
     table, quarantined = load_cohort(Cohort(dicom=tree, labels=path))
     assert not quarantined
@@ -175,10 +175,10 @@ def test_ids_that_cannot_be_file_names_need_the_hash(tmp_path):
 
 
 def test_a_bad_key_is_refused(tmp_path):
-    (tmp_path / KEY_FILE).write_text("not hexadecimal")
+    (tmp_path / KEY_FILE).write_text("not hexadecimal", encoding="utf-8")
     with pytest.raises(StudyError, match="key"):
         read_dicom_tree(tmp_path, labels(tmp_path, "P1,1,\n"), keep_ids=False)
-    (tmp_path / KEY_FILE).write_text("ab")
+    (tmp_path / KEY_FILE).write_text("ab", encoding="utf-8")
     with pytest.raises(StudyError, match="16 bytes"):
         read_dicom_tree(tmp_path, labels(tmp_path, "P1,1,\n"), keep_ids=False)
 

@@ -24,7 +24,7 @@ RECORD = {
 
 
 def release(folder, records, cases, name="kits23.json"):
-    (folder / name).write_text(json.dumps(records))
+    (folder / name).write_text(json.dumps(records), encoding="utf-8")
     for case, files in cases.items():
         (folder / case).mkdir()
         for file in files:
@@ -164,9 +164,9 @@ def test_malignant_that_is_not_known(tmp_path, value):
 def test_numbers_as_text(tmp_path):
     record = RECORD | {"radiographic_size": "2.4", "age_at_nephrectomy": " 49 "}
     assert read_kits(release(tmp_path, [record], {"case_00000": BOTH}))[0][["max_diameter_mm", "age"]].iloc[0].tolist() == [24.0, 49.0]
-    (tmp_path / "kits23.json").write_text(json.dumps([record | {"radiographic_size": "na", "age_at_nephrectomy": ""}]))
+    (tmp_path / "kits23.json").write_text(json.dumps([record | {"radiographic_size": "na", "age_at_nephrectomy": ""}]), encoding="utf-8")
     assert read_kits(tmp_path)[0][["max_diameter_mm", "age"]].isna().all(axis=None)
-    (tmp_path / "kits23.json").write_text(json.dumps([record | {"radiographic_size": "2,4"}]))
+    (tmp_path / "kits23.json").write_text(json.dumps([record | {"radiographic_size": "2,4"}]), encoding="utf-8")
     with pytest.raises(StudyError, match="case_00000: radiographic_size is '2,4', not a number"):
         read_kits(tmp_path)
 
@@ -194,10 +194,10 @@ def test_a_folder_in_another_layout_is_refused(tmp_path):
     (tmp_path / "case_00000").mkdir()
     with pytest.raises(StudyError, match=r"none of kits23\.json and kits\.json"):
         read_kits(tmp_path)
-    (tmp_path / "kits23.json").write_text("{")
+    (tmp_path / "kits23.json").write_text("{", encoding="utf-8")
     with pytest.raises(StudyError, match="JSON list of cases"):
         read_kits(tmp_path)
-    (tmp_path / "kits23.json").write_text(json.dumps([RECORD, RECORD]))
+    (tmp_path / "kits23.json").write_text(json.dumps([RECORD, RECORD]), encoding="utf-8")
     with pytest.raises(StudyError, match="repeats"):
         read_kits(tmp_path)
 
@@ -215,7 +215,7 @@ def test_the_real_release(real_data, tmp_path):
     assert len(cases) == 25
     assert [(item.patient_id, item.code) for item in quarantined] == [("case_00512", Code.LABEL_MISSING)]
     assert table["patient_id"].tolist() == [case for case in cases if case != "case_00512"]
-    pathology = {record["case_id"]: record for record in json.loads((source / "kits23.json").read_text())}
+    pathology = {record["case_id"]: record for record in json.loads((source / "kits23.json").read_text(encoding="utf-8"))}
     for row in table.itertuples():
         record = pathology[row.patient_id]
         assert row.label == int(record["malignant"])

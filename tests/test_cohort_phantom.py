@@ -149,7 +149,7 @@ def test_senseless_requests_are_refused(change: dict, message: str, tmp_path: Pa
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "thesis.txt").write_text("years of work")
+    (tmp_path / "thesis.txt").write_text("years of work", encoding="utf-8")
     with pytest.raises(StudyError, match=r"not empty.*empty or new folder"):
         write_phantom(tmp_path, **SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
@@ -159,7 +159,7 @@ def test_kits_layout(tmp_path: Path) -> None:
     import nibabel as nib
 
     out = write_phantom(tmp_path / "kits", patients=3, seed=4, format="kits", matrix=96, slice_mm=8.0, workers=1).parent
-    entries = json.loads((out / "kits23.json").read_text())
+    entries = json.loads((out / "kits23.json").read_text(encoding="utf-8"))
     manifest = pd.read_csv(out / "manifest.csv").set_index("patient_id")
     for entry, plan in zip(entries, plan_cohort(3, 4), strict=True):
         case = out / entry["case_id"]

@@ -31,7 +31,7 @@ def _folder(root: Path, affine: np.ndarray, labels: np.ndarray) -> Path:
     case.mkdir(parents=True)
     nib.save(nib.Nifti1Image(labels, affine), case / "segmentation.nii.gz")
     entry = {"case_id": "case_00007", "gender": "female", "malignant": True, "tumor_histologic_subtype": "clear_cell_rcc", "radiographic_size": 3.0}
-    (root / "kits23.json").write_text(json.dumps([entry]))
+    (root / "kits23.json").write_text(json.dumps([entry]), encoding="utf-8")
     return root
 
 
@@ -77,7 +77,9 @@ def test_the_grid_and_the_labels_stay_in_any_orientation(tmp_path: Path) -> None
     assert (out / "case_00007" / "segmentation.nii.gz").read_bytes() == (source / "case_00007" / "segmentation.nii.gz").read_bytes()
     hu = np.asarray(image.dataobj)
     upright = hu.transpose(2, 1, 0)[::-1, ::-1, ::-1]
-    np.testing.assert_array_equal(upright, paint_case(_two_kidneys(), (8.0, 3.5, 3.5), json.loads((source / "kits23.json").read_text())[0], _stream(1)))
+    np.testing.assert_array_equal(
+        upright, paint_case(_two_kidneys(), (8.0, 3.5, 3.5), json.loads((source / "kits23.json").read_text(encoding="utf-8"))[0], _stream(1))
+    )
 
 
 def _stream(seed: int) -> list[int]:
@@ -169,8 +171,8 @@ def test_real_segmentations(real_data: Path, tmp_path: Path) -> None:
         (source / name).symlink_to(real_data / "kits23" / name)
     (source / "kits23.json").symlink_to(real_data / "kits23" / "kits23.json")
     out = write_phantom(tmp_path / "out", patients=2, seed=1, format="kits", anatomy=source, workers=1).parent
-    entries = {entry["case_id"]: entry for entry in json.loads((source / "kits23.json").read_text())}
-    assert json.loads((out / "kits23.json").read_text()) == [entries[name] for name in names]
+    entries = {entry["case_id"]: entry for entry in json.loads((source / "kits23.json").read_text(encoding="utf-8"))}
+    assert json.loads((out / "kits23.json").read_text(encoding="utf-8")) == [entries[name] for name in names]
     manifest = pd.read_csv(out / "manifest.csv").set_index("patient_id")
     assert manifest.loc["case_00425", "label"] == 0
     assert np.isnan(manifest.loc["case_00512", "label"])

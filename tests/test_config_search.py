@@ -21,7 +21,7 @@ SPACE = {
 
 def load(folder: Path, search: dict[str, Any], **changes: Any) -> Study:
     file = folder / "study.yaml"
-    file.write_text(yaml.safe_dump(BASE | {"search": search} | changes))
+    file.write_text(yaml.safe_dump(BASE | {"search": search} | changes), encoding="utf-8")
     return load_study(file)
 
 
@@ -38,7 +38,7 @@ def test_defaults_and_round_trip(tmp_path: Path) -> None:
     assert (search.stop.folds, search.stop.alpha) == (2, 0.1)
     assert list(search.space.dimensions) == ["learning_rate", "optimizer", "augmentation.flip", "augmentation.rotate_deg"]
     again = tmp_path / "again.yaml"
-    again.write_text(dump_study(study))
+    again.write_text(dump_study(study), encoding="utf-8")
     assert load_study(again) == study
 
 

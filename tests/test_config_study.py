@@ -20,7 +20,7 @@ BASE = {"name": "some", "work": "work", "cohort": {"manifest": "people.csv"}}
 
 def study_file(folder: Path, **changes: object) -> Path:
     file = folder / "study.yaml"
-    file.write_text(yaml.safe_dump(BASE | changes))
+    file.write_text(yaml.safe_dump(BASE | changes), encoding="utf-8")
     return file
 
 
@@ -71,7 +71,7 @@ def test_an_unknown_key_is_refused_with_file_and_place(tmp_path: Path, where: tu
         section = section.setdefault(step, {})
     section["lerning_rate"] = 1
     file = tmp_path / "wrong.yaml"
-    file.write_text(yaml.safe_dump(raw))
+    file.write_text(yaml.safe_dump(raw), encoding="utf-8")
     with pytest.raises(StudyError) as caught:
         load_study(file)
     message = str(caught.value)
@@ -188,11 +188,11 @@ def test_a_bad_override_is_refused(tmp_path: Path, override: str, said: str) -> 
 def test_what_is_dumped_loads_back_equal(tmp_path: Path) -> None:
     study = load_study(study_file(tmp_path, folds={"n": 3, "run": [0, 2]}, training={"gru_l2": 1e-5, "keep": "best_val_auc"}))
     file = tmp_path / "again.yaml"
-    file.write_text(dump_study(study))
+    file.write_text(dump_study(study), encoding="utf-8")
     assert load_study(file) == study
-    file.write_text(dump_study(study, {"versions": {"numpy": "0"}, "hashes": {}}))
+    file.write_text(dump_study(study, {"versions": {"numpy": "0"}, "hashes": {}}), encoding="utf-8")
     assert load_study(file) == study
-    assert yaml.safe_load(file.read_text())["provenance"]["versions"] == {"numpy": "0"}
+    assert yaml.safe_load(file.read_text(encoding="utf-8"))["provenance"]["versions"] == {"numpy": "0"}
 
 
 def test_a_dump_names_every_key(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_a_directory_is_the_work_directory_wherever_it_was_copied_to(tmp_path: P
 )
 def test_nothing_in_a_study_file_is_lost_or_turned_into_a_number(tmp_path: Path, text: str, said: str) -> None:
     file = tmp_path / "study.yaml"
-    file.write_text("name: some\nwork: work\ncohort: {manifest: people.csv}\n" + text)
+    file.write_text("name: some\nwork: work\ncohort: {manifest: people.csv}\n" + text, encoding="utf-8")
     with pytest.raises(StudyError) as caught:
         load_study(file)
     assert said in str(caught.value)
@@ -246,7 +246,7 @@ def test_nothing_in_a_study_file_is_lost_or_turned_into_a_number(tmp_path: Path,
 def test_words_stay_words_and_numbers_numbers(tmp_path: Path, text: str, key: str, value: object) -> None:
     file = tmp_path / "study.yaml"
     given = [line for line in ("name: some", "work: work", "cohort: {manifest: people.csv}") if not text.startswith(line.split(":")[0])]
-    file.write_text("\n".join([*given, text]))
+    file.write_text("\n".join([*given, text]), encoding="utf-8")
     found: object = load_study(file)
     for part in key.split("."):
         found = getattr(found, part)
@@ -269,7 +269,7 @@ def test_words_stay_words_and_numbers_numbers(tmp_path: Path, text: str, key: st
 )
 def test_a_file_that_is_no_study_is_refused(tmp_path: Path, text: str, said: str) -> None:
     file = tmp_path / "bad.yaml"
-    file.write_text(text)
+    file.write_text(text, encoding="utf-8")
     with pytest.raises(StudyError) as caught:
         load_study(file)
     assert said in str(caught.value)

@@ -114,7 +114,7 @@ def test_row_and_column_spacing_follow_the_axes(tmp_path, volume):
 
 def test_other_files_in_the_folder_are_passed_over(tmp_path, volume):
     slices = write_series(tmp_path, volume)
-    (tmp_path / "notes.txt").write_text("no DICOM")
+    (tmp_path / "notes.txt").write_text("no DICOM", encoding="utf-8")
     (tmp_path / ".DS_Store").write_bytes(b"\0\0\0\1Bud1" + bytes(200))
     (tmp_path / "empty").write_bytes(b"")
     scout = ct_slice(tmp_path / "scout.dcm", np.zeros((8, 8), np.int16), (0, 0, 0), series="1.2.77", orientation=(1, 0, 0, 0, 0, -1))
@@ -257,7 +257,7 @@ def test_undecodable_transfer_syntax_is_named(tmp_path, volume):
 
 
 def test_folder_without_dicom(tmp_path):
-    (tmp_path / "readme.txt").write_text("nothing here")
+    (tmp_path / "readme.txt").write_text("nothing here", encoding="utf-8")
     assert code_of(tmp_path) is Code.FILE_UNREADABLE
 
 

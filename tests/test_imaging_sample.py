@@ -96,7 +96,7 @@ def test_series_are_looked_at_as_they_are_read(tmp_path):
         dataset.PixelData = pixels.tobytes()
         save(dataset)
     assert series_no_ct(files("padded")) is None
-    (tmp_path / "text.dcm").write_text("no DICOM")
+    (tmp_path / "text.dcm").write_text("no DICOM", encoding="utf-8")
     assert series_no_ct([tmp_path / "text.dcm"]) == "it holds no numbers"
 
 

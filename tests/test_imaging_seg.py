@@ -263,7 +263,7 @@ def test_an_rtstruct_without_rois_is_empty(tmp_path, volume):
 
 def test_a_text_file_is_no_mask(tmp_path, volume):
     write_series(tmp_path / "ct", volume)
-    (tmp_path / "seg.dcm").write_text("not a mask")
+    (tmp_path / "seg.dcm").write_text("not a mask", encoding="utf-8")
     assert code_of(tmp_path) is Code.MASK_UNSUPPORTED
 
 

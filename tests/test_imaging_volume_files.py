@@ -129,9 +129,9 @@ def test_a_data_file_may_not_lie_outside(tmp_path):
     text = (
         "ObjectType = Image\nNDims = 3\nDimSize = 4 4 4\nElementType = MET_SHORT\nTransformMatrix = 1 0 0 0 1 0 0 0 1\nOffset = 0 0 0\nElementDataFile = {}\n"
     )
-    (folder / "a.mhd").write_text(text.format("../secret.raw"))
-    (folder / "b.mhd").write_text(text.format(tmp_path / "secret.raw"))
-    (folder / "c.mhd").write_text(text.format("absent.raw"))
+    (folder / "a.mhd").write_text(text.format("../secret.raw"), encoding="utf-8")
+    (folder / "b.mhd").write_text(text.format(tmp_path / "secret.raw"), encoding="utf-8")
+    (folder / "c.mhd").write_text(text.format("absent.raw"), encoding="utf-8")
     assert refused(folder / "a.mhd") is refused(folder / "b.mhd") is Code.PATH_OUTSIDE
     assert refused(folder / "c.mhd") is Code.FILE_MISSING
 

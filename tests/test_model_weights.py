@@ -95,7 +95,7 @@ def test_damaged_and_foreign_files_are_refused_with_a_remedy(source: keras.Model
     good = keras2_file(tmp_path / "good.h5", source, top=False, whole_model=False)
     cut_short, text, empty, other, nan = (tmp_path / f"{name}.h5" for name in ("short", "text", "empty", "other", "nan"))
     cut_short.write_bytes(good.read_bytes()[:-1_000_000])
-    text.write_text("not HDF5")
+    text.write_text("not HDF5", encoding="utf-8")
     h5py.File(empty, "w").close()
     inputs = keras.Input((SIZE, SIZE, 3))
     keras.Model(inputs, keras.layers.Conv2D(4, 3)(inputs)).save(other)

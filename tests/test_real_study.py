@@ -122,7 +122,7 @@ def test_kits_slices_are_neither_turned_nor_stretched(kits: Path, case: str) -> 
 
 def test_kits_study_ends_in_votes_and_a_report(kits: Path) -> None:
     work = kits / "work"
-    splits = json.loads((work / "splits.json").read_text())["patients"]
+    splits = json.loads((work / "splits.json").read_text(encoding="utf-8"))["patients"]
     sealed = {patient for patient, row in splits.items() if row["role"] == "test"}
     assert {splits[patient]["label"] for patient in sealed} == {0, 1}
     assert len(list(work.glob("trials/*/result.json"))) == 4  # 2 folds x (image, fc)

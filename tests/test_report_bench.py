@@ -45,7 +45,7 @@ def run(*words: object) -> str:
 def test_bench_counts_the_cohort_that_it_is_given(tmp_path: Path) -> None:
     study = a_study(tmp_path / "w", folds={"n": 2})
     file = tmp_path / "study.yaml"
-    file.write_text(dump_study(study))
+    file.write_text(dump_study(study), encoding="utf-8")
     assert "153 training patients (44 benign, 109 malignant), 3060 images of 75 px" in run("bench", file)
     told = run("bench", file, "--patients", 12, "--malignant", 8, "--slices", 5)
     assert "12 training patients (4 benign, 8 malignant), 60 images of 75 px" in told
@@ -56,7 +56,7 @@ def test_bench_counts_the_cohort_that_it_is_given(tmp_path: Path) -> None:
 def test_bench_and_plan_probe_first_when_asked(tmp_path: Path, trained: SmallWork, monkeypatch: pytest.MonkeyPatch) -> None:
     small = trained.copy(tmp_path / "work")
     file = tmp_path / "study.yaml"
-    file.write_text(dump_study(small.study))
+    file.write_text(dump_study(small.study), encoding="utf-8")
     asked = []
 
     def measure(study, address):
@@ -79,7 +79,7 @@ def test_the_page_of_bench_ends_with_the_sweep_and_has_the_papers_minutes(tmp_pa
     assert "| Zhou et al. 2019, roi | 58.5 | 56.0 |" in page
     left = Forecast(imagined_plan(study, COHORT), {}, probe_for(study)).remaining(2)
     assert page[-1] == f"What is left of the whole sweep: {clock(left)}, 2 trials at once."
-    [mixed9, _] = json.loads((tmp_path / "bench" / "table4.json").read_text())
+    [mixed9, _] = json.loads((tmp_path / "bench" / "table4.json").read_text(encoding="utf-8"))
     assert mixed9 == {"dataset": "roi", "freeze_point": "mixed9", "minutes": 1.2, "source": "extrapolated", "folds_measured": 0, "zhou2019_minutes": 58.5}
 
 
@@ -164,8 +164,8 @@ def test_the_speed_of_what_trains_no_convolution_has_no_floor(tmp_path: Path) ->
     made = Synthetic(study_at(tmp_path, datasets=["roi"], freeze_points=["mixed6", "mixed10"]))
     made.train(heads=[Head.IMAGE])
     for folder in Place(str(tmp_path)).at("trials").entries():
-        spec = TrialSpec.from_json(json.loads((tmp_path / "trials" / folder / "spec.json").read_text()))
-        result = json.loads((tmp_path / "trials" / folder / "result.json").read_text())
+        spec = TrialSpec.from_json(json.loads((tmp_path / "trials" / folder / "spec.json").read_text(encoding="utf-8")))
+        result = json.loads((tmp_path / "trials" / folder / "result.json").read_text(encoding="utf-8"))
         Ledger(made.work).finish(spec.trial_id, result | {"samples": 570, "matrix_gflops": 40.0 + spec.fold})
     table = speed_table(read_evidence(made.study))
     [mixed10] = [row.cells for row in table.rows if row.cells[0] == "mixed10"]

@@ -290,4 +290,4 @@ def test_study_prepared_with_another_setting_is_refused(tmp_path, setting, chang
 
 def test_split_file_is_the_contract(tmp_path):
     made = Synthetic(study_at(tmp_path))
-    assert SplitSet.from_json(json.loads((tmp_path / "splits.json").read_text())) == made.splits
+    assert SplitSet.from_json(json.loads((tmp_path / "splits.json").read_text(encoding="utf-8"))) == made.splits

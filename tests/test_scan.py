@@ -53,8 +53,8 @@ def test_a_folder_becomes_a_manifest_that_prepare_reads(tmp_path):
     scout = ct_slice(tree / "a/scout", np.zeros((8, 8), np.int16), (0, 0, 0), series="1.2.77", patient_id="A")
     scout.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
     save(scout)
-    (tree / "a/notes.txt").write_text("nothing")
-    (tree / "labels.csv").write_text("patient_id,label,stage\nA,1,II\nB,0,\n")
+    (tree / "a/notes.txt").write_text("nothing", encoding="utf-8")
+    (tree / "labels.csv").write_text("patient_id,label,stage\nA,1,II\nB,0,\n", encoding="utf-8")
     out = tmp_path / "manifest.csv"
     found = scan([tree], out, labels=tree / "labels.csv", keep_ids=True)
     assert (found.patients, found.complete, found.problems) == (2, 2, {})
@@ -93,7 +93,7 @@ def test_ids_become_hashes_and_nothing_else_of_a_header_leaves_it(tmp_path, capf
     assert result.exit_code == 0, result.output
     written = [path for path in tmp_path.iterdir() if path.is_file()]
     assert {path.name for path in written} == {"m.csv", "m.problems.csv", "m.passed-over.csv", ".renal-ray-key"}
-    said = result.output + "".join(capfd.readouterr()) + caplog.text + "".join(path.read_text() for path in written)
+    said = result.output + "".join(capfd.readouterr()) + caplog.text + "".join(path.read_text(encoding="utf-8") for path in written)
     assert "CANARY" not in said
     assert BIRTH_DATE not in said
     assert "1.2.826" not in said  # no UID
@@ -167,11 +167,11 @@ def test_phase_by_time_since_the_injection(tmp_path):
 
 def test_rules_of_ones_own(tmp_path):
     rules = tmp_path / "rules.yaml"
-    rules.write_text("early: {description: ['^fase 1']}\n")
+    rules.write_text("early: {description: ['^fase 1']}\n", encoding="utf-8")
     assert load_phase("early", rules).use == "early"
     with pytest.raises(StudyError, match="corticomedullary"):
         load_phase("corticomedullary", rules)
-    rules.write_text("early: {descriptions: []}\n")
+    rules.write_text("early: {descriptions: []}\n", encoding="utf-8")
     with pytest.raises(StudyError, match="descriptions"):
         load_phase("early", rules)
 
@@ -213,7 +213,7 @@ def test_processes_find_what_one_finds(tmp_path):
         os.link(source, tmp_path / f"tree/many/{number}")
     one, two = (scan([tmp_path / "tree"], tmp_path / f"{workers}.csv", keep_ids=True, workers=workers) for workers in (1, 2))
     assert one == two
-    assert (tmp_path / "1.csv").read_text() == (tmp_path / "2.csv").read_text()
+    assert (tmp_path / "1.csv").read_text(encoding="utf-8") == (tmp_path / "2.csv").read_text(encoding="utf-8")
 
 
 def test_bad_requests_are_one_sentence(tmp_path):

@@ -281,7 +281,7 @@ def test_packed_files_are_told_as_such(tmp_path):
     for name, data in packed.items():
         (tmp_path / "tree" / name).write_bytes(data)
     (tmp_path / "tree/notes.docx").write_bytes(b"PK\x03\x04")
-    (tmp_path / "tree/notes.txt").write_text("nothing")
+    (tmp_path / "tree/notes.txt").write_text("nothing", encoding="utf-8")
     seen = seen_in(tmp_path / "tree")
     assert seen.passed == {**dict.fromkeys(packed, "packed"), "notes.docx": "not-dicom", "notes.txt": "not-dicom"}
 

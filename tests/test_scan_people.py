@@ -106,7 +106,7 @@ def test_two_persons_under_one_id_are_listed_and_nobody_is_proposed(tmp_path, di
     assert "person 1: " in seen.messages
     assert "person 2: " in seen.messages
     assert "CANARY" not in seen.messages
-    (tmp_path / "labels.csv").write_text("patient_id,label\nP1,1\nP2,0\n")
+    (tmp_path / "labels.csv").write_text("patient_id,label\nP1,1\nP2,0\n", encoding="utf-8")
     table, quarantined = read_dicom_tree(tmp_path / "tree", tmp_path / "labels.csv", keep_ids=True)
     assert table["patient_id"].tolist() == ["P2"]
     assert [(one.patient_id, one.code) for one in quarantined] == [("P1", Code.DIFFERENT_PERSONS)]
@@ -132,7 +132,7 @@ def test_labelled_patients_without_ct_are_named_as_the_manifest_would(tmp_path):
     volume(tmp_path / "tree/v7/ct.nii.gz", HU)
     volume(tmp_path / "tree/v7/mask.nii.gz", LESION)
     labels = tmp_path / "labels.csv"
-    labels.write_text("patient_id,label\n001,0\n002,1\nv7,1\n003,\n")
+    labels.write_text("patient_id,label\n001,0\n002,1\nv7,1\n003,\n", encoding="utf-8")
     seen = seen_in(tmp_path / "tree", labels=labels)
     assert seen.problems == {("002", "", "file-missing"), ("003", "", "file-missing")}
     assert seen.summary.not_found == 2
@@ -140,7 +140,7 @@ def test_labelled_patients_without_ct_are_named_as_the_manifest_would(tmp_path):
     hidden = keyed_hash(tmp_path / KEY_FILE)
     seen = seen_in(tmp_path / "tree", labels=labels, keep_ids=False)
     assert seen.problems == {(hidden("002"), "", "file-missing"), (hidden("003"), "", "file-missing")}
-    labels.write_text("patient_id,label\n001,0\n002,1\n")
+    labels.write_text("patient_id,label\n001,0\n002,1\n", encoding="utf-8")
     _, quarantined = read_dicom_tree(tmp_path / "tree", labels, keep_ids=True)
     assert [(one.patient_id, one.code) for one in quarantined] == [("002", Code.FILE_MISSING)]
 
@@ -167,6 +167,6 @@ def test_files_without_an_id_get_a_hash_and_no_uid_leaves_them(tmp_path, keep_id
     assert sorted(seen.pairs.values()) == [("1/ct", "1/seg.dcm"), ("2/ct", "2/seg.dcm"), ("3/ct", "")]
     assert all(len(name) == 16 and set(name) <= set("0123456789abcdef") for name in seen.pairs)
     assert {patient for patient, _, code in seen.problems if code == "id-missing"} == set(seen.pairs)
-    written = "".join(path.read_text() for path in tmp_path.glob("*.csv"))
+    written = "".join(path.read_text(encoding="utf-8") for path in tmp_path.glob("*.csv"))
     assert "1.2.826" not in written
     assert seen_in(tmp_path / "tree", keep_ids=keep_ids).pairs == seen.pairs

@@ -176,7 +176,7 @@ def test_a_mask_that_is_called_as_another_patient_is_given_to_nobody(tmp_path, i
     else:
         write_series(tmp_path / "tree" / image, SERIES, patient_id="P1")
     volume(tmp_path / "tree" / mask, LESION)
-    (tmp_path / "labels.csv").write_text("patient_id,label\nP1,0\nanna,1\n")
+    (tmp_path / "labels.csv").write_text("patient_id,label\nP1,0\nanna,1\n", encoding="utf-8")
     seen = seen_in(tmp_path / "tree", labels=tmp_path / "labels.csv")
     assert list(seen.pairs.values()) == [(image, "")]
     assert ("", mask, "mask-unpaired") in seen.problems
@@ -258,7 +258,7 @@ def test_the_console_counts_what_has_no_row(tmp_path):
     volume(tmp_path / "tree/p1/ct.nii.gz", HU)
     volume(tmp_path / "tree/p1/mask.nii.gz", LESION)
     volume(tmp_path / "tree/elsewhere/mask.nii.gz", LESION[:5])
-    (tmp_path / "labels.csv").write_text("patient_id,label\np1,0\np9,1\n")
+    (tmp_path / "labels.csv").write_text("patient_id,label\np1,0\np9,1\n", encoding="utf-8")
     result = CliRunner().invoke(app, ["scan", str(tmp_path / "tree"), "-o", str(tmp_path / "m.csv"), "--labels", str(tmp_path / "labels.csv")])
     assert result.exit_code == 0, result.output
     assert "1 patients, 1 of them with image and mask" in result.output

@@ -54,7 +54,7 @@ def test_a_dead_process_holds_nothing(tmp_path):
     work = Place(str(tmp_path))
     work.write_json(NAME, holder(host=platform.node(), pid=dead.pid))
     with held(work):
-        assert json.loads((tmp_path / NAME).read_text())["pid"] == os.getpid()
+        assert json.loads((tmp_path / NAME).read_text(encoding="utf-8"))["pid"] == os.getpid()
 
 
 def test_another_process_with_the_number_of_a_dead_one_holds_nothing(tmp_path):
@@ -164,6 +164,6 @@ def test_of_many_runs_that_begin_at_once_one_goes_on(tmp_path):
 
 
 def test_a_directory_that_cannot_be_made_is_told(tmp_path):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(StudyError, match="cannot be written"), held(Place(str(tmp_path / "file" / "work"))):
         pass

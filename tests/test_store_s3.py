@@ -152,7 +152,7 @@ def test_a_whole_study_in_object_storage(phantom_manifest: Path, server: S3Serve
     monkeypatch.setenv("RAY_TMPDIR", "/tmp")  # the names of Ray's sockets must be short
     work = Place(server.uri("whole/study"))
     file = tmp_path / "remote.yaml"
-    file.write_text(yaml.safe_dump(SETTINGS | {"work": work.uri, "cohort": {"manifest": str(phantom_manifest)}}))
+    file.write_text(yaml.safe_dump(SETTINGS | {"work": work.uri, "cohort": {"manifest": str(phantom_manifest)}}), encoding="utf-8")
     before = command("status", work.uri)
     assert (before.returncode, before.stdout) == (2, "")
     assert "study.yaml: no such file" in before.stderr
@@ -179,7 +179,7 @@ def test_a_whole_study_in_object_storage(phantom_manifest: Path, server: S3Serve
 def test_storage_that_cannot_be_reached_is_said_in_one_sentence(tmp_path: Path) -> None:
     file = tmp_path / "remote.yaml"
     work = "s3://studies/x?endpoint_override=http://127.0.0.1:9&region=us-east-1"
-    file.write_text(yaml.safe_dump(SETTINGS | {"work": work, "cohort": {"manifest": str(tmp_path / "none.csv")}}))
+    file.write_text(yaml.safe_dump(SETTINGS | {"work": work, "cohort": {"manifest": str(tmp_path / "none.csv")}}), encoding="utf-8")
     for words in (("status", work), ("sweep", str(file))):
         done = command(*words)
         assert done.returncode == 2, done.stdout + done.stderr

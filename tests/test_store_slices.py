@@ -142,7 +142,7 @@ def test_opening_the_seal_is_written_down_first(tmp_path: Path) -> None:
 
 
 def test_no_seal_is_handed_out_that_could_not_be_written(tmp_path: Path) -> None:
-    (tmp_path / "test").write_text("a file in the directory's place")
+    (tmp_path / "test").write_text("a file in the directory's place", encoding="utf-8")
     with pytest.raises(OSError, match="test"):
         open_seal(Place(str(tmp_path)), patients=1, slices=1, models=[])
 

@@ -74,7 +74,7 @@ def test_the_same_files_are_no_change_wherever_they_lie_and_whenever_they_were_w
     shutil.copytree(folder, there)
     (there / "A" / "ct").rename(there / "A" / "renamed")
     manifest = there / "manifest.csv"
-    manifest.write_text(manifest.read_text().replace("A/ct", "A/renamed"))
+    manifest.write_text(manifest.read_text(encoding="utf-8").replace("A/ct", "A/renamed"), encoding="utf-8")
     assert not changes_of(stamp, files, known, Cohort(manifest=manifest))
 
 
@@ -117,7 +117,7 @@ def test_what_the_table_says_now(folder: Path) -> None:
 
 def test_a_patient_who_was_left_out_and_is_corrected_is_a_change(folder: Path) -> None:
     cohort, stamp, files, known = both(folder)
-    (folder / "manifest.csv").write_text((folder / "manifest.csv").read_text().replace("B,1", "B,0"))
+    (folder / "manifest.csv").write_text((folder / "manifest.csv").read_text(encoding="utf-8").replace("B,1", "B,0"), encoding="utf-8")
     found = changes_of(stamp, files, known[known["patient_id"] != "B"], cohort)
     assert found is not None
     assert found.labels == ("B",)
@@ -132,7 +132,7 @@ def test_sources_that_are_gone_or_cannot_be_read_are_not_compared(folder: Path) 
     assert found.removed == ("A", "B")
     shutil.rmtree(folder / "C")
     assert changes_of(stamp, files, known, cohort) is None  # a table without its files
-    (folder / "manifest.csv").write_text("no;table\n")
+    (folder / "manifest.csv").write_text("no;table\n", encoding="utf-8")
     assert changes_of(stamp, files, known, cohort) is None
     (folder / "manifest.csv").unlink()
     assert changes_of(stamp, files, known, cohort) is None

@@ -53,7 +53,7 @@ def command(name: str, file: Path, *overrides: str, work: Path | None = None) ->
 def study_file(phantom_manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("seen")
     file = folder / "seen.yaml"
-    file.write_text(yaml.safe_dump(SETTINGS | {"work": str(folder / "work"), "cohort": {"manifest": str(phantom_manifest)}}))
+    file.write_text(yaml.safe_dump(SETTINGS | {"work": str(folder / "work"), "cohort": {"manifest": str(phantom_manifest)}}), encoding="utf-8")
     return file
 
 
@@ -196,34 +196,34 @@ def test_before_the_test_no_sealed_patient_is_looked_at(finished: Place, work_co
 def test_a_seal_that_was_opened_for_other_models_stays_closed(finished: Place, work_copy: Path, study_file: Path, drawn_looks: list[Seal | None]) -> None:
     shutil.copytree(finished.path("test"), work_copy / "test")
     log = work_copy / "test" / "seal.jsonl"
-    last = json.loads(log.read_text().splitlines()[-1])
-    log.write_text(log.read_text() + json.dumps(last | {"models_sha256": "0" * 64}) + "\n")
+    last = json.loads(log.read_text(encoding="utf-8").splitlines()[-1])
+    log.write_text(log.read_text(encoding="utf-8") + json.dumps(last | {"models_sha256": "0" * 64}) + "\n", encoding="utf-8")
     done = command("explain", study_file, "explain.measure=shown", work=work_copy)
     assert done.exit_code == 0, done.output
     assert set(rows(work_copy)["part"]) == {VALIDATION}
-    log.write_text(log.read_text().splitlines()[0] + "\n")  # and for these: the maps that stand are not enough any more
+    log.write_text(log.read_text(encoding="utf-8").splitlines()[0] + "\n", encoding="utf-8")  # and for these: the maps that stand are not enough any more
     assert "explained the image models" in command("explain", study_file, "explain.measure=shown", work=work_copy).output
     assert set(rows(work_copy)["part"]) == {VALIDATION, TEST}
     assert [seal is None for seal in drawn_looks] == [True, False]
-    assert len(log.read_text().splitlines()) == 1
+    assert len(log.read_text(encoding="utf-8").splitlines()) == 1
 
 
 @pytest.mark.usefixtures("drawn_looks")
 def test_where_the_source_is_gone_or_differs_there_is_no_contour_and_it_is_said(work_copy: Path, study_file: Path, tmp_path: Path) -> None:
     """Two patients of those shown: one's mask is gone, another's image is somebody else's."""
-    settings = yaml.safe_load(study_file.read_text())
+    settings = yaml.safe_load(study_file.read_text(encoding="utf-8"))
     manifest = Path(settings["cohort"]["manifest"])
     people = pd.read_csv(manifest)
     people[["image", "mask"]] = people[["image", "mask"]].map(lambda name: str(manifest.parent / name))
-    splits = SplitSet.from_json(json.loads((work_copy / "splits.json").read_text()))
+    splits = SplitSet.from_json(json.loads((work_copy / "splits.json").read_text(encoding="utf-8")))
     gone, swapped, other = sorted(splits.training)[:3]
     by_id = people.set_index("patient_id")
     by_id.loc[gone, "mask"] = str(tmp_path / "gone.dcm")
     by_id.loc[swapped, ["image", "mask"]] = by_id.loc[other, ["image", "mask"]]
     by_id.reset_index().to_csv(tmp_path / "people.csv", index=False)
-    word = json.loads((work_copy / "slices" / "prepared.json").read_text())
+    word = json.loads((work_copy / "slices" / "prepared.json").read_text(encoding="utf-8"))
     word["settings"]["cohort"]["manifest"] = str(tmp_path / "people.csv")
-    (work_copy / "slices" / "prepared.json").write_text(json.dumps(word))
+    (work_copy / "slices" / "prepared.json").write_text(json.dumps(word), encoding="utf-8")
     done = command("explain", study_file, f"cohort.manifest={tmp_path / 'people.csv'}", work=work_copy)
     assert done.exit_code == 0, done.output
     table = rows(work_copy).set_index("patient_id")

@@ -55,7 +55,7 @@ def end(processes: list[psutil.Process]) -> None:
 
 def session_drivers() -> list[int]:
     """Numbers of the processes whose Ray left a session in the temporary directory."""
-    return [json.loads(mark.read_text())["pid"] for mark in ray_folder().glob(f"session_*/{MARK}") if not mark.parent.is_symlink()]
+    return [json.loads(mark.read_text(encoding="utf-8"))["pid"] for mark in ray_folder().glob(f"session_*/{MARK}") if not mark.parent.is_symlink()]
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def small(tmp_path: Path) -> SmallWork:
 def test_a_sweep_survives_ctrl_c_a_polite_end_and_kill(small: SmallWork, tmp_path: Path) -> None:
     cut = small.copy(tmp_path / "cut")
     work, study = tmp_path / "cut", tmp_path / "cut.yaml"
-    study.write_text(dump_study(cut.study))
+    study.write_text(dump_study(cut.study), encoding="utf-8")
 
     children: list[psutil.Process] = []
     # A terminal tells the whole process group of Ctrl-C; `timeout` and Slurm's scancel end the driver alone.

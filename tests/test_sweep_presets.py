@@ -20,7 +20,7 @@ def test_there_are_presets() -> None:
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
 def test_a_preset_opens_with_what_one_must_know(preset: Path) -> None:
-    lines = preset.read_text().splitlines()
+    lines = preset.read_text(encoding="utf-8").splitlines()
     for line, word in zip(lines, ("command:", "hardware:", "time:", "expect:"), strict=False):
         assert line.startswith(f"# {word}"), line
         assert len(line.removeprefix(f"# {word}").strip()) > 10

@@ -36,7 +36,7 @@ WANTED = {
 def study_file(phantom_manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("robust")
     file = folder / "small.yaml"
-    file.write_text(yaml.safe_dump(WHOLE_STUDY | WANTED | {"work": str(folder / "work"), "cohort": {"manifest": str(phantom_manifest)}}))
+    file.write_text(yaml.safe_dump(WHOLE_STUDY | WANTED | {"work": str(folder / "work"), "cohort": {"manifest": str(phantom_manifest)}}), encoding="utf-8")
     return file
 
 
@@ -158,7 +158,7 @@ def test_another_rule_after_the_seal_was_opened_is_one_more_opening(finished: Pl
     done = command("test", study_file, *overrides, work=tmp_path / "work")
     assert done.exit_code == 0, done.output
     assert "another rule decides: the votes of the same 4 models on 4 test patients are counted anew" in done.output
-    lines = [json.loads(line) for line in (tmp_path / "work/test/seal.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "work/test/seal.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [line["rule"] for line in lines] == [
         {"calibrate": "none", "threshold": "youden"},
         {"calibrate": "platt", "threshold": "sensitivity", "sensitivity": 0.95},
@@ -166,7 +166,7 @@ def test_another_rule_after_the_seal_was_opened_is_one_more_opening(finished: Pl
     assert state(tmp_path / "work" / "trials") == trials
     done = command("report", study_file, *overrides, work=tmp_path / "work")
     assert "note: The seal was opened 2 times, under 2 rules for threshold and calibration" in done.output
-    page = (tmp_path / "work/report/index.html").read_text()
+    page = (tmp_path / "work/report/index.html").read_text(encoding="utf-8")
     assert "calibrate platt, threshold sensitivity, sensitivity 0.95" in page
     assert "counted under another rule" in command("report", study_file, work=tmp_path / "work").output  # the default again, and nobody has recounted
 

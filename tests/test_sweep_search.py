@@ -48,7 +48,7 @@ def command(name: str, file: Path, *overrides: str) -> Result:
 def study_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("search")
     study = searchable(folder / "work")
-    (folder / "small.yaml").write_text(dump_study(study))
+    (folder / "small.yaml").write_text(dump_study(study), encoding="utf-8")
     return folder / "small.yaml"
 
 
@@ -177,7 +177,7 @@ def test_a_search_survives_ctrl_c(tmp_path: Path) -> None:
     settings |= {"search": SEARCH | {"nested": False, "configurations": 3}, "training": TRAINING | {"epochs": {"image": 40, "fc": 3, "gru": 3}}}
     small = activated(small_study(tmp_path / "work", **settings), draw_patients(30, overlap=0.3))
     study, file, work = small.study, tmp_path / "cut.yaml", tmp_path / "work"
-    file.write_text(dump_study(study))
+    file.write_text(dump_study(study), encoding="utf-8")
     first = start(file, "search")
     children: list[psutil.Process] = []
     try:

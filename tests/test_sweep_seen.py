@@ -19,7 +19,7 @@ def test_a_sweep_loses_nothing_when_its_tracking_server_is_away(local_ray: None,
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     study = small_study(tmp_path / "work", heads={"use": ["image", "fc"]}, tracking={"tensorboard": True, "mlflow": DEAD})
     work, _ = write_small_work(study, draw_patients(20))
-    (tmp_path / "study.yaml").write_text(dump_study(study))
+    (tmp_path / "study.yaml").write_text(dump_study(study), encoding="utf-8")
     for _ in range(2):  # the second time there is nothing to train, and still something to hand in
         done = CliRunner().invoke(app, ["sweep", str(tmp_path / "study.yaml")])
         assert done.exit_code == 0, done.output

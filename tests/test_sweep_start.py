@@ -26,7 +26,7 @@ LONG = "x" * 110
 def test_surroundings_in_which_ray_cannot_start_are_told(name: str, value: str, said: str, tmp_path: Path) -> None:
     (tmp_path / LONG).mkdir()
     study = tmp_path / "study.yaml"
-    study.write_text(yaml.safe_dump({"name": "s", "work": str(tmp_path / "work"), "cohort": {"manifest": "people.csv"}, "weights": "random"}))
+    study.write_text(yaml.safe_dump({"name": "s", "work": str(tmp_path / "work"), "cohort": {"manifest": "people.csv"}, "weights": "random"}), encoding="utf-8")
     surroundings = {key: text for key, text in os.environ.items() if not key.startswith("RAY_")} | {name: value.format(folder=tmp_path)}
     code = "from renal_ray.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", code, "prepare", str(study)], env=surroundings, capture_output=True, text=True, timeout=300, check=False)
@@ -77,9 +77,9 @@ def test_sessions_of_the_dead_are_removed_and_no_others(tmp_path: Path, monkeypa
         (folder / "logs").mkdir(parents=True)
     mark_session(folders["mine"])
     dead = this_process() | {"started": psutil.Process().create_time() - 100}
-    (folders["dead"] / MARK).write_text(json.dumps(dead))
-    (folders["another_boot"] / MARK).write_text(json.dumps(dead | {"kernel": ["another", "pid:[1]"]}))
-    (folders["cut_off"] / MARK).write_text('{"host": ')
+    (folders["dead"] / MARK).write_text(json.dumps(dead), encoding="utf-8")
+    (folders["another_boot"] / MARK).write_text(json.dumps(dead | {"kernel": ["another", "pid:[1]"]}), encoding="utf-8")
+    (folders["cut_off"] / MARK).write_text('{"host": ', encoding="utf-8")
     (tmp_path / "ray" / "session_latest").symlink_to(folders["dead"])
     remove_sessions_of_the_dead()
     assert {name for name, folder in folders.items() if folder.exists()} == {"mine", "another_boot", "cut_off", "strange"}

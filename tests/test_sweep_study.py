@@ -184,8 +184,8 @@ def test_a_trial_fails_alone_and_is_tried_again(work_copy: Path, study_file: Pat
     for trial in work_copy.glob("trials/roi-mixed10-fc-*"):
         shutil.rmtree(trial)
     [spec] = work_copy.glob("trials/roi-mixed10-image-fold0-*/spec.json")
-    good = spec.read_text()
-    spec.write_text(good.replace('"fold": 0', '"fold": 1'))
+    good = spec.read_text(encoding="utf-8")
+    spec.write_text(good.replace('"fold": 0', '"fold": 1'), encoding="utf-8")
     old = results(work_copy)
     done = command("run", study_file, work=work_copy)
     assert done.exit_code == 1, done.output
@@ -197,13 +197,13 @@ def test_a_trial_fails_alone_and_is_tried_again(work_copy: Path, study_file: Pat
     assert added.startswith("roi-mixed10-fc-fold1")
     [error] = work_copy.glob("trials/*/error.txt")
     assert error.parent.name.startswith("roi-mixed10-fc-fold0")
-    assert "LeakError" in error.read_text()
+    assert "LeakError" in error.read_text(encoding="utf-8")
     assert f"{error.parent.name}: " in (told := command("status", work_copy).output)
     assert "1 failed" in told
     unfinished = command("test", study_file, work=work_copy)
     assert unfinished.exit_code == 2
     assert "run `renal-ray sweep` first" in unfinished.stderr
-    spec.write_text(good)
+    spec.write_text(good, encoding="utf-8")
     done = command("sweep", study_file, work=work_copy)
     assert done.exit_code == 0, done.output
     assert not list(work_copy.glob("trials/*/error.txt"))
@@ -256,7 +256,7 @@ def test_votes_of_other_models_do_not_stand(work_copy: Path, study_file: Path, f
     done = command("test", study_file, work=work_copy)
     assert done.exit_code == 2, done.output
     assert "damaged" in done.stderr
-    assert len((work_copy / "test" / "seal.jsonl").read_text().splitlines()) == 1
+    assert len((work_copy / "test" / "seal.jsonl").read_text(encoding="utf-8").splitlines()) == 1
 
 
 def test_a_test_that_was_cut_off_between_its_two_files_is_done_again(work_copy: Path, study_file: Path, finished: Place) -> None:
@@ -264,7 +264,7 @@ def test_a_test_that_was_cut_off_between_its_two_files_is_done_again(work_copy: 
     (work_copy / "test" / "votes.parquet").unlink()
     done = command("test", study_file, work=work_copy)
     assert done.exit_code == 0, done.output
-    assert len((work_copy / "test" / "seal.jsonl").read_text().splitlines()) == 1  # the scores stand: nobody need be looked at again
+    assert len((work_copy / "test" / "seal.jsonl").read_text(encoding="utf-8").splitlines()) == 1  # the scores stand: nobody need be looked at again
     pd.testing.assert_frame_equal(pd.read_parquet(work_copy / "test" / "votes.parquet"), finished.read_parquet("test/votes.parquet"))
 
 

@@ -61,7 +61,7 @@ def test_copies_are_the_frozen_layers_output_of_the_varied_images(small: SmallWo
     rng = np.random.default_rng(copies_seed(spec))
     for copy in (1, 2):
         expected = small.workshop.prefix(spec)(varied(images, draw(n, rng, **ALL)))[spec.freeze_point]
-        assert np.allclose(again[copy * n : (copy + 1) * n], expected, atol=1e-5)
+        assert np.allclose(again[copy * n : (copy + 1) * n], expected, rtol=1e-4, atol=1e-4)
         assert not np.allclose(again[copy * n : (copy + 1) * n], plain, atol=1e-2)
 
 

@@ -27,7 +27,7 @@ def changed(study: Study, **changes: object) -> Study:
 
 def test_the_resolved_study_is_kept_with_what_it_was_run_with(tmp_path: Path) -> None:
     manifest = tmp_path / "people.csv"
-    manifest.write_text("patient_id,label,image,mask\n")
+    manifest.write_text("patient_id,label,image,mask\n", encoding="utf-8")
     study = small_study(tmp_path / "work", cohort={"manifest": str(manifest)})
     work = Place(study.work)
     keep_study(study, work)
@@ -91,7 +91,7 @@ def test_once_the_seal_was_opened_the_draw_stands(tmp_path: Path, change: dict) 
 
 
 def test_a_work_directory_that_cannot_be_is_told(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     study = small_study(tmp_path / "file" / "work")
     with pytest.raises(StudyError, match=r"work: .* cannot be written"):
         keep_study(study, Place(study.work))

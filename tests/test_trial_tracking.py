@@ -101,7 +101,7 @@ def test_a_remote_work_directory_gets_copies(trained: SmallWork, tmp_path: Path,
 
 
 def test_a_disk_that_takes_no_files_is_told_of_and_costs_no_trial(trained: SmallWork, tmp_path: Path) -> None:
-    (tmp_path / "tensorboard").write_text("in the way")
+    (tmp_path / "tensorboard").write_text("in the way", encoding="utf-8")
     said: list[str] = []
     with event_log(Place(str(tmp_path)), trained.specs()[0], wanted=True, say=said.append) as log:
         assert log is not None

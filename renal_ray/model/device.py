@@ -36,7 +36,7 @@ def device_name() -> str:
     found = card()
     if found:
         return found.name
-    told = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
+    told = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").is_file() else ""
     models = [line.partition(":")[2].strip() for line in told.splitlines() if line.startswith("model name")]
     return f"{models[0]}, {len(models)} cores" if models else platform.processor() or platform.machine()
 

@@ -165,7 +165,7 @@ def _kernel() -> list[str]:
     """What numbers processes here: the boot of the machine and the namespace of process numbers.
     Containers may share a host's name, and two of them have different processes of one number."""
     try:
-        return [Path("/proc/sys/kernel/random/boot_id").read_text().strip(), str(Path("/proc/self/ns/pid").readlink())]
+        return [Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip(), str(Path("/proc/self/ns/pid").readlink())]
     except OSError:  # no Linux: no such namespaces either
         return []
 

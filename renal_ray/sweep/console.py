@@ -140,7 +140,7 @@ class SweepConsole(Callback):
     def _keep_error(self, spec: TrialSpec, trial: Trial) -> None:
         told = Path(trial.error_file) if trial.error_file else None
         try:
-            self._ledger.fail(spec.trial_id, told.read_text() if told and told.is_file() else "the worker process ended before the trial did\n")
+            self._ledger.fail(spec.trial_id, told.read_text(encoding="utf-8") if told and told.is_file() else "the worker process ended before the trial did\n")
         except OSError as error:  # most likely what the trial was lost to
             self._notice(f"{spec.trial_id}: its error.txt cannot be written ({error.strerror or error})")
 
@@ -181,7 +181,7 @@ class SweepConsole(Callback):
 
 def reason(trial: Trial) -> str:
     """Why a trial ended, in one line: the last of its traceback, or what Ray says of its worker."""
-    told = Path(trial.error_file).read_text() if trial.error_file and Path(trial.error_file).is_file() else ""
+    told = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file and Path(trial.error_file).is_file() else ""
     lines = [line.strip() for line in told.splitlines() if line.strip()]
     if not lines:
         return "its worker ended before it did"

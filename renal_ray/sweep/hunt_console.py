@@ -63,7 +63,7 @@ class HuntConsole(Callback):
             return
         if self._ledger.state(spec.trial_id) != "failed":  # lost too often: it could not write why
             told = Path(trial.error_file) if trial.error_file else None
-            self._ledger.fail(spec.trial_id, told.read_text() if told and told.is_file() else "the worker process ended before the trial did\n")
+            self._ledger.fail(spec.trial_id, told.read_text(encoding="utf-8") if told and told.is_file() else "the worker process ended before the trial did\n")
         self._say(spec, f"failed ({reason(trial)}); trials/{spec.trial_id}/error.txt says more")
 
     def _say(self, spec: TrialSpec, what: str) -> None:

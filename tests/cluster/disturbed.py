@@ -102,7 +102,9 @@ class Run:
             cwd=REPOSITORY, env=self.nodes.environment, capture_output=True, text=True,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        tables = {path.name: path.read_text() for path in sorted(self.work.path("report/tables").glob("*.csv")) if not path.name.startswith(TIMES)}
+        tables = {
+            path.name: path.read_text(encoding="utf-8") for path in sorted(self.work.path("report/tables").glob("*.csv")) if not path.name.startswith(TIMES)
+        }
         assert len(tables) >= 5
         return {
             "levels": {name: result["levels"] for name, result in sorted(results.items())},
@@ -137,7 +139,7 @@ class Cluster:
         shutil.copytree(self.template.work, work, dirs_exist_ok=True)
         study = Study.model_validate(self.template.model_dump() | {"work": str(work)} | changes)
         file = self.folder / f"{name}.yaml"
-        file.write_text(dump_study(study))
+        file.write_text(dump_study(study), encoding="utf-8")
         return Run(self.nodes, study, file)
 
     def check(self, run: Run, fault: str) -> None:

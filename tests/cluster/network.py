@@ -113,7 +113,7 @@ class Nodes:
         wait_until(lambda: self._has_joined(node), f"node {node} to join")
 
     def _has_joined(self, node: int) -> bool:
-        assert self._started[node].poll() is None, (self._folder.parent / f"node-{node}.log").read_text()[-2000:]
+        assert self._started[node].poll() is None, (self._folder.parent / f"node-{node}.log").read_text(encoding="utf-8")[-2000:]
         return bool(self.processes(node, "raylet")) and (node == 0 or self.network.address(node) in self.alive())
 
     def alive(self) -> list[str]:

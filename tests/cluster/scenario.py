@@ -231,7 +231,7 @@ def growing(folder: Path) -> Any:
         "file_mounts_sync_continuously": False,
     }
     config = folder / "autoscaler.json"
-    config.write_text(json.dumps(settings))
+    config.write_text(json.dumps(settings), encoding="utf-8")
 
     def cards() -> float:
         return ray.cluster_resources().get("GPU", 0)
@@ -301,7 +301,7 @@ def versions(folder: Path) -> Any:
         file.write("# another checkout\n")
     distribution = older / "keras-0.0.1.dist-info"
     distribution.mkdir(parents=True)
-    (distribution / "METADATA").write_text("Metadata-Version: 2.1\nName: keras\nVersion: 0.0.1\n")
+    (distribution / "METADATA").write_text("Metadata-Version: 2.1\nName: keras\nVersion: 0.0.1\n", encoding="utf-8")
     path = os.environ["PYTHONPATH"]
     found = {"keras here": importlib.metadata.version("keras")}
     for name, first in (("changed", changed), ("older", older)):
@@ -318,7 +318,7 @@ SCENARIOS: dict[str, Callable[[Path], Any]] = {one.__name__: one for one in (pla
 
 def main(name: str, folder: Path) -> None:
     outcome = SCENARIOS[name](folder)
-    (folder / "outcome.json").write_text(json.dumps(outcome))
+    (folder / "outcome.json").write_text(json.dumps(outcome), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ ADDED = {"le", "instance", "job"}  # labels of Prometheus itself
 
 def panels() -> dict[str, list[str]]:
     """Panel -> its queries."""
-    board = json.loads((FOLDER / "renal-ray.json").read_text())
+    board = json.loads((FOLDER / "renal-ray.json").read_text(encoding="utf-8"))
     return {f"{panel['title']} ({panel['id']})": [target["expr"] for target in panel.get("targets", [])] for panel in board["panels"]}
 
 
@@ -57,7 +57,7 @@ def test_every_query_names_only_metrics_and_labels_that_there_are() -> None:
         assert all(used - ADDED <= has for has in ours), expr
     legends = {
         legend
-        for panel in json.loads((FOLDER / "renal-ray.json").read_text())["panels"]
+        for panel in json.loads((FOLDER / "renal-ray.json").read_text(encoding="utf-8"))["panels"]
         for target in panel.get("targets", [])
         for legend in [target["legendFormat"]]
     }
@@ -77,7 +77,7 @@ def test_every_one_of_our_metrics_is_shown() -> None:
 
 
 def test_the_board_can_be_imported_anywhere() -> None:
-    board = json.loads((FOLDER / "renal-ray.json").read_text())
+    board = json.loads((FOLDER / "renal-ray.json").read_text(encoding="utf-8"))
     numbers = [panel["id"] for panel in board["panels"]]
     assert len(numbers) == len(set(numbers))
     variables = {one["name"]: one for one in board["templating"]["list"]}
@@ -99,7 +99,7 @@ def test_the_board_can_be_imported_anywhere() -> None:
 def test_prometheus_reads_the_list_of_nodes_that_ray_writes() -> None:
     from ray._private.ray_constants import PROMETHEUS_SERVICE_DISCOVERY_FILE
 
-    config = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
+    config = yaml.safe_load((FOLDER / "prometheus.yml").read_text(encoding="utf-8"))
     [job] = config["scrape_configs"]
     assert job["file_sd_configs"][0]["files"] == [f"/tmp/ray/{PROMETHEUS_SERVICE_DISCOVERY_FILE}"]
 
@@ -123,7 +123,7 @@ class Sweep:
         )
         work, _ = write_small_work(study, draw_patients(24))
         write_probe(work, probe_for(study))  # the time that is left is told from the start
-        (scratch / "study.yaml").write_text(dump_study(study))
+        (scratch / "study.yaml").write_text(dump_study(study), encoding="utf-8")
         self.environment = os.environ | {"RAY_TMPDIR": str(scratch), "PYTHONPATH": str(REPOSITORY), "RAY_AUTH_MODE": "token"}
         self.environment |= {"RAY_AUTH_TOKEN": "0123456789abcdef" * 4}
         self.output = (scratch / "sweep.log").open("w+")
@@ -132,7 +132,7 @@ class Sweep:
 
     @property
     def said(self) -> str:
-        return Path(self.output.name).read_text()
+        return Path(self.output.name).read_text(encoding="utf-8")
 
     def running(self) -> bool:
         return self.process.poll() is None
@@ -172,8 +172,8 @@ def prometheus(scratch: Path, sweep: Sweep) -> Iterator[str]:
     binary = shutil.which("prometheus")
     if binary is None:
         pytest.skip("no prometheus here: apt-get install prometheus")
-    text = (FOLDER / "prometheus.yml").read_text().replace("/tmp/ray/", f"{scratch}/ray/")
-    (scratch / "prometheus.yml").write_text(text)
+    text = (FOLDER / "prometheus.yml").read_text(encoding="utf-8").replace("/tmp/ray/", f"{scratch}/ray/")
+    (scratch / "prometheus.yml").write_text(text, encoding="utf-8")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"

@@ -76,13 +76,13 @@ class Worker:
             self._process.kill()
             self._process.wait()
         self._log.close()
-        done = Counter(json.loads(heard.read_text())) if heard.exists() else Counter[str]()
+        done = Counter(json.loads(heard.read_text(encoding="utf-8"))) if heard.exists() else Counter[str]()
         self.counts += done
         self._left -= sum(done.values())
         if code == 0:
             return False
         what = "hang" if code is None else f"exit code {code}"
-        self.failures.append((f"{what}\n{(self._here / 'log.txt').read_text()[-3000:]}", self._here / "current"))
+        self.failures.append((f"{what}\n{(self._here / 'log.txt').read_text(encoding='utf-8')[-3000:]}", self._here / "current"))
         self.counts["failed"] += 1
         self._left -= 1
         self._round += 1

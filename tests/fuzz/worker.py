@@ -41,11 +41,11 @@ def main(folder: Path, inputs: int, number: int) -> None:
     @given(which=st.sampled_from(seeds), file=st.integers(0, 10_000), mutations=MUTATIONS, inside=st.booleans())
     def spoil(which: Seed, file: int, mutations: list[Mutation], inside: bool) -> None:
         image, mask = which.spoilt(current, file, lambda data: mutate(data, mutations, inside=inside))
-        heard.write_text(json.dumps(counts))
+        heard.write_text(json.dumps(counts), encoding="utf-8")
         counts[attempt(image, mask)] += 1
 
     spoil()
-    heard.write_text(json.dumps(counts))
+    heard.write_text(json.dumps(counts), encoding="utf-8")
 
 
 def attempt(image: Path, mask: Path) -> str:
@@ -54,7 +54,7 @@ def attempt(image: Path, mask: Path) -> str:
     Raises:
         BrokenError: it took too long or too much memory, or was refused without a code of its own.
     """
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the high-water mark starts anew
     before, begun = _high_water_mib(), perf_counter()
     try:
         read_patient(image, mask, cohort=COHORT, selection=EVERYTHING)
@@ -70,7 +70,7 @@ def attempt(image: Path, mask: Path) -> str:
 
 
 def _high_water_mib() -> float:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    line = next(line for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) / 1024
 
 

@@ -178,7 +178,7 @@ def _claim(out: Path, request: dict, jobs: list[Job]) -> bool:
     """Takes possession of the folder; True where it already holds all that is asked."""
     marker = out / MARKER
     if marker.is_file():
-        if json.loads(marker.read_text()) != request:
+        if json.loads(marker.read_text(encoding="utf-8")) != request:
             raise StudyError(f"phantom: {out} holds a phantom cohort of another request (see {MARKER} there); choose another folder or delete this one")
         return (out / MANIFEST).is_file() and all((out / job.patient_id).is_dir() for job in jobs)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
