@@ -3,8 +3,11 @@
 import io
 import random
 import re
+import shutil
 import struct
+import subprocess
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import docx
@@ -32,7 +35,8 @@ COMMANDS = set(
         endgroup endhead footnotesize IfFileExists includegraphics input label linewidth midrule multicolumn par quad raggedleft raggedright relax setlength
         smallskip tabcolsep textbf textheight textit textwidth toprule usepackage
         textbackslash textasciicircum textasciitilde textless textgreater textbar textquotedbl textasciigrave textendash textemdash textquoteleft
-        textquoteright textquotedblleft textquotedblright ldots pm times cdot geq leq approx circ mu alpha kappa chi Delta rightarrow uparrow ding""",
+        textquoteright textquotedblleft textquotedblright ldots pm times cdot geq leq approx circ mu alpha kappa chi Delta rightarrow uparrow checkmark
+        resizebox ifdim width else fi""",
     )
 )
 
@@ -94,7 +98,7 @@ def table(rows, *, columns=("Name", "Value"), title="Table 2. A title", left=1, 
         ("a\nb\x00c\td", "a b c d"),
         ("e\u0301", "é"),
         ("≥ 4 cm, χ²", r"$\geq$ 4 cm, $\chi$$^2$"),
-        ("✓ ✗", r"\ding{51} \ding{55}"),
+        ("✓ ✗", r"$\checkmark$ $\times$"),
     ],
 )
 def test_characters_are_written_as_tex_prints_them(text, written):
@@ -260,3 +264,43 @@ def test_png_of_a_word_document_has_its_resolution():
 def test_without_the_option_no_paper_is_written(tmp_path):
     assert write_report(Synthetic(study_at(tmp_path)).study).paper is None
     assert not Path(tmp_path / "report/paper").exists()
+
+
+def test_an_id_has_the_room_of_one_line():
+    """Arial of 8 points is half as wide as high, a digit 0.556; a cell's margins are 1.9 mm each."""
+    name = "roi-mixed10-image-fold0-6a5b5c73"
+    made = table([Row((name, *(["0.90 ± 0.03"] * 12)))], columns=("Trial", *(f"Metric {place}" for place in range(12))))
+    document = docx.Document(io.BytesIO(document_docx("wide", [made], [])))
+    (shown,) = document.tables
+    assert shown.columns[0].width.mm > len(name) * 0.556 * 8 / 72 * 25.4 + 3.8
+    assert shown.rows[1].cells[0].width == shown.columns[0].width
+    assert sum(column.width.mm for column in shown.columns) == pytest.approx(257, abs=0.5)
+    assert sum(made.widths()) == pytest.approx(1)
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_latex_compiles_with_the_packages_that_are_named(tmp_path):
+    """The characters of every kind in a table that floats, one that lies, and one over several pages."""
+    nasty = [Row((character, NASTY)) for character in WRITTEN] + [Row((HOSTILE, "Žižek Ångström"))]
+    tables = [
+        table([*nasty, Row(("Group", ""), "group"), Row(("a", ""), "extra"), Row(("b", "1"), "level")], notes=("Note: 5 %.",)),
+        replace(table([Row(("a", "1"))]), name="short"),
+        replace(table([Row(tuple("abcdefghijk"))], columns=tuple("ABCDEFGHIJK"), title="Wide"), name="wide"),
+        replace(table([Row((f"roi-mixed{place}", "9")) for place in range(90)]), name="long"),
+    ]
+    (tmp_path / "tables").mkdir()
+    for one in tables:
+        (tmp_path / "tables" / f"{one.name}.tex").write_text(table_tex(one), encoding="utf-8")
+    with drawn_for(Journal(one_column=False, vector=True)):
+        figure = drawn()
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / f"{figure.name}.pdf").write_bytes(figure.pdf)
+    main = tmp_path / "paper.tex"
+    main.write_text(document_tex(tables, [figure], tables_at="tables", figures_at="two"), encoding="utf-8")
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", main.name],
+        cwd=tmp_path,
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stdout[-2000:].decode("utf-8", "replace")
+    assert (tmp_path / "paper.pdf").read_bytes().startswith(b"%PDF")

@@ -56,6 +56,22 @@ class Table:
     notes: tuple[str, ...] = ()
     left: int = 1
 
+    def widths(self) -> list[float]:
+        """Each column's share of the line, by the longest word and the usual length in it.
+
+        Returns:
+            Shares in 0 to 1 that sum to 1, a column each: no word is broken that has its room.
+        """
+        wanted = []
+        for place, name in enumerate(self.columns):
+            cells = [row.cells[place] for row in self.rows if row.kind != "group"]
+            words = (word for text in (name, *cells) for word in text.split())
+            longest = max((len(word) for word in words), default=1)
+            usual = sum(min(len(text), 80) for text in cells) / max(1, len(cells))
+            # Headings are bold, and columns stand apart.
+            wanted.append(max(5.0, 1.15 * longest + 1.5, usual))
+        return [width / sum(wanted) for width in wanted]
+
 
 def levels(head: Head) -> tuple[str, ...]:
     """Levels at which a head is scored, the paper's first."""

@@ -55,8 +55,8 @@ WRITTEN = {
     "Δ": r"$\Delta$",
     "→": r"$\rightarrow$",
     "↑": r"$\uparrow$",
-    "✓": r"\ding{51}",
-    "✗": r"\ding{55}",
+    "✓": r"$\checkmark$",
+    "✗": r"$\times$",
     "○": r"$\circ$",
 }
 ACCENTS = {"\u0300", "\u0301", "\u0302", "\u0303", "\u0308", "\u030a", "\u030b", "\u030c", "\u0327", "\u0328", "\u0304", "\u0306", "\u0307"}
@@ -64,13 +64,14 @@ LETTERS = set("ßøØæÆœŒłŁđĐðÐþÞıŋŊ§¶©®£¡¿")
 BREAKS_AT = 34  # rows that fit on a page beside caption and notes
 WORDY = 45  # characters of a cell from which it is broken into lines
 UPRIGHT = 9  # columns that fit an upright page
+FITTED = r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%"  # never enlarged
 PREAMBLE = r"""% Written by renal-ray. Every table is a file of its own: \input what is needed; these packages are what they need.
 \documentclass[10pt,a4paper]{article}
 \usepackage[T1]{fontenc}
 \usepackage[utf8]{inputenc}
 \IfFileExists{lmodern.sty}{\usepackage{lmodern}}{}
 \usepackage[margin=20mm]{geometry}
-\usepackage{array,booktabs,longtable,adjustbox,caption,graphicx,pdflscape,pifont,textcomp}
+\usepackage{array,booktabs,longtable,caption,graphicx,pdflscape,amssymb,textcomp}
 \captionsetup{justification=raggedright,singlelinecheck=false}
 \begin{document}
 """
@@ -105,7 +106,7 @@ def table_tex(table: Table) -> str:
         table: with columns.
 
     Returns:
-        LaTeX that needs array, booktabs, longtable, adjustbox, caption, pdflscape and pifont.
+        LaTeX that needs array, booktabs, longtable, graphicx, caption, pdflscape and amssymb.
     """
     wordy = any(len(cell) > WORDY for row in table.rows if row.kind != "group" for cell in row.cells)
     return _long(table) if wordy or len(table.rows) > BREAKS_AT else _float(table)
@@ -118,7 +119,7 @@ def _float(table: Table) -> str:
             r"\begin{table}[htbp]",
             rf"\caption*{{{_title(table.title)}}}",
             rf"\label{{tab:{table.name}}}",
-            r"\begin{adjustbox}{max width=\textwidth}",
+            FITTED,
             rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}",
             r"\toprule",
             _head(table),
@@ -126,7 +127,7 @@ def _float(table: Table) -> str:
             *(_row(table, row) for row in table.rows),
             r"\bottomrule",
             r"\end{tabular}",
-            r"\end{adjustbox}",
+            "}",
             *_notes(table),
             r"\end{table}",
             "",
@@ -136,10 +137,9 @@ def _float(table: Table) -> str:
 
 def _long(table: Table) -> str:
     lying = len(table.columns) > UPRIGHT
-    widths = _widths(table)
     columns = "".join(
         rf">{{\{'raggedright' if place < table.left else 'raggedleft'}\arraybackslash}}p{{\dimexpr {width:.4f}\linewidth-2\tabcolsep\relax}}"
-        for place, width in enumerate(widths)
+        for place, width in enumerate(table.widths())
     )
     head = [r"\toprule", _head(table), r"\midrule"]
     return "\n".join(
@@ -162,17 +162,6 @@ def _long(table: Table) -> str:
             "",
         ]
     )
-
-
-def _widths(table: Table) -> list[float]:
-    """Shares of the line by the longest word and the usual length of what stands in a column."""
-    wanted = []
-    for place, name in enumerate(table.columns):
-        cells = [row.cells[place] for row in table.rows if row.kind != "group"]
-        longest = max((len(word) for text in (name, *cells) for word in text.split()), default=1)
-        usual = sum(min(len(text), 80) for text in cells) / max(1, len(cells))
-        wanted.append(max(5.0, 1.15 * longest + 1.5, usual))  # headings are bold, and columns stand apart
-    return [width / sum(wanted) for width in wanted]
 
 
 def _title(title: str) -> str:

@@ -20,6 +20,7 @@ NO_TIME = datetime(2000, 1, 1)  # the same tables give the same bytes
 NOT_XML = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 UPRIGHT = 9  # columns that fit an upright page
 SHORT, LONG, MARGIN = Mm(210), Mm(297), Mm(20)
+TWIP = 635  # English metric units of a twentieth of a point, in which tables are measured
 RULE = {"val": "single", "sz": "8", "space": "0", "color": "000000"}
 
 
@@ -95,18 +96,22 @@ def _table(document: Any, table: Table) -> None:
     """Three rules, a heading that repeats, rows that are not broken; written as XML, because cell by cell takes minutes for long ones."""
     made = document.add_table(rows=1, cols=len(table.columns))
     made.autofit = True
+    line = (LONG if len(table.columns) > UPRIGHT else SHORT) - 2 * MARGIN
+    widths = [round(share * line / TWIP) for share in table.widths()]
+    for column, width in zip(made._tbl.tblGrid.gridCol_lst, widths, strict=True):
+        column.set(qn("w:w"), str(width))
     properties = made._tbl.tblPr
     borders = _element("w:tblBorders")
     for side in ("top", "bottom"):
         borders.append(_element(f"w:{side}", **RULE))
     properties.append(borders)
     made._tbl.remove(made._tbl.tr_lst[0])
-    made._tbl.append(_xml_row(table, Row(table.columns), heading=True))
+    made._tbl.append(_xml_row(table, Row(table.columns), widths, heading=True))
     for row in table.rows:
-        made._tbl.append(_xml_row(table, row))
+        made._tbl.append(_xml_row(table, row, widths))
 
 
-def _xml_row(table: Table, row: Row, *, heading: bool = False) -> Any:
+def _xml_row(table: Table, row: Row, widths: list[int], *, heading: bool = False) -> Any:
     line = _element("w:tr")
     properties = _element("w:trPr")
     properties.append(_element("w:cantSplit"))
@@ -114,16 +119,19 @@ def _xml_row(table: Table, row: Row, *, heading: bool = False) -> Any:
         properties.append(_element("w:tblHeader"))
     line.append(properties)
     if row.kind == "group":
-        line.append(_xml_cell(row.cells[0], bold=True, span=len(table.columns)))
+        line.append(_xml_cell(row.cells[0], sum(widths), bold=True, span=len(table.columns)))
         return line
     for place, text in enumerate(row.cells):
         indent = row.kind == "level" and place == 0
-        line.append(_xml_cell(text, bold=heading, italic=row.kind == "extra", right=place >= table.left, rule=heading, indent=indent))
+        line.append(_xml_cell(text, widths[place], bold=heading, italic=row.kind == "extra", right=place >= table.left, rule=heading, indent=indent))
     return line
 
 
-def _xml_cell(text: str, *, bold: bool = False, italic: bool = False, right: bool = False, rule: bool = False, indent: bool = False, span: int = 1) -> Any:
+def _xml_cell(
+    text: str, width: int, *, bold: bool = False, italic: bool = False, right: bool = False, rule: bool = False, indent: bool = False, span: int = 1
+) -> Any:
     cell, about = _element("w:tc"), _element("w:tcPr")
+    about.append(_element("w:tcW", w=str(width), type="dxa"))
     if span > 1:
         about.append(_element("w:gridSpan", val=str(span)))
     if rule:
