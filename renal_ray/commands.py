@@ -75,6 +75,14 @@ def _refuse_changed(study: "Study") -> None:
         print(line)
 
 
+def _warn_changed(study: "Study", work: "Place") -> None:
+    """Says that the models come from a cohort that is another one by now; who uses them need not have its sources."""
+    from renal_ray.trial.changed import cohort_state
+
+    if changed := cohort_state(study, work).changed:
+        print(f"WARNING: {changed}")
+
+
 def sweep_study(study: "Study", *, address: str | None = None, dashboard: bool = False) -> "tuple[int, Swept]":
     """Sweeps, and says what failed, and what learnt nothing."""
     from renal_ray.sweep.cluster import cluster, where_ray_is
@@ -149,8 +157,9 @@ def test_externally(study: "Study", file: "Path", *, same_ids: bool, workers: in
     from renal_ray.store.place import Place
     from renal_ray.study_file import load_external
 
-    external = load_external(file, study)
-    done = evaluate_external(open_run(study, Place(study.work)), external, same_ids=same_ids, workers=workers or os.cpu_count() or 1)
+    external, work = load_external(file, study), Place(study.work)
+    _warn_changed(study, work)
+    done = evaluate_external(open_run(study, work), external, same_ids=same_ids, workers=workers or os.cpu_count() or 1)
     if done.opened:
         print(f"opened the seal of {external.name}: {done.models} models voted on {done.patients} patients; {done.left_out} left out")
     else:
@@ -217,6 +226,7 @@ def predict_patients(
     from renal_ray.apply.chosen import choose, open_run
     from renal_ray.apply.predict import predict
 
+    _warn_changed(study, work)
     chosen = choose(open_run(study, work), dataset, head)
     cases, refused = find_cases(patients, mask=mask, lesion=lesion, name=name, phase=study.cohort.phase)
     return predict(chosen, cases, refused, out, strict=strict, progress=progress)
@@ -242,6 +252,7 @@ def export_models(study: "Study", work: "Place", out: "Path", *, dataset: "Datas
     from renal_ray.apply.chosen import choose, open_run
     from renal_ray.apply.exported.export import export
 
+    _warn_changed(study, work)
     chosen = choose(open_run(study, work), dataset)
     done = export(chosen, out)
     print(f"exported {done.models} ONNX models of {chosen.dataset} at {chosen.freeze_point} to {out}, {done.mib:.0f} MiB in all")

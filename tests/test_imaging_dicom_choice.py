@@ -277,6 +277,16 @@ def test_a_damaged_copy_of_a_slice_is_left_out_and_reported(tmp_path, volume, br
     assert "7" in finding.message
 
 
+@pytest.mark.parametrize("broken", ["rows of 65535", "no rows", "spacing with decimal commas", "pixels cut off"])
+@pytest.mark.parametrize("end", [0, -1])
+def test_a_damaged_first_or_last_slice_is_no_copy(tmp_path, volume, broken, end):
+    path = tmp_path / write_series(tmp_path, volume)[end].filename
+    path.write_bytes(BREAKS[broken](path.read_bytes()))
+    error = refusal(tmp_path)
+    assert error.code not in (Code.FILE_LEFT_OUT, Code.MISSING_SLICE)
+    assert f"file {sorted(tmp_path.iterdir()).index(path) + 1} by name" in error.message
+
+
 @pytest.mark.parametrize(("modality", "rows", "columns"), [("DX", 4280, 3520), ("MG", 4664, 3064), ("MR", 8, 8), ("US", 60000, 60000)])
 def test_a_foreign_image_costs_nothing(tmp_path, volume, modality, rows, columns):
     write_series(tmp_path, volume)

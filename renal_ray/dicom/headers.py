@@ -54,7 +54,10 @@ COMPANIONS = frozenset({"SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "RTIMAGE", "RTREC
 IMAGING = frozenset({"MR", "PT", "NM", "US", "CR", "DX", "MG", "XA", "RF", "ES", "SM", "XC", "OP", "OPT", "ECG"})
 NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 PIXEL_TAGS = {b"\xe0\x7f\x10\x00", b"\xe0\x7f\x08\x00", b"\xe0\x7f\x09\x00", b"\x7f\xe0\x00\x10", b"\x7f\xe0\x00\x08", b"\x7f\xe0\x00\x09"}
-IDENTITY = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "SOPClassUID")
+IDENTITY = (
+    *("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "SOPClassUID"),
+    *("ImageType", "AcquisitionNumber", "ImagePositionPatient"),
+)
 BEFORE_PIXELS = ("Rows", "Columns", "BitsAllocated", "SamplesPerPixel", "NumberOfFrames")
 
 

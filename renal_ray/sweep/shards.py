@@ -29,7 +29,8 @@ Part = dict[str, Any]  # what a shard came to: key, measured, fingerprints, stam
 def make_shards(study: Study, cohort: pd.DataFrame) -> list[dict[str, str]]:
     """Divides the cohort; a shard's key changes with its patients, their files and the settings that decide their slices."""
     table = cohort.reindex(columns=["patient_id", "label", "image", "mask", "series", "lesion"])
-    rows = json.loads(table.fillna({"series": "", "lesion": ""}).to_json(orient="records"))
+    chosen = table[["series", "lesion"]].astype("object").fillna("")
+    rows = json.loads(table.assign(series=chosen["series"], lesion=chosen["lesion"]).to_json(orient="records"))
     settings = [study.selection.model_dump_json(), study.images.model_dump_json(), study.cohort.model_dump_json(include=READING)]
     shards = []
     for number, first in enumerate(range(0, len(rows), PATIENTS_PER_SHARD)):

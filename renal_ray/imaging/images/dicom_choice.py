@@ -1,5 +1,6 @@
 """Which images of a folder are the one CT series, or the one acquisition, that is meant."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -123,7 +124,9 @@ def choose(headers: Sequence[Header], wanted: References, key: str, folder: Path
     mine = [header for header in broken if _is_of(header, group)]
     owners = ("", group[0].text("PatientID"))
     unknown = [one for one in broken if not one.text("SeriesInstanceUID") and one.text("Modality") in ("", "CT") and one.text("PatientID") in owners]
-    return Chosen(_acquisition(group, wanted, shortest(groups)[candidates[0]], number), mine, unknown, len(groups) == 1)
+    images = _acquisition(group, wanted, shortest(groups)[candidates[0]], number)
+    _require_ends(images, mine)
+    return Chosen(images, mine, unknown, len(groups) == 1)
 
 
 def _keyed(header: Header) -> tuple[Header, str]:
@@ -203,6 +206,21 @@ def _require_one_person(group: list[Header]) -> None:
         if len({header.text(keyword) for header in group} - {""}) > 1:
             message = "the series holds images of two persons under one PatientID (sex or birth date differ); give the folder of one"
             raise PatientError(Code.DIFFERENT_PERSONS, message)
+
+
+def _require_ends(images: Sequence[Image], damaged: Sequence[Header]) -> None:
+    """Refuses a damaged file whose place no other file has: at an end, nothing else tells that a slice is missing."""
+    places = {_place(image.header) for image in images}
+    numbers = {image.header.text("AcquisitionNumber") for image in images}
+    for header in damaged:
+        other = header.text("AcquisitionNumber") not in numbers | {""}
+        if header.fault and not header.is_localizer and not other and _place(header) not in places | {()}:
+            raise header.fault
+
+
+def _place(header: Header) -> tuple[float, ...]:
+    """Where the image lies, in mm; empty where its header does not say."""
+    return tuple(map(float, re.findall(r"-?[0-9.]+(?:[eE][-+]?[0-9]+)?", header.text("ImagePositionPatient"))))
 
 
 def _is_of(header: Header, group: list[Header]) -> bool:
