@@ -17,6 +17,7 @@ from conftest import SmallWork
 from typer.testing import CliRunner
 
 from renal_ray.apply.chosen import choose, open_run
+from renal_ray.apply.exported.check import some_slices
 from renal_ray.apply.voters import vote
 from renal_ray.cli import app
 from renal_ray.config import Study
@@ -169,6 +170,11 @@ def test_thresholds_and_preprocessing(exported: Path, finished: SmallWork) -> No
             assert fold[head]["threshold"] == {level: found["threshold"] for level, found in levels.items()}
             assert set(fold[head]["calibrator"].values().__iter__().__next__()) == {"kind"}
     made = json.loads((exported / "preprocessing.json").read_text(encoding="utf-8"))
+    against = said["onnx_against_keras"]
+    assert against["difference"] <= against["tolerance"] == 1e-4
+    card = (exported / "README.md").read_text(encoding="utf-8")
+    assert f"ran in onnxruntime on {against['slices']} slices of 4 training patients" in card
+    assert f"differ from those of the same models in Keras by at most {against['difference']:.1e}; 0.0001 is let pass" in card
     assert made["windows_hu"] == {"R": [-110, 190], "G": [20, 120], "B": [-40, 60]}
     assert made["resize"]["size"] == finished.study.images.size
     assert made["selection"]["min_area_fraction"] == finished.study.selection.min_area_fraction
@@ -190,6 +196,18 @@ def test_a_model_that_is_not_its_keras_model_is_refused_and_nothing_is_written(
     assert re.search(rf"export: {name}\.onnx gives scores that differ by [\de.-]+ from Keras's on \d+ slices of 4 training patients", said), said
     assert "at most 0.0001 is let pass. Nothing was written" in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_slices_are_those_of_training_patients_with_few_to_many(finished: SmallWork) -> None:
+    slices = Slices(finished.work, Dataset.ROI, sealed=finished.splits.test)
+    counts = sorted(slices.counts()[patient] for patient in finished.splits.training)
+    for training in (sorted(finished.splits.training), sorted(finished.splits.training)[:2]):
+        found = [len(one) for one in some_slices(slices, training)]
+        assert len(found) == min(4, len(training))
+        assert found == sorted(found)
+    assert counts[0] < counts[-1]
+    whole = [len(one) for one in some_slices(slices, sorted(finished.splits.training))]
+    assert (whole[0], whole[-1]) == (counts[0], counts[-1])
 
 
 def with_gru_layers(finished: SmallWork, layers: int, folder: Path) -> SmallWork:

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.resources import files as package_files
 from pathlib import Path
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
 CONFIG = "config.json"
 FORMAT = "renal-ray export, version 1"
 ROUGH_TOLERANCE = 2e-2  # of the example's scores where the study did not compute in float32 throughout
-AT_ONCE = 4  # folds written at the same time: each takes a core and some 2 GB
 
 
 @dataclass(frozen=True)
@@ -67,13 +64,13 @@ def export(chosen: Chosen, out: Path) -> Exported:
     for one in heads:
         check_weights(one)
     require_writable(out.absolute().parent)
+    evidence = read_evidence(run.study.model_copy(update={"work": run.work.uri}))
     splits = run.plan.splits
     images = some_slices(Slices(run.work, chosen.dataset, sealed=splits.test), sorted(splits.training))
     start_keras(run.study.backend, int(run.study.resources.cpus_per_trial))
     workshop = Workshop(run.work)
     files, checked = _models(heads, images, workshop)
     folds = [_fold(k, heads) for k in range(len(chosen.images))]
-    evidence = read_evidence(run.study.model_copy(update={"work": run.work.uri}))
     files["README.md"] = model_card(heads, evidence, checked).encode()
     files["preprocessing.json"] = _json(preprocessing(run.study, chosen.dataset))
     files["example.json"] = _json(_example(heads, workshop))
@@ -90,14 +87,13 @@ def _models(heads: list[Chosen], images: list[np.ndarray], workshop: Workshop) -
 
     comparison = Comparison(images)
     files: dict[str, bytes] = {}
-    folds = [{one.head: _model(one, one.voters[k], workshop) for one in heads} for k in range(len(heads[0].images))]
-    names = [{one.head: _name(one, one.voters[k]) for one in heads} for k in range(len(folds))]
-    with ThreadPoolExecutor(min(len(folds), AT_ONCE, os.cpu_count() or 1)) as pool:  # each waits for a process of its own
-        written = list(pool.map(to_onnx, ({names[k][head]: model for head, model in models.items()} for k, models in enumerate(folds))))
-    for name, models, onnx in zip(names, folds, written, strict=True):
-        comparison.hold({head: Pair(f"{name[head]}.onnx", onnx[name[head]], model) for head, model in models.items()})
-        files |= {f"weights/{name[head]}.h5": model.weights for head, model in models.items()}
-        files |= {f"onnx/{one}.onnx": data for one, data in onnx.items()}
+    for k in range(len(heads[0].images)):  # one process after the other: each takes gigabytes
+        names = {one.head: _name(one, one.voters[k]) for one in heads}
+        models = {names[one.head]: _model(one, one.voters[k], workshop) for one in heads}
+        onnx = to_onnx(models)
+        comparison.hold({head: Pair(f"{name}.onnx", onnx[name], models[name]) for head, name in names.items()})
+        files |= {f"weights/{name}.h5": model.weights for name, model in models.items()}
+        files |= {f"onnx/{name}.onnx": data for name, data in onnx.items()}
     return files, comparison.checked
 
 
