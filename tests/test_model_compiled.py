@@ -123,14 +123,41 @@ def test_weights_go_out_and_in() -> None:
 def test_weights_that_do_not_fit_are_refused_whole(backbone_weights: dict[str, np.ndarray]) -> None:
     compiled = fc()
     before = compiled.get_weights_by_name()
-    with pytest.raises(StudyError, match="scores/bias and 0 more are missing"):
+    with pytest.raises(StudyError, match="scores/bias is missing"):
         compiled.set_weights_by_name({name: array + 1 for name, array in before.items() if name != "scores/bias"})
     with pytest.raises(StudyError, match=r"scores/bias has shape \(3,\), the model needs \(2,\)"):
         compiled.set_weights_by_name({name: array + 1 for name, array in before.items()} | {"scores/bias": np.zeros(3)})
     for name, array in compiled.get_weights_by_name().items():
         np.testing.assert_array_equal(array, before[name])
+    with pytest.raises(StudyError, match="gru_1/bias is surplus"):
+        compiled.set_weights_by_name(before | {"gru_1/bias": np.zeros(3)})
+    with pytest.raises(StudyError, match="conv2d_90/extra is surplus"):
+        mixed9().reset(seed=1, weights=backbone_weights | {"conv2d_90/extra": np.zeros(3)})
     with pytest.raises(StudyError, match=r"conv2d_8.* are missing"):
         mixed9().reset(seed=1, weights={name: array for name, array in backbone_weights.items() if not name.startswith("conv2d_8")})
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"optimizer/99": np.zeros(3, np.float32)}, "optimizer/99 is surplus"),
+        ({"dropout/state": np.zeros(2, np.uint32)}, "dropout/state is surplus"),
+        ({"gru_3/bias": np.zeros(3, np.float32)}, "gru_3/bias is surplus"),
+        ({"optimizer/0": None}, "optimizer/0 is missing"),
+        ({"optimizer/0": np.zeros((7, 7), np.float32)}, r"optimizer/0 has shape \(7, 7\)"),
+    ],
+)
+def test_a_state_of_another_model_is_refused_whole(change: dict[str, np.ndarray | None], said: str) -> None:
+    compiled = fc()
+    compiled.reset(seed=1)
+    state = compiled.state() | change
+    other = fc()
+    other.reset(seed=2)
+    before = other.state()
+    with pytest.raises(StudyError, match=said):
+        other.restore({name: array for name, array in state.items() if array is not None})
+    for name, array in other.state().items():
+        np.testing.assert_array_equal(array, before[name])
 
 
 def test_an_epoch_without_batches_is_refused() -> None:

@@ -1,4 +1,6 @@
-"""Keras models as ONNX: checked by onnx, run by onnxruntime, against Keras itself."""
+"""Keras models as ONNX: written by Keras, checked by onnx, run by onnxruntime, against Keras itself."""
+
+from collections.abc import Mapping
 
 import keras
 import numpy as np
@@ -7,14 +9,19 @@ import onnxruntime
 import pytest
 
 from renal_ray.model.backbone import scaled
-from renal_ray.model.heads import fc_model, gru_model, padded, strongest
+from renal_ray.model.heads import padded, strongest
 from renal_ray.model.initial import redraw, weights_by_name
-from renal_ray.model.onnx.graph import FLOAT, IR_VERSION, OPSET, Graph, add_layers
-from renal_ray.model.onnx.models import fc_onnx, gru_onnx, image_onnx, whole_image_model
+from renal_ray.model.onnx import convert
+from renal_ray.model.onnx.convert import Model, to_onnx
+from renal_ray.model.onnx.models import Architecture, embedded, whole_model
+from renal_ray.model.weight_files import save_weights_h5
 from renal_ray.model.weights import calibrate
 from renal_ray.problems import StudyError
+from renal_ray.types import Head
 
-CLOSE = 1e-4
+CLOSE, WIDTH, SIZE = 1e-5, 12, 75
+LAYERS = (1, 2, 3, 4)
+ABOUT = "a test. Not for clinical use."
 
 
 def run(file: bytes, **inputs: np.ndarray) -> dict[str, np.ndarray]:
@@ -23,90 +30,110 @@ def run(file: bytes, **inputs: np.ndarray) -> dict[str, np.ndarray]:
     return dict(zip(names, session.run(names, inputs), strict=True))
 
 
-def noise(n: int, size: int, seed: int = 0) -> np.ndarray:
+def noise(n: int, seed: int = 0) -> np.ndarray:
     """Images that differ from each other in brightness and texture, uint8 (n, size, size, 3)."""
     rng = np.random.default_rng(seed)
-    coarse = rng.normal(110, 60, (n, size // 5 + 1, size // 5 + 1, 3)).repeat(5, axis=1).repeat(5, axis=2)[:, :size, :size]
-    return np.clip(coarse + rng.normal(0, 25, (n, size, size, 3)), 0, 255).astype(np.uint8)
+    coarse = rng.normal(110, 60, (n, SIZE // 5, SIZE // 5, 3)).repeat(5, axis=1).repeat(5, axis=2)
+    return np.clip(coarse + rng.normal(0, 25, (n, SIZE, SIZE, 3)), 0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("size", [75, 96])
-def test_whole_image_model(size: int) -> None:
-    """Random weights with set statistics, so that the signal lives: an odd and an even grid, so that every padding is met."""
-    from renal_ray.model.backbone import build_backbone
-    from renal_ray.model.heads import image_model
+def architecture(head: Head, layers: int = 2) -> Architecture:
+    return Architecture(head, SIZE, WIDTH, 7, layers)
 
-    model = image_model(build_backbone(size), embedding=16)
-    redraw(model, seed=3)
-    calibrate(model, [noise(8, size, seed=1)])
-    weights = weights_by_name(model)
-    images = noise(5, size)
-    expected = whole_image_model(size, 16, weights).predict_on_batch(scaled(images))
-    embeddings = keras.Model(model.input, model.get_layer("embedding").output).predict_on_batch(scaled(images))
+
+@pytest.fixture(scope="module")
+def in_keras() -> dict[str, keras.Model]:
+    """Every kind of model, with weights that nothing is 0 in: biases start at 0, and would then be tested by nothing."""
+    asked = {"image": architecture(Head.IMAGE), "fc": architecture(Head.FC)} | {f"gru{n}": architecture(Head.GRU, n) for n in LAYERS}
+    models = {name: whole_model(one) for name, one in asked.items()}
+    for name, model in models.items():
+        redraw(model, seed=3)
+        if name == "image":
+            calibrate(model, [noise(8, seed=1)])
+            kernel = model.get_layer("scores").kernel
+            kernel.assign(kernel * 0.1)  # of a random network the features are large, and all scores nearly 1
+        for variable in model.trainable_variables:
+            if variable.name == "bias":
+                variable.assign(np.random.default_rng(5).normal(size=variable.shape))
+    return models
+
+
+@pytest.fixture(scope="module")
+def files(in_keras: dict[str, keras.Model]) -> Mapping[str, bytes]:
+    """All of them as ONNX, by one process, as in a study on JAX: the image model alone takes most of a minute."""
+    shapes = {"image": architecture(Head.IMAGE), "fc": architecture(Head.FC)} | {f"gru{n}": architecture(Head.GRU, n) for n in LAYERS}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERAS_BACKEND", "jax")
+        return to_onnx({name: Model(shapes[name], save_weights_h5(weights_by_name(model)), ABOUT) for name, model in in_keras.items()})
+
+
+def patients() -> list[np.ndarray]:
+    """Embeddings of six patients with 1 to 6 slices."""
+    return [np.abs(np.random.default_rng(n).normal(size=(n + 1, WIDTH))).astype(np.float32) for n in range(6)]
+
+
+def test_whole_image_model(in_keras: dict[str, keras.Model], files: Mapping[str, bytes]) -> None:
+    images = noise(5)
+    embeddings, expected = embedded(in_keras["image"]).predict_on_batch(scaled(images))
     assert np.ptp(expected[:, 1]) > 0.01  # scores that are all alike would agree with anything
-    file = image_onnx(size, 16, weights, about="a test")
-    found = run(file, images=images)
+    found = run(files["image"], images=images)
+    assert list(found) == ["probabilities", "embedding"]
     np.testing.assert_allclose(found["probabilities"], expected, atol=CLOSE)
     np.testing.assert_allclose(found["embedding"], embeddings, atol=1e-3, rtol=1e-3)
-    np.testing.assert_allclose(run(file, images=images[:1])["probabilities"], expected[:1], atol=CLOSE)
-    assert file == image_onnx(size, 16, weights, about="a test")
-    read = onnx.load_from_string(file)
-    assert (read.ir_version, read.opset_import[0].version) == (IR_VERSION, OPSET)
-    assert {node.domain for node in read.graph.node} == {""}
+    np.testing.assert_allclose(run(files["image"], images=images[:1])["probabilities"], expected[:1], atol=CLOSE)
 
 
-def test_fc_head() -> None:
-    model = fc_model(12, width=12)
-    redraw(model, seed=1)
-    patients = [np.abs(np.random.default_rng(n).normal(size=(n + 1, 12))).astype(np.float32) for n in range(6)]
-    expected = model.predict_on_batch(strongest(patients))
-    np.testing.assert_allclose(run(fc_onnx(12, weights_by_name(model), about=""), strongest=strongest(patients))["probabilities"], expected, atol=CLOSE)
+def test_fc_head(in_keras: dict[str, keras.Model], files: Mapping[str, bytes]) -> None:
+    expected = in_keras["fc"].predict_on_batch(strongest(patients()))
+    assert np.ptp(expected[:, 1]) > 0.01
+    np.testing.assert_allclose(run(files["fc"], strongest=strongest(patients()))["probabilities"], expected, atol=CLOSE)
 
 
-def test_gru_head_with_sequences_of_different_lengths() -> None:
-    """What lies after a sequence's end changes nothing; without its length it would."""
-    model = gru_model(12, units=7)
-    redraw(model, seed=1)
-    for layer in ("gru_1", "gru_2"):  # biases start at zero, and would then be tested by nothing
-        bias = model.get_layer(layer).cell.bias
-        bias.assign(np.random.default_rng(5).normal(size=bias.shape))
-    patients = [np.abs(np.random.default_rng(n).normal(size=(n + 1, 12))).astype(np.float32) for n in range(6)]
-    expected = model.predict_on_batch(padded(patients, 8))
-    file = gru_onnx(12, 7, weights_by_name(model), about="")
-    sequence = np.full((6, 8, 12), 99.0, np.float32)
-    for row, one in zip(sequence, patients, strict=True):
+@pytest.mark.parametrize("layers", LAYERS)
+def test_gru_heads_with_sequences_of_different_lengths(layers: int, in_keras: dict[str, keras.Model], files: Mapping[str, bytes]) -> None:
+    """Whatever number of layers; what lies behind a sequence's end changes nothing, and without its length it would."""
+    expected = in_keras[f"gru{layers}"].predict_on_batch(padded(patients(), 8))
+    assert np.ptp(expected[:, 1]) > 0.001
+    sequence = np.full((6, 8, WIDTH), 99.0, np.float32)
+    for row, one in zip(sequence, patients(), strict=True):
         row[: len(one)] = one
-    lengths = np.array([len(one) for one in patients], np.int32)
-    np.testing.assert_allclose(run(file, sequence=sequence, lengths=lengths)["probabilities"], expected, atol=CLOSE)
-    assert np.abs(run(file, sequence=sequence, lengths=np.full(6, 8, np.int32))["probabilities"] - expected).max() > 0.01
+    lengths = np.array([len(one) for one in patients()], np.int32)
+    found = run(files[f"gru{layers}"], sequence=sequence, lengths=lengths)["probabilities"]
+    np.testing.assert_allclose(found, expected, atol=CLOSE)
+    one = run(files[f"gru{layers}"], sequence=patients()[3][None], lengths=lengths[3:4])["probabilities"]
+    np.testing.assert_allclose(one, expected[3:4], atol=CLOSE)
+    assert np.abs(run(files[f"gru{layers}"], sequence=sequence, lengths=np.full(6, 8, np.int32))["probabilities"] - expected).max() > 0.001
 
 
-@pytest.mark.parametrize("padding", ["same", "valid"])
-@pytest.mark.parametrize(("edge", "window", "stride"), [(9, 3, 1), (9, 3, 2), (8, 3, 2), (8, 2, 2), (7, 5, 3)])
-def test_padding_of_windows(padding: str, edge: int, window: int, stride: int) -> None:
-    inputs = keras.Input((edge, edge + 1, 4), name="x")
-    parts = [
-        keras.layers.Conv2D(3, window, strides=stride, padding=padding, activation="tanh", bias_initializer="ones"),
-        keras.layers.MaxPooling2D(window, strides=stride, padding=padding),
-        keras.layers.AveragePooling2D(window, strides=stride, padding=padding),
-    ]
-    model = keras.Model(inputs, keras.layers.Concatenate(name="all")([part(inputs) for part in parts]))
-    values = np.random.default_rng(0).normal(size=(2, edge, edge + 1, 4)).astype(np.float32)
-    expected = model.predict_on_batch(values).transpose(0, 3, 1, 2)
-    graph = Graph()
-    out = add_layers(graph, model, {"x": "x"})["all"]
-    file = graph.finish("windows", {"x": (FLOAT, ("n", 4, edge, edge + 1))}, {out: (FLOAT, ("n", *expected.shape[1:]))}, "")
-    np.testing.assert_allclose(run(file, x=values.transpose(0, 3, 1, 2))[out], expected, atol=1e-5)
+def test_what_is_promised_of_the_files(files: Mapping[str, bytes]) -> None:
+    promised = {
+        "image": ({"images": ("n", SIZE, SIZE, 3)}, {"probabilities": ("n", 2), "embedding": ("n", WIDTH)}),
+        "fc": ({"strongest": ("n", WIDTH)}, {"probabilities": ("n", 2)}),
+    } | {f"gru{n}": ({"sequence": ("n", "steps", WIDTH), "lengths": ("n",)}, {"probabilities": ("n", 2)}) for n in LAYERS}
+    for name, file in files.items():
+        model = onnx.load_from_string(file)
+        onnx.checker.check_model(model, full_check=True)
+        assert {one.domain: one.version for one in model.opset_import}[""] == 13
+        assert {node.domain for node in model.graph.node} == {""}
+        assert model.doc_string == ABOUT
+        shapes = [
+            {one.name: tuple(edge.dim_param or edge.dim_value for edge in one.type.tensor_type.shape.dim) for one in values}
+            for values in (model.graph.input, model.graph.output)
+        ]
+        assert shapes == list(promised[name])
+        for word in (b"/tmp", b"/home", b"site-packages"):  # nothing of the machine
+            assert word not in file
 
 
-def test_an_unknown_layer_is_refused_by_name() -> None:
-    inputs = keras.Input((4,), name="x")
-    model = keras.Model(inputs, keras.layers.LayerNormalization(name="odd_one")(inputs))
-    with pytest.raises(StudyError, match="'odd_one' is a LayerNormalization"):
-        add_layers(Graph(), model, {"x": "x"})
-    model = keras.Model(inputs, keras.layers.Dense(3, activation="gelu", name="gelu_one")(inputs))
-    with pytest.raises(StudyError, match="gelu"):
-        add_layers(Graph(), model, {"x": "x"})
-    grouped = keras.Input((8, 8, 4), name="x")
-    with pytest.raises(StudyError, match="'grouped'"):
-        add_layers(Graph(), keras.Model(grouped, keras.layers.Conv2D(4, 3, groups=2, name="grouped")(grouped)), {"x": "x"})
+def test_weights_of_another_number_of_layers_are_refused(in_keras: dict[str, keras.Model]) -> None:
+    three = save_weights_h5(weights_by_name(in_keras["gru3"]))
+    with pytest.raises(StudyError, match=r"export: Keras did not write .* as ONNX: gru-fold0: weights: gru_3/gru_cell/bias and 2 more are surplus"):
+        to_onnx({"gru-fold0": Model(architecture(Head.GRU, 2), three, ABOUT)})
+
+
+def test_a_process_that_dies_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convert, "CHILD", "renal_ray.model.onnx.nothing")
+    with pytest.raises(StudyError, match=r"export: Keras did not write fc-fold0 as ONNX: .*No module named"):
+        to_onnx({"fc-fold0": Model(architecture(Head.FC), b"", ABOUT)})
+    assert convert._why(-9, "").endswith("signal SIGKILL: out of memory?")
+    assert convert._why(3, "") == "its process ended with code 3"

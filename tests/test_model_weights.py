@@ -205,3 +205,34 @@ def test_digest_sees_name_type_shape_and_bytes_but_not_order() -> None:
     others = [{"a": a.T, "b": b}, {"a": a.view(np.int32), "b": b}, {"a": a, "b": 2 * b}, {"a": a, "c": b}]
     assert len({weights_digest(one) for one in [weights, *others]}) == 5
     assert weights_digest(dict(reversed(weights.items()))) == weights_digest(weights)
+
+
+def test_surplus_weights_of_a_layer_are_refused_by_name(source: keras.Model, backbone: keras.Model, tmp_path: Path) -> None:
+    """A normalisation with a gamma, a convolution or a layer more: networks that give other features with the weights that fit."""
+    gamma, extra, own = tmp_path / "gamma.h5", tmp_path / "extra.weights.h5", tmp_path / "own.h5"
+    keras2_file(gamma, source, top=False, whole_model=False)
+    with h5py.File(gamma, "r+") as file:
+        name = next(layer.name for layer in source.layers if isinstance(layer, keras.layers.BatchNormalization))
+        file[name].create_dataset(f"{name}/gamma:0", data=np.ones(32, np.float32))
+        file[name].attrs["weight_names"] = np.append(file[name].attrs["weight_names"], f"{name}/gamma:0".encode())
+    source.save_weights(extra)
+    own.write_bytes(save_weights_h5(weights_by_name(backbone) | {"embedding/kernel": np.zeros((2, 2)), "gru_1/bias": np.zeros(2)}))
+    load_weights(backbone, str(own))  # the head of a whole image model is a classifier at the end
+    own.write_bytes(save_weights_h5(weights_by_name(backbone) | {"conv2d_94/kernel": np.zeros((2, 2))}))
+    refused = [(gamma, "batch_normalization/gamma"), (own, "conv2d_94/kernel")]
+    for kind in ("conv2d_94", "batch_normalization_94", "p_re_lu"):
+        path = tmp_path / f"{kind}.weights.h5"
+        path.write_bytes(extra.read_bytes())
+        with h5py.File(path, "r+") as file:
+            file.create_dataset(f"layers/{kind}/vars/0", data=np.zeros(3))
+        refused.append((path, kind))
+    before = weights_digest(weights_by_name(backbone))
+    for path, named in refused:
+        with pytest.raises(StudyError, match=rf"{path.name}.*{named}"):
+            load_weights(backbone, str(path))
+    assert weights_digest(weights_by_name(backbone)) == before
+    with h5py.File(extra, "r+") as file:  # a classifier of several layers, one with dropout
+        file.create_dataset("layers/dense_1/vars/0", data=np.zeros(3))
+        file.create_dataset("layers/dropout/seed_generator/vars/0", data=np.zeros(2))
+    load_weights(backbone, str(extra))
+    np.testing.assert_array_equal(backbone.get_weights()[0], source.get_weights()[0])

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from renal_ray.problems import StudyError
 from renal_ray.protocol.attention import attention_map
 from renal_ray.store.ledger import FILES, Ledger
 from renal_ray.store.place import Place
@@ -85,12 +86,24 @@ def by_hand(made: Untrained, point: FreezePoint) -> np.ndarray:
 
     weights = load_weights_h5(Ledger(made.work).read_checked(made.specs[point].trial_id, "weights.h5"))
     backbone = build_backbone(SIZE)
-    set_weights_by_name(backbone, load_weights_h5(made.work.read(backbone_file("b" * 64))) | weights)
+    body = {layer.name for layer in backbone.layers}
+    set_weights_by_name(backbone, load_weights_h5(made.work.read(backbone_file("b" * 64))) | weights, layers=body)
     features = np.asarray(backbone.predict_on_batch(scaled(made.images)), np.float64)
     before_relu = features.mean(axis=(1, 2)) @ weights["embedding/kernel"] + weights["embedding/bias"]
     classes = (before_relu > 0) * (weights["scores/kernel"][:, 1] - weights["scores/kernel"][:, 0])
     slope = classes @ weights["embedding/kernel"].T / features[0, ..., 0].size  # (n, channels)
     return np.einsum("nijk,nk->nij", features, slope)
+
+
+def test_frozen_layers_take_a_whole_backbone_and_nothing_beside(made: Untrained) -> None:
+    from renal_ray.model.weight_files import load_weights_h5
+    from renal_ray.trial.prefix import Prefix
+
+    whole = load_weights_h5(made.work.read(backbone_file("b" * 64)))
+    prefix = Prefix(whole, size=SIZE, freeze_points=[FreezePoint.MIXED9], batch_size=2)
+    for given, said in ((whole | {"conv2d_94/kernel": np.zeros(3)}, "conv2d_94/kernel is surplus"), ({}, "are missing")):
+        with pytest.raises(StudyError, match=said):
+            prefix.load(given)
 
 
 @pytest.mark.parametrize("point", POINTS)

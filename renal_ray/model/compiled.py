@@ -16,6 +16,7 @@ from renal_ray.model.optimizers import Rates, make_optimizer
 from renal_ray.model.precision import FLOAT32
 from renal_ray.model.statistics import reestimate_batch_norm
 from renal_ray.model.steps import Batch, make_steps
+from renal_ray.problems import StudyError
 from renal_ray.types import Label, Rows
 
 Jit = bool | Literal["auto"]
@@ -82,12 +83,12 @@ class CompiledModel:
 
         Args:
             seed: of the head's initial weights and of dropout, and of the body's weights where `weights` is omitted.
-            weights: at least every body weight by name; more names, such as a whole backbone's, do no harm.
+            weights: every body weight by name; those of other layers, such as a whole backbone's, may be there.
             learning_rate: another one for the next training; unchanged when omitted.
             rates: all settings of the next training; unchanged when omitted. Nothing is compiled anew.
 
         Raises:
-            StudyError: a body weight is missing or has another shape.
+            StudyError: a body weight is missing, surplus, or has another shape.
             ValueError: dropout or weight decay is asked of a model that was made without.
         """
         if weights is None:
@@ -208,11 +209,17 @@ class CompiledModel:
         """Sets what `state` gave.
 
         Raises:
-            StudyError: a weight is missing or has another shape.
+            StudyError: a weight or a variable of the optimizer is missing, surplus, or has another shape.
         """
-        self.set_weights_by_name(state)
-        for number, variable in enumerate(self._optimizer_state):
-            variable.assign(state[f"{OPTIMIZER}{number}"])
+        slots = {f"{OPTIMIZER}{number}": variable for number, variable in enumerate(self._optimizer_state)}
+        drops = [] if self._dropout is None else [DROPOUT_STATE]
+        initial.require_names([*self.names, *slots, *drops], state)
+        for name, variable in slots.items():
+            if tuple(variable.shape) != state[name].shape:
+                raise StudyError(f"checkpoint: {name} has shape {state[name].shape}, the optimizer needs {tuple(variable.shape)}")
+        self.set_weights_by_name({name: state[name] for name in self.names})
+        for name, variable in slots.items():
+            variable.assign(state[name])
         if self._dropout is not None:
             self._dropout.restore(state[DROPOUT_STATE])
 
@@ -220,7 +227,7 @@ class CompiledModel:
         """Sets all weights, body and head.
 
         Raises:
-            StudyError: a weight is missing or has another shape.
+            StudyError: a weight is missing, surplus, or has another shape.
         """
         initial.set_weights_by_name(self.model, weights)
 

@@ -1,7 +1,7 @@
 """Seeded initial weights that depend on nothing but seed, name and initializer."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import keras
 import numpy as np
@@ -85,18 +85,37 @@ def set_weights_by_name(model: keras.Model, weights: Mapping[str, np.ndarray], *
 
     Args:
         model: any model of this package.
-        weights: array by name; names that the model lacks are left alone, so that a whole backbone's weights serve any suffix.
-        layers: names of the layers to set; all when omitted.
+        weights: array by name, those of the layers that are set and no others.
+        layers: names of the layers to set; all when omitted. Weights of other layers may be there: a whole backbone's serve any suffix.
 
     Raises:
-        StudyError: a name of the model is missing, or a shape differs.
+        StudyError: a weight is missing or surplus, or a shape differs.
     """
-    wanted = {name: variable for name, variable in named_variables(model).items() if layers is None or name.partition("/")[0] in layers}
-    missing = [name for name in wanted if name not in weights]
-    if missing:
-        raise StudyError(f"weights: {missing[0]} and {len(missing) - 1} more are missing; these weights belong to another freeze point or head")
+
+    def is_set(name: str) -> bool:
+        return layers is None or name.partition("/")[0] in layers
+
+    wanted = {name: variable for name, variable in named_variables(model).items() if is_set(name)}
+    require_names(wanted, filter(is_set, weights))
     for name, variable in wanted.items():
         if tuple(variable.shape) != weights[name].shape:
             raise StudyError(f"weights: {name} has shape {weights[name].shape}, the model needs {tuple(variable.shape)}; give weights of the same architecture")
     for name, variable in wanted.items():
         variable.assign(weights[name])
+
+
+def require_names(wanted: Collection[str], given: Iterable[str]) -> None:
+    """Makes sure that weights are those of a model, whole and nothing beside.
+
+    Args:
+        wanted: names of the model's weights.
+        given: names of the weights that there are.
+
+    Raises:
+        StudyError: one is missing or surplus.
+    """
+    there = set(given)
+    for fault, names in (("missing", [name for name in wanted if name not in there]), ("surplus", sorted(there.difference(wanted)))):
+        if names:
+            more = f" and {len(names) - 1} more are" if len(names) > 1 else " is"
+            raise StudyError(f"weights: {names[0]}{more} {fault}: these weights belong to another model (freeze point, head, number of layers)")

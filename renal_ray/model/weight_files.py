@@ -1,6 +1,7 @@
 """Weights as HDF5: our own files by name, and the InceptionV3 files that others publish. Nothing in a file is ever executed."""
 
 import io
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import count, takewhile
@@ -11,11 +12,13 @@ import keras
 import numpy as np
 
 from renal_ray.model.backbone import variable_name
+from renal_ray.model.heads import HEAD_LAYERS
 from renal_ray.problems import DamagedFileError, StudyError, reason
 from renal_ray.store.place import digest
 
 FORMAT = "renal-ray weights"
 VERSION = 2
+CLASSIFIER = re.compile(r"dense(_\d+)?")
 REMEDY = "give a whole InceptionV3 weights file for Keras (.h5 or .weights.h5, with or without its classifier), imagenet or random"
 
 
@@ -76,7 +79,7 @@ def read_inception(path: Path, backbone: keras.Model) -> dict[str, np.ndarray]:
 
     Args:
         path: what `save_weights_h5` wrote; a Keras 3 .weights.h5; or an .h5 of Keras 1 or 2, weights alone (as the ImageNet files)
-            or a whole saved model (as RadImageNet's). A classifier at the end is left out.
+            or a whole saved model (as RadImageNet's). A classifier at the end is left out; anything else that InceptionV3 has not is refused.
         backbone: as `build_backbone` gives it; says which names and shapes are needed.
 
     Raises:
@@ -88,7 +91,7 @@ def read_inception(path: Path, backbone: keras.Model) -> dict[str, np.ndarray]:
         with h5py.File(path, "r") as file:
             layers = [layer for layer in backbone.layers if layer.weights]
             if file.attrs.get("format") == FORMAT:
-                found = dict(_datasets(file))
+                found = {name: array for name, array in _datasets(file) if name.partition("/")[0] not in HEAD_LAYERS}
             elif "layers" in file:
                 found = _keras3(file["layers"], layers)
             else:
@@ -102,18 +105,22 @@ def read_inception(path: Path, backbone: keras.Model) -> dict[str, np.ndarray]:
 def _keras3(group: h5py.Group, layers: list[keras.Layer]) -> dict[str, np.ndarray]:
     """Keras 3: layers are counted by class, in the order of the model; a layer's variables by number."""
     seen: Counter[str] = Counter()
+    used: set[str] = set()
     found = {}
     for layer in layers:
         kind = "conv2d" if isinstance(layer, keras.layers.Conv2D) else "batch_normalization"
         key = f"{kind}_{seen[kind]}" if seen[kind] else kind
         seen[kind] += 1
+        used.add(key)
         stored = group[key]["vars"]
         if len(stored) != len(layer.weights):
             raise ValueError(f"{key} has {len(stored)} arrays, not {len(layer.weights)}")
         for number, variable in enumerate(layer.weights):
             found[variable_name(layer, variable)] = stored[str(number)][()]
-    if f"conv2d_{seen['conv2d']}" in group:
-        raise ValueError(f"more than {seen['conv2d']} convolutions")
+    others = (key for key in group if key not in used and not CLASSIFIER.fullmatch(key))
+    left = sorted(key for key in others if any("seed_generator" not in name for name, _ in _datasets(group[key])))
+    if left:
+        raise ValueError(f"{left[0]} is no layer of InceptionV3")
     return found
 
 
@@ -143,6 +150,9 @@ def _names(group: h5py.Group, attribute: str) -> list[str]:
 
 
 def _check(path: Path, found: Mapping[str, np.ndarray], layers: list[keras.Layer]) -> None:
+    surplus = sorted(set(found) - {variable_name(layer, variable) for layer in layers for variable in layer.weights})
+    if surplus:
+        raise StudyError(f"weights: {path} has {surplus[0]}, which InceptionV3 has not: it is another architecture; {REMEDY}")
     for layer in layers:
         for variable in layer.weights:
             name = variable_name(layer, variable)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from renal_ray.problems import DamagedFileError
+from renal_ray.problems import DamagedFileError, StudyError
 from renal_ray.protocol.splits import SplitSet
 from renal_ray.store.activations import Activations
 from renal_ray.store.ledger import Ledger
@@ -237,9 +237,14 @@ def with_weights(spec: TrialSpec, work: Place, workshop: Workshop) -> "CompiledM
 
     Raises:
         DamagedFileError: the weights are not those that it wrote.
+        StudyError: a weight is missing, surplus, or has another shape.
     """
     from renal_ray.model.weight_files import load_weights_h5
 
     model = workshop.model(spec)
-    model.set_weights_by_name(load_weights_h5(Ledger(work).read_checked(spec.trial_id, "weights.h5")))
+    weights = load_weights_h5(Ledger(work).read_checked(spec.trial_id, "weights.h5"))
+    try:
+        model.set_weights_by_name(weights)
+    except StudyError as error:
+        raise StudyError(f"{work.shown(f'trials/{spec.trial_id}/weights.h5')}: {error}; delete the trial's directory and run `renal-ray sweep`") from None
     return model

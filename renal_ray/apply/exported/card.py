@@ -7,6 +7,7 @@ import yaml
 
 from renal_ray import __version__
 from renal_ray.apply.chosen import Chosen
+from renal_ray.apply.exported.check import TOLERANCE, Checked
 from renal_ray.apply.exported.preprocessing import preprocessing
 from renal_ray.protocol.delong import auc_interval
 from renal_ray.protocol.intervals import wilson
@@ -22,18 +23,19 @@ AUTHORS = "*(for the authors to write)*"
 HUGGING_FACE = {"auc": "roc_auc", "acc": "accuracy", "sen": "recall", "spec": "specificity", "ppv": "precision", "npv": "npv", "mcc": "matthews_correlation"}
 
 
-def model_card(chosen: Sequence[Chosen], evidence: Evidence) -> str:
+def model_card(chosen: Sequence[Chosen], evidence: Evidence, checked: Checked) -> str:
     """The card of the fold models of one dataset.
 
     Args:
         chosen: the same models with each head, the image head first.
         evidence: of the study that they come from.
+        checked: how far the ONNX models are from Keras.
 
     Returns:
         Markdown with YAML front matter.
     """
     front = yaml.safe_dump(_front(chosen, evidence), sort_keys=False, allow_unicode=True, width=120)
-    return f"---\n{front}---\n\n" + "\n".join(_sections(chosen, evidence)) + "\n"
+    return f"---\n{front}---\n\n" + "\n".join(_sections(chosen, evidence, checked)) + "\n"
 
 
 def _front(chosen: Sequence[Chosen], evidence: Evidence) -> dict[str, Any]:
@@ -73,7 +75,7 @@ def _test(one: Chosen, evidence: Evidence) -> dict[str, float]:
     return {metric: value for metric, value in vote_metrics(votes).items() if value is not None} if len(votes) else {}
 
 
-def _sections(chosen: Sequence[Chosen], evidence: Evidence) -> Iterator[str]:
+def _sections(chosen: Sequence[Chosen], evidence: Evidence, checked: Checked) -> Iterator[str]:
     first, study = chosen[0], evidence.study
     folds = len(first.images)
     yield f"# {study.name}: benign or malignant renal tumour on CT\n"
@@ -107,6 +109,9 @@ def _sections(chosen: Sequence[Chosen], evidence: Evidence) -> Iterator[str]:
     yield "| `weights/*.h5` | the same weights by Keras layer name, HDF5 without code |"
     yield "| `config.json` | thresholds, trials and checksums |\n| `preprocessing.json` | what is done to an image before |"
     yield "| `predict_onnx.py` | runs the vote with numpy and onnxruntime alone; without arguments it checks the models against `example.json` |\n"
+    seen = f"{counted(checked.slices, 'slice')} of {counted(checked.patients, 'training patient')}"
+    yield f"Before this card was written the ONNX models ran in onnxruntime on {seen}:"
+    yield f"their scores differ from those of the same models in Keras by at most {checked.difference:.1e}; {TOLERANCE:g} is let pass.\n"
     yield "## Licence and citation\n"
     yield f"Licence: {AUTHORS}\n"
     yield "Weights can hold traces of the patients they were trained on: ask whoever approved the use of the data before they are passed on.\n"
@@ -115,8 +120,12 @@ def _sections(chosen: Sequence[Chosen], evidence: Evidence) -> Iterator[str]:
 
 
 def _heads(chosen: Sequence[Chosen]) -> str:
-    extra = {Head.FC: "a dense layer on the largest embedding values (fc)", Head.GRU: "two GRU layers over the slices' embeddings (gru)"}
-    named = [extra[one.head] for one in chosen if one.head in extra]
+    named = []
+    for one in chosen:
+        if one.head is Head.FC:
+            named.append("a dense layer on the largest embedding values (fc)")
+        elif one.head is Head.GRU:
+            named.append(f"{counted(one.voters[0].training.gru_layers, 'GRU layer')} over the slices' embeddings (gru)")
     return f"; patient-level heads: {' and '.join(named)}" if named else ""
 
 

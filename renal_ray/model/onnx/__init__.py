@@ -1,1 +1,1 @@
-"""Keras models as ONNX graphs, written layer by layer, so that no converter is needed."""
+"""Keras models as ONNX files, written by Keras itself in a process with TensorFlow."""

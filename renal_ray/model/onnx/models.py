@@ -1,122 +1,83 @@
-"""The three kinds of model as ONNX files: the whole image model, and the patient-level heads on its embeddings."""
+"""The three kinds of model as other programs run them: the whole image model, and the patient-level heads on its embeddings."""
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 
 import keras
-import numpy as np
 
-from renal_ray.model.backbone import OFFSET, SCALE, build_backbone
-from renal_ray.model.heads import EMBEDDING, SCORES, fc_model, gru_model, image_model
-from renal_ray.model.initial import set_weights_by_name
-from renal_ray.model.onnx.graph import FLOAT, INT32, UINT8, Graph, add_layers, weight
-from renal_ray.problems import StudyError
-from renal_ray.types import Label
-
-CLASSES = len(Label)
+from renal_ray.model.backbone import OFFSET, SCALE, XLA, build_backbone
+from renal_ray.model.heads import EMBEDDING, PADDING, fc_model, gru_model, image_model
+from renal_ray.types import Head
 
 
-def whole_image_model(size: int, embedding: int, weights: Mapping[str, np.ndarray]) -> keras.Model:
-    """InceptionV3 with the image head, nothing frozen and nothing cut.
+@dataclass(frozen=True)
+class Architecture:
+    """What a model is built from.
 
     Args:
+        head: image, fc or gru.
         size: edge of the square input image in pixels.
-        embedding: width of the embedding.
-        weights: by name, of the backbone and the head; a trial's trained layers bear the backbone's names, so that they replace its own.
-
-    Returns:
-        Model from float32 images scaled to -1..1, (n, size, size, 3), to probabilities (n, 2).
-
-    Raises:
-        StudyError: a weight is missing or has another shape.
-    """
-    model = image_model(build_backbone(size), embedding=embedding)
-    set_weights_by_name(model, weights)
-    return model
-
-
-def image_onnx(size: int, embedding: int, weights: Mapping[str, np.ndarray], *, about: str) -> bytes:
-    """The whole image model of one fold, from pixels to probabilities.
-
-    Args:
-        size, embedding, weights: as for `whole_image_model`.
-        about: what it is, for a person.
-
-    Returns:
-        An ONNX file: input `images`, uint8 RGB (n, size, size, 3); outputs `probabilities` float32 (n, 2), benign and malignant, and `embedding`
-        float32 (n, width).
-    """
-    model, graph = whole_image_model(size, embedding, weights), Graph()
-    pixels = graph.node("Cast", ["images"], to=FLOAT)
-    scaled = graph.node("Mul", [pixels, graph.constant("scale", np.float32(SCALE))])
-    scaled = graph.node("Add", [scaled, graph.constant("offset", np.float32(OFFSET))])
-    values = add_layers(graph, model, {model.layers[0].name: graph.node("Transpose", [scaled], perm=[0, 3, 1, 2])})
-    _outputs(graph, values)
-    inputs = {"images": (UINT8, ("n", size, size, 3))}
-    return graph.finish("image", inputs, {"probabilities": (FLOAT, ("n", CLASSES)), "embedding": (FLOAT, ("n", embedding))}, about)
-
-
-def fc_onnx(embedding: int, weights: Mapping[str, np.ndarray], *, about: str) -> bytes:
-    """The fc head of one fold.
-
-    Args:
         embedding: width of the image model's embedding.
-        weights: the trial's, by name.
-        about: what it is, for a person.
-
-    Returns:
-        An ONNX file: input `strongest`, float32 (n, embedding), each patient's largest embedding values; output `probabilities` float32 (n, 2).
+        gru_units: width of each GRU layer.
+        gru_layers: number of GRU layers, 1 to 4.
     """
-    model = fc_model(embedding, width=embedding)
-    set_weights_by_name(model, weights)
-    graph = Graph()
-    values = add_layers(graph, model, {"strongest": "strongest"})
-    graph.node("Identity", [values[SCORES]], outputs=["probabilities"])
-    return graph.finish("fc", {"strongest": (FLOAT, ("n", embedding))}, {"probabilities": (FLOAT, ("n", CLASSES))}, about)
+
+    head: Head
+    size: int
+    embedding: int
+    gru_units: int
+    gru_layers: int
 
 
-def gru_onnx(embedding: int, units: int, weights: Mapping[str, np.ndarray], *, about: str) -> bytes:
-    """The gru head of one fold.
+def whole_model(architecture: Architecture) -> keras.Model:
+    """A fold model in float32 and without dropout, its weights to be set: from what the study gives it to probabilities (n, 2).
 
     Args:
-        embedding: width of the image model's embedding.
-        units: width of each GRU layer.
-        weights: the trial's, by name.
-        about: what it is, for a person.
+        architecture: of the model.
+    """
+    if architecture.head is Head.IMAGE:
+        return image_model(build_backbone(architecture.size), embedding=architecture.embedding)
+    if architecture.head is Head.FC:
+        return fc_model(architecture.embedding, width=architecture.embedding)
+    return gru_model(architecture.embedding, units=architecture.gru_units, layers=architecture.gru_layers)
+
+
+def embedded(model: keras.Model) -> keras.Model:
+    """A whole image model that gives both the embedding (n, width) and the probabilities (n, 2)."""
+    both = keras.Model(model.input, [model.get_layer(EMBEDDING).output, model.output])
+    both.compile(jit_compile=XLA)
+    return both
+
+
+class PaddedAfter(keras.layers.Layer):
+    """Sequences (n, steps, width) with PADDING after each one's own length (n,), as the gru head was trained on them."""
+
+    def call(self, sequence: keras.KerasTensor, lengths: keras.KerasTensor) -> keras.KerasTensor:
+        """Replaces the steps that lie behind a sequence's end."""
+        steps = keras.ops.arange(keras.ops.shape(sequence)[1], dtype="int32")
+        inside = steps[None, :] < keras.ops.expand_dims(lengths, 1)
+        return keras.ops.where(keras.ops.expand_dims(inside, -1), sequence, PADDING)
+
+
+def served(model: keras.Model, architecture: Architecture) -> keras.Model:
+    """A fold model as another program calls it.
+
+    Args:
+        model: from `whole_model`.
+        architecture: of the model.
 
     Returns:
-        An ONNX file: inputs `sequence`, float32 (n, steps, embedding), the embeddings of each patient's slices, head to foot, and `lengths`,
-        int32 (n,), how many of the steps are true ones; output `probabilities` float32 (n, 2).
+        image: `images`, uint8 RGB (n, size, size, 3), to `probabilities` float32 (n, 2), benign and malignant, and `embedding` float32 (n, width).
+        fc: `strongest`, float32 (n, width), each patient's largest embedding values, to `probabilities`.
+        gru: `sequence`, float32 (n, steps, width), the embeddings of each patient's slices, head to foot, and `lengths`, int32 (n,), how many
+        of the steps are true ones, to `probabilities`.
     """
-    model = gru_model(embedding, units=units)
-    set_weights_by_name(model, weights)
-    graph = Graph()
-    value = graph.node("Transpose", ["sequence"], perm=[1, 0, 2])  # ONNX: steps first
-    axis = graph.constant("direction", np.array([1], np.int64))
-    first = graph.node("Squeeze", [_gru(graph, model.get_layer("gru_1"), value, last=False), axis])
-    last = graph.node("Squeeze", [_gru(graph, model.get_layer("gru_2"), first, last=True), graph.constant("directions", np.array([0], np.int64))])
-    scores: keras.layers.Dense = model.get_layer(SCORES)
-    kernel, bias = (graph.constant(f"{SCORES}/{name}", weight(getattr(scores, name))) for name in ("kernel", "bias"))
-    graph.activation(scores.activation.__name__, graph.node("Gemm", [last, kernel, bias]), "probabilities")
-    inputs = {"sequence": (FLOAT, ("n", "steps", embedding)), "lengths": (INT32, ("n",))}
-    return graph.finish("gru", inputs, {"probabilities": (FLOAT, ("n", CLASSES))}, about)
-
-
-def _outputs(graph: Graph, values: Mapping[str, str]) -> None:
-    graph.node("Identity", [values[SCORES]], outputs=["probabilities"])
-    graph.node("Identity", [values[EMBEDDING]], outputs=["embedding"])
-
-
-def _gru(graph: Graph, layer: keras.layers.GRU, value: str, *, last: bool) -> str:
-    """A GRU layer over (steps, n, width): the states of all steps (steps, 1, n, units), or the last true one of each row (1, n, units).
-
-    Keras and ONNX order the gates alike (update, reset, candidate), and Keras's reset_after is ONNX's linear_before_reset.
-    """
-    if not layer.reset_after or layer.go_backwards or layer.activation.__name__ != "tanh" or layer.recurrent_activation.__name__ != "sigmoid":
-        raise StudyError(f"export: layer {layer.name!r} is a GRU of another kind than Keras's default, which has no ONNX form here")
-    kernel = graph.constant(f"{layer.name}/kernel", weight(layer.cell.kernel).T[None])
-    recurrent = graph.constant(f"{layer.name}/recurrent_kernel", weight(layer.cell.recurrent_kernel).T[None])
-    bias = graph.constant(f"{layer.name}/bias", weight(layer.cell.bias).reshape(1, -1))
-    name = f"{layer.name}/states"
-    outputs = ["", name] if last else [name]
-    graph.node("GRU", [value, kernel, recurrent, bias, "lengths"], outputs=outputs, hidden_size=layer.units, linear_before_reset=1)
-    return name
+    if architecture.head is Head.IMAGE:
+        images = keras.Input((architecture.size, architecture.size, 3), dtype="uint8", name="images")
+        embedding, probabilities = embedded(model)(keras.layers.Rescaling(SCALE, offset=OFFSET)(images))
+        return keras.Model(images, {"probabilities": probabilities, "embedding": embedding})
+    if architecture.head is Head.FC:
+        strongest = keras.Input((architecture.embedding,), name="strongest")
+        return keras.Model(strongest, {"probabilities": model(strongest)})
+    sequence = keras.Input((None, architecture.embedding), name="sequence")
+    lengths = keras.Input((), dtype="int32", name="lengths")
+    return keras.Model([sequence, lengths], {"probabilities": model(PaddedAfter()(sequence, lengths))})
