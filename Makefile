@@ -5,7 +5,7 @@
 # make fuzz    20,000 spoilt inputs: each is read or refused with a code (about 2 minutes)
 # make codes   writes docs/codes.md anew
 # make checklist  writes docs/reporting-checklist.md anew
-# make lock    writes requirements.lock anew (needs uv)
+# make lock    writes requirements.lock and cluster/requirements-gpu.lock anew (needs uv)
 
 PYTHON ?= python3
 VENV := .venv
@@ -54,6 +54,8 @@ checklist: $(READY)
 
 lock:
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --upgrade -o requirements.lock
+	uv pip compile pyproject.toml --extra gpu --extra gpu-jax -c requirements.lock --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
+	  $$(grep -oE '^[a-zA-Z0-9._-]+==' requirements.lock | sort -u | tr -d = | sed 's/^/--no-emit-package /') --upgrade -o cluster/requirements-gpu.lock
 
 clean:
 	rm -rf $(VENV) runs build dist *.egg-info

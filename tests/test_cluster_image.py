@@ -5,27 +5,35 @@ import re
 import subprocess
 import sys
 import threading
+import tomllib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import metadata, version
 from pathlib import Path
 
 import pytest
 from cluster_files import CLUSTER, LOCK, REPOSITORY
+from packaging.markers import Marker
+from packaging.requirements import Requirement
 
 
-def test_the_gpu_lock_is_what_tensorflow_asks_for_and_agrees_with_the_other() -> None:
-    from importlib.metadata import requires
-
-    from packaging.requirements import Requirement
-
+def test_the_gpu_lock_is_what_the_extras_ask_for_and_agrees_with_the_other() -> None:
     text = (CLUSTER / "requirements-gpu.lock").read_text(encoding="utf-8")
-    pinned = dict(re.findall(r"^([\w.-]+)==([^ ]+)", text, re.MULTILINE))
-    assert len(re.findall(r"--hash=sha256:[0-9a-f]{64}", text)) >= len(pinned) > 0
-    for line in requires("tensorflow") or []:
-        asked = Requirement(line)
-        if asked.marker and "and-cuda" in str(asked.marker):
-            assert asked.specifier.contains(pinned.pop(asked.name)), line
-    assert pinned == {}, "packages that nobody asks for"
+    pins = re.findall(r"^([\w.-]+)==([^ ]+)(?: ; ([^\\]+))? \\$", text, re.MULTILINE)
+    assert len(re.findall(r"--hash=sha256:[0-9a-f]{64}", text)) >= len(pins) > 0
+    pinned = {name: version for name, version, marker in pins if not marker or Marker(marker).evaluate()}
     assert LOCK.keys() & pinned.keys() == set()
+    asked = [Requirement(line) for line in metadata("tensorflow").get_all("Requires-Dist") or []]
+    of_tensorflow = [one for one in asked if one.marker and "and-cuda" in str(one.marker)]
+    assert len(of_tensorflow) > 5
+    for one in of_tensorflow:
+        assert one.specifier.contains(pinned[one.name]), one
+    jax = version("jax")
+    assert (pinned["jax-cuda12-plugin"], pinned["jax-cuda12-pjrt"]) == (jax, jax), "the plugin and JAX must be of one version"
+    cuda = {name for name in pinned if name.startswith("nvidia-")}
+    assert {name for name in cuda if not name.endswith("-cu12")} == set(), "one CUDA for both"
+    extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert [Requirement(line).extras for name in ("gpu", "gpu-jax") for line in extras[name]] == [{"and-cuda"}, {"cuda12"}]
+    assert [Requirement(line).extras for line in extras["jax"]] == [set()]
 
 
 def instructions() -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from cluster_files import CLUSTER
 
+from renal_ray.config import Resources
 from renal_ray.problems import StudyError
 from renal_ray.store.lock import this_process
-from renal_ray.sweep.cluster import _remedy, _require_version, study_errors
+from renal_ray.sweep.cluster import _joined, _remedy, _require_version, _started, study_errors
 from renal_ray.sweep.sessions import MARK, mark_session, remove_sessions_of_the_dead
 
 LONG = "x" * 110
@@ -51,6 +54,60 @@ def test_a_ray_without_tokens_is_refused(version: str) -> None:
 @pytest.mark.parametrize("version", ["2.52.0", "2.60.0", "3.0.0rc1"])
 def test_later_ones_are_taken(version: str) -> None:
     _require_version(version)
+
+
+@pytest.mark.parametrize(
+    ("mode", "token", "address", "told"),
+    [
+        (None, False, None, "token"),
+        (None, True, None, "token"),
+        ("disabled", True, None, "disabled"),
+        ("token", False, None, "token"),
+        (None, False, "head:6379", "disabled"),
+        (None, True, "head:6379", "token"),
+        ("disabled", True, "auto", "disabled"),
+        ("token", False, "auto", "token"),
+    ],
+)
+def test_ray_is_told_how_to_authenticate_whatever_its_default_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: str | None, token: bool, address: str | None, told: str
+) -> None:
+    import ray
+
+    seen = []
+
+    def init(**_: object) -> None:
+        seen.append(os.environ.get("RAY_AUTH_MODE"))
+        raise ConnectionError("nobody there")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RAY_AUTH_MODE", mode or "")  # so that it is as before after the test
+    if mode is None:
+        monkeypatch.delenv("RAY_AUTH_MODE")
+    if token:
+        (tmp_path / ".ray").mkdir()
+        (tmp_path / ".ray" / "auth_token").write_text("secret", encoding="utf-8")
+    with pytest.raises(StudyError):
+        _started(Resources(), dashboard=False) if address is None else _joined(address)
+    assert seen == [told]
+
+
+def test_no_file_leaves_the_mode_to_the_default_of_ray() -> None:
+    """Every line that starts Ray, joins one or runs a driver on one has the mode before it, or stands where it is exported."""
+    starts = re.compile(r"\bray start\b|renal-ray run [^|`]*--address")
+    for path in sorted(CLUSTER.rglob("*")):
+        if not path.is_file() or path.suffix == ".lock" or "kuberay" in path.parts:  # pods get it from env, see test_cluster_kuberay
+            continue
+        text = path.read_text(encoding="utf-8")
+        exported = re.search(r"^export RAY_AUTH_MODE=token\b", text, re.MULTILINE)
+        for line in text.splitlines():
+            command = starts.search(line)
+            if command and not line.lstrip().startswith(("#", "|")) and not line[: command.start()].rstrip().endswith("`"):
+                assert exported or "RAY_AUTH_MODE=token" in line[: command.start()], f"{path.name}: {line}"
 
 
 class TaskError(Exception):

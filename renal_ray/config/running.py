@@ -13,6 +13,7 @@ class Resources(Section):
     cpus: int | None = Field(None, ge=1, description="CPUs that a local Ray uses; all when omitted")
     cpus_per_trial: float = Field(1, gt=0, description="CPUs that one trial is promised, and threads it computes with")
     gpus_per_trial: float = Field(0, ge=0, description="GPUs, or a share of one, that one trial is promised; a probe lowers it to what the trial needs")
+    allow_cpu: bool = Field(False, description="go on where a GPU is promised and the framework sees none, on the processor: for logical GPUs in tests")
     trials_per_gpu: int = Field(4, ge=1, description="at most this many trials share a GPU where a probe has measured their memory")
     trials_per_process: int = Field(100, ge=1, description="trials after which a worker's process is replaced")
     process_mb: int = Field(12000, ge=1000, description="memory in MiB above which a worker's process is replaced between two trials")

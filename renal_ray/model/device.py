@@ -2,33 +2,21 @@
 
 import importlib
 import platform
-import subprocess
 from pathlib import Path
 from time import perf_counter
-from typing import NamedTuple
 
 import keras
 import numpy as np
+
+from renal_ray.model.nvidia import Card, card
 
 EDGE = {False: 1024, True: 8192}  # of the square matrices, by whether there is a card
 REPEATS = 5
 
 
-class Card(NamedTuple):
-    """A graphics card: its name, and its memory in MiB."""
-
-    name: str
-    memory_mib: float
-
-
-def card() -> Card | None:
-    """The first NVIDIA card that this process sees, None without one."""
-    try:
-        told = subprocess.run(["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):  # no driver here
-        return None
-    name, memory = told.stdout.splitlines()[0].rsplit(",", 1)
-    return Card(name.strip(), float(memory))
+def devices() -> list[Card]:
+    """The cards that the framework computes on, as it names them, with their memory in MiB; none where it computes on the processor."""
+    return [Card(name, memory_mib) for name, memory_mib in _backend().cards()]
 
 
 def device_name() -> str:

@@ -10,9 +10,10 @@ from renal_ray.store.place import Place
 from renal_ray.store.slices import Slices
 from renal_ray.sweep.cluster import study_errors
 from renal_ray.trial.activate import activate, make_backbone
+from renal_ray.trial.cards import settle
 from renal_ray.trial.plan import Plan
 from renal_ray.trial.prefix import Prefix
-from renal_ray.trial.workshop import Workshop, backbone_file, configure_keras
+from renal_ray.trial.workshop import Workshop, backbone_file
 from renal_ray.types import Dataset, FreezePoint
 
 
@@ -72,7 +73,7 @@ def _parts(work: Place, plan: Plan, dataset: Dataset) -> Parts:
 
 
 def _make_backbones(study: Study, work: Place, plan: Plan, datasets: Sequence[Dataset]) -> None:
-    configure_keras(study.backend, int(study.resources.cpus_per_trial))
+    settle(study)
     for dataset in datasets:
         make_backbone(
             work,
@@ -89,7 +90,7 @@ class _Activator:
     """An actor with the frozen layers loaded; it takes parts of any dataset."""
 
     def __init__(self, study: Study, work: Place, plan: Plan, parts: Mapping[Dataset, Parts], sets: Sets) -> None:
-        configure_keras(study.backend, int(study.resources.cpus_per_trial))
+        settle(study)
         self._study = study
         self._work = work
         self._plan = plan

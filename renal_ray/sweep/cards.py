@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import psutil
 
+from renal_ray.model.nvidia import MIB, driver_asked, is_divided
 from renal_ray.problems import StudyError
 from renal_ray.sweep.nodes import Node
 
-MIB = 2**20
 HELD = 0.1  # share of a card that strangers may hold unmentioned: a desktop, a driver's own
 
 
@@ -45,16 +45,12 @@ def read_cards() -> tuple[Card, ...] | None:
     """The cards that this node was started with; None where NVIDIA's driver is not. Runs on the node."""
     import pynvml
 
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return None
-    try:
+    with driver_asked() as answers:
+        if not answers:
+            return None
         visible = _visible()
         handles = [(number, pynvml.nvmlDeviceGetHandleByIndex(number)) for number in range(pynvml.nvmlDeviceGetCount())]
         return tuple(_card(number, handle) for number, handle in handles if _is_mine(visible, number, pynvml.nvmlDeviceGetUUID(handle)))
-    finally:
-        pynvml.nvmlShutdown()
 
 
 def _card(number: int, handle: object) -> Card:
@@ -71,12 +67,7 @@ def _card(number: int, handle: object) -> Card:
 def _parts(handle: object) -> int:
     import pynvml
 
-    try:
-        if pynvml.nvmlDeviceGetMigMode(handle)[0] != pynvml.NVML_DEVICE_MIG_ENABLE:
-            return 1
-        return int(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle))
-    except pynvml.NVMLError_NotSupported:
-        return 1
+    return int(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)) if is_divided(handle) else 1
 
 
 def _process_name(pid: int) -> str:
@@ -120,8 +111,7 @@ def check_cards(nodes: Sequence[tuple[Node, tuple[Card, ...] | None]], need: flo
         if not promised:
             continue
         if not cards:
-            logical += 1
-            yield f"node {node.name} promises {promised:g} GPUs, but NVIDIA's driver shows none there: trials would compute on the processor"
+            logical += 1  # whether the framework sees cards all the same, of another maker, is asked by `devices`
             continue
         if promised > (has := sum(card.parts for card in cards)):
             raise StudyError(f"node {node.name} promises {promised:g} GPUs, but has {has}: start Ray there again with --num-gpus={has}")

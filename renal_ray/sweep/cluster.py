@@ -16,6 +16,7 @@ from renal_ray.sweep.watch import watched
 
 CLIENT = "ray://"
 OLDEST_RAY = (2, 52)  # the first that knows token authentication
+AUTH_MODE = "RAY_AUTH_MODE"  # token or disabled
 Result = TypeVar("Result")
 
 # Read by Ray and Tune when they are imported or started.
@@ -100,6 +101,7 @@ def _require_version(version: str) -> None:
 def _joined(address: str) -> Any:
     import ray
 
+    os.environ.setdefault(AUTH_MODE, "token" if _has_token() else "disabled")  # versions of Ray have other defaults, and other ones for other addresses
     try:
         return ray.init(address=address, logging_level=logging.ERROR, log_to_driver=address.startswith(CLIENT))  # see `where_ray_is`
     except (ConnectionError, ray.exceptions.AuthenticationError) as error:
@@ -109,11 +111,18 @@ def _joined(address: str) -> Any:
         ) from None
 
 
+def _has_token() -> bool:
+    """Whether there is a token where Ray looks for one; a cluster without token authentication ignores it."""
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token"
+    return bool(os.environ.get("RAY_AUTH_TOKEN")) or Path(path).is_file()
+
+
 def _started(resources: Resources, *, dashboard: bool) -> Any:
     """A Ray of this machine's own. Whatever Ray raises when it cannot start - it has no type for that - becomes one sentence with the remedy."""
     import ray
 
     remove_sessions_of_the_dead()
+    os.environ.setdefault(AUTH_MODE, "token")  # said, whatever the default of this version of Ray is; Ray makes the token
     try:
         context = ray.init(
             address="local",  # without it Ray joins whatever it finds in RAY_ADDRESS or started on this machine
@@ -144,7 +153,7 @@ def _remedy(error: Exception) -> str:
 def _where(url: str | None) -> str:
     if not url:
         return "dashboard: this cluster has none; `ray start --head` starts one unless told otherwise, and Ray must be installed as ray[default]"
-    token = "; it asks for the token that `ray get-auth-token` prints" if os.environ.get("RAY_AUTH_MODE") == "token" else ""
+    token = "; it asks for the token that `ray get-auth-token` prints" if os.environ.get(AUTH_MODE) == "token" else ""
     return f"dashboard: http://{url}{token}"
 
 

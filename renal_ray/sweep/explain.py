@@ -15,13 +15,13 @@ from renal_ray.store.slices import Slices
 from renal_ray.sweep.cluster import study_errors
 from renal_ray.sweep.fits import check_fits
 from renal_ray.trial.attended import Explained, measured, read_explained, write_explained
+from renal_ray.trial.cards import settle
 from renal_ray.trial.explain import Look, look
 from renal_ray.trial.lesions import NO_COHORT, Lesion, read_lesion
 from renal_ray.trial.pictures import Picture
 from renal_ray.trial.plan import Plan, finished_results, make_plan
 from renal_ray.trial.spec import TrialSpec
 from renal_ray.trial.subjects import OTHER, Subject, image_models, seal_is_open, state, subjects, voters, votes_stand
-from renal_ray.trial.workshop import configure_keras
 from renal_ray.types import Dataset
 
 PATIENTS_PER_TASK = 8
@@ -101,7 +101,7 @@ def _looks(study: Study, work: Place, plan: Plan, models: dict[Dataset, list[Tri
 
 
 def _look(study: Study, work: Place, plan: Plan, specs: list[TrialSpec], asked: list[Subject], seal: Seal | None) -> list[Look]:
-    configure_keras(study.backend, int(study.resources.cpus_per_trial))
+    settle(study)
     return look(asked, specs, Slices(work, specs[0].dataset, sealed=plan.splits.test, seal=seal), work)
 
 

@@ -58,14 +58,17 @@ def _free() -> dict[str, dict[str, float]]:
     return available_resources_per_node()
 
 
-def ask_all(nodes: Sequence[Node], question: Callable[..., Answer], *args: Any, patience_s: float | None = None) -> Iterator[tuple[Node, Answer]]:
-    """Runs a function on every node, side by side, whatever else runs there.
+def ask_all(
+    nodes: Sequence[Node], question: Callable[..., Answer], *args: Any, patience_s: float | None = None, options: Mapping[str, float] | None = None
+) -> Iterator[tuple[Node, Answer]]:
+    """Runs a function on every node, side by side, whatever else runs there unless it needs room.
 
     Args:
         nodes: whom to ask.
         question: the function.
         args: its arguments.
         patience_s: how long to wait for all answers; PATIENCE_S when omitted.
+        options: what the function is promised there, as Ray names it; nothing when omitted.
 
     Yields:
         Node and answer; a node that was lost meanwhile is left out.
@@ -78,7 +81,7 @@ def ask_all(nodes: Sequence[Node], question: Callable[..., Answer], *args: Any, 
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     patience = PATIENCE_S if patience_s is None else patience_s
-    task = ray.remote(num_cpus=0, max_retries=0)(question)
+    task = ray.remote(**(options or {"num_cpus": 0}), max_retries=0)(question)
     asked = [task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)).remote(*args) for node in nodes]
     _, silent = ray.wait(asked, num_returns=len(asked), timeout=patience) if asked else ([], [])
     here = {node["NodeID"] for node in ray.nodes() if node["Alive"]}

@@ -9,21 +9,23 @@ from renal_ray.problems import StudyError, reason
 from renal_ray.store.place import Place
 from renal_ray.sweep.cards import check_cards
 from renal_ray.sweep.cluster import study_errors
+from renal_ray.sweep.devices import check_devices
 from renal_ray.sweep.fits import check_fits, promised
 from renal_ray.sweep.mlflow_runs import require_mlflow
 from renal_ray.sweep.node_checks import Question, Report, asker, look
 from renal_ray.sweep.nodes import Node, alive_nodes, ask_all
+from renal_ray.trial.cards import EXTRA, settle
 from renal_ray.trial.packing import share
 from renal_ray.trial.plan import weights_hash
 from renal_ray.trial.probe import read_probe
 from renal_ray.trial.spec import kinds
-from renal_ray.trial.workshop import backbone_file, configure_keras
+from renal_ray.trial.workshop import backbone_file
 
 Checked = list[tuple[Node, Report]]
 
 
 def preflight(study: Study) -> Checked:
-    """Checks that the study's trials can run: versions, work directory, weights and cards of every node, and room for every kind of trial.
+    """Checks that the study's trials can run: versions, work directory, weights and cards of every node, whether the framework sees these, and room for trials.
 
     What need not stop the study is printed.
 
@@ -42,6 +44,7 @@ def preflight(study: Study) -> Checked:
     if least := min((one.gpu for one in shares if one.gpu), default=0):
         for line in check_cards([(node, report.cards) for node, report in checked], min(1, least)):
             print(line, flush=True)
+        check_devices(study, min(one for one in shares if one.gpu))
     if study.weights == "random" or work.exists(backbone_file(weights_hash(study, work, ""))):
         return checked
     import ray
@@ -63,7 +66,7 @@ def _weights_file(study: Study, work: Place) -> str | None:
 
 
 def _load_weights(study: Study) -> None:
-    configure_keras(study.backend, int(study.resources.cpus_per_trial))
+    settle(study)
     from renal_ray.model.backbone import build_backbone
     from renal_ray.model.weights import load_weights
 
@@ -106,7 +109,8 @@ def _check_versions(study: Study, nodes: Sequence[Node]) -> None:
     ask = asker(("ray", "keras", study.backend, "renal-ray"))
     here = ask()
     if study.backend == "jax" and here["jax"] == "none":
-        raise StudyError("backend: jax is not installed here; run `pip install 'renal-ray[jax]'` on every node, or choose tensorflow")
+        extra = EXTRA["jax"] if study.resources.gpus_per_trial else "jax"
+        raise StudyError(f"backend: jax is not installed here; run `pip install 'renal-ray[{extra}]'` on every node, or choose tensorflow")
     for node, there in ask_all(nodes, ask):
         differing = [f"{name} {there[name]} (here {here[name]})" for name in here if there[name] != here[name]]
         if differing:

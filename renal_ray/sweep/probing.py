@@ -10,7 +10,8 @@ from renal_ray.problems import StudyError
 from renal_ray.progress import progress
 from renal_ray.store.place import Place
 from renal_ray.sweep.cluster import cluster, study_errors
-from renal_ray.sweep.fits import check_fits
+from renal_ray.sweep.devices import check_devices
+from renal_ray.sweep.fits import check_fits, promised
 from renal_ray.trial.probe import KindCost, Probe, kind_name, setting, write_probe
 from renal_ray.trial.process import Setup, TrialProcess
 from renal_ray.trial.spec import TrialSpec, kinds
@@ -35,6 +36,7 @@ def probe_study(study: Study, address: str | None = None) -> Probe:
 
     with cluster(study.resources, address), study_errors(), progress("probe: kinds of trial") as show:
         check_fits(study)
+        check_devices(study)
         share = {"num_cpus": study.resources.cpus_per_trial, "num_gpus": study.resources.gpus_per_trial}
         # One after the other: costs of trials side by side are another measurement.
         task = ray.remote(**share)(_measure)
@@ -51,9 +53,7 @@ def probe_study(study: Study, address: str | None = None) -> Probe:
 
 def _measure(study: Study, spec: TrialSpec | None) -> dict[str, Any]:
     """One kind, or without one the machine, in a process of its own: its memory is that kind's alone."""
-    resources = study.resources
-    setup = Setup(work=study.work, backend=study.backend, threads=max(1, int(resources.cpus_per_trial)), gpu_share=min(1.0, resources.gpus_per_trial))
-    process = TrialProcess(setup, most_tasks=1, most_mib=float("inf"))
+    process = TrialProcess(Setup.of(study, promised(study)), most_tasks=1, most_mib=float("inf"))
     try:
         if spec is not None:
             return process.measure({"spec": spec.to_json()})

@@ -13,9 +13,10 @@ from renal_ray.progress import progress
 from renal_ray.store.place import Place
 from renal_ray.sweep.cluster import study_errors
 from renal_ray.sweep.preflight import check_nodes
+from renal_ray.trial.cards import settle
 from renal_ray.trial.masks import MaskPart, mask_parts, score_masks
 from renal_ray.trial.plan import Plan, Results
-from renal_ray.trial.workshop import Workshop, configure_keras
+from renal_ray.trial.workshop import Workshop
 from renal_ray.types import PatientId
 
 Files = Mapping[PatientId, Mapping[str, str]]  # image, mask, series and lesion of a patient, as the manifest names them
@@ -65,7 +66,7 @@ def _files(study: Study, patients: list[PatientId]) -> Files:
 
 
 def _measure(study: Study, work: Place, plan: Plan, part: MaskPart, files: Files) -> None:
-    configure_keras(study.backend, int(study.resources.cpus_per_trial))
+    settle(study)
 
     def read(patient: PatientId) -> PatientSlices:
         return read_again(study, patient, files[patient])

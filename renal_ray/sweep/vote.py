@@ -15,12 +15,13 @@ from renal_ray.store.place import Place
 from renal_ray.store.seal import Seal, last_rule, open_seal, was_opened_for, was_reread
 from renal_ray.store.slices import Slices
 from renal_ray.sweep.cluster import study_errors
+from renal_ray.sweep.devices import check_devices
 from renal_ray.sweep.fits import check_fits
+from renal_ray.trial.cards import settle
 from renal_ray.trial.decide import Decisions, decisions_of, rule_of
 from renal_ray.trial.plan import Plan, Results, finished_results, make_plan
 from renal_ray.trial.score import decide_again, score_test
 from renal_ray.trial.spec import TrialSpec
-from renal_ray.trial.workshop import configure_keras
 from renal_ray.types import Dataset
 
 GROUP = ["dataset", "freeze_point", "head", "level"]
@@ -75,6 +76,7 @@ def test(study: Study) -> Tested:
         return Tested(patients, len(ids), opened=False)
     if scored is None:
         check_fits(study)
+        check_devices(study)  # before the seal is opened
         for trial_id in ids:
             Ledger(work).read_checked(trial_id, "weights.h5")
     decisions = {spec.trial_id: decisions_of(spec, work, study) for specs in models.values() for spec in specs}
@@ -140,7 +142,7 @@ def _models(plan: Plan, dataset: Dataset, results: Results) -> list[TrialSpec]:
 
 
 def _score(study: Study, work: Place, plan: Plan, specs: list[TrialSpec], decisions: Decisions, seal: Seal) -> pd.DataFrame:
-    configure_keras(study.backend, int(study.resources.cpus_per_trial))
+    settle(study)
     return score_test(specs, decisions, work, plan.splits, seal)
 
 

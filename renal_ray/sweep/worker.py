@@ -36,15 +36,7 @@ class StudyWorker(tune.Trainable):
         resources = study.resources
         os.environ[NODE_ADDRESS] = ray.util.get_node_ip_address()  # goes on to the process
         self._seen = TrialMetrics(study.name)
-        setup = Setup(
-            work=work.uri,
-            backend=study.backend,
-            threads=max(1, int(share.cpu)),
-            gpu_share=min(1.0, share.gpu),
-            computed=computed,
-            checkpoint_s=resources.checkpoint_minutes * 60,
-            tensorboard=study.tracking.tensorboard,
-        )
+        setup = Setup.of(study, share, computed)
         self._process = TrialProcess(setup, most_tasks=resources.trials_per_process, most_mib=resources.process_mb, silence_s=resources.trial_timeout * 60)
         self._ledger = Ledger(work)
         self._begin(config)

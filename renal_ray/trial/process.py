@@ -17,7 +17,10 @@ from typing import Any
 
 from pydantic import Field
 
-from renal_ray.config import Section
+from renal_ray.config import Section, Study
+from renal_ray.store.place import Place
+from renal_ray.trial.cards import Seen
+from renal_ray.trial.packing import Share
 from renal_ray.trial.spec import TrialSpec
 
 SERVER = "renal_ray.trial.serve"
@@ -39,9 +42,30 @@ class Setup(Section):
     backend: str = Field(description="tensorflow or jax")
     threads: int = Field(description="CPU threads to compute with")
     gpu_share: float = Field(0, description="share of the card that the process may fill; 0 without one")
+    allow_cpu: bool = Field(False, description="whether to go on where the framework sees no card")
     computed: list[str] = Field([], description="freeze points whose activations are computed, not read")
     checkpoint_s: float = Field(600, description="seconds after which a trial's state is written down")
     tensorboard: bool = Field(False, description="whether to write event files for TensorBoard")
+
+    @classmethod
+    def of(cls, study: Study, share: Share, computed: list[str] | None = None) -> "Setup":
+        """What the process under a trial of the study is told.
+
+        Args:
+            study: the study.
+            share: what the trial is promised.
+            computed: freeze points whose activations are computed, not read.
+        """
+        return cls(
+            work=Place(study.work).uri,
+            backend=study.backend,
+            threads=max(1, int(share.cpu)),
+            gpu_share=min(1.0, share.gpu),
+            allow_cpu=study.resources.allow_cpu,
+            computed=computed or [],
+            checkpoint_s=study.resources.checkpoint_minutes * 60,
+            tensorboard=study.tracking.tensorboard,
+        )
 
 
 class TrialProcess:
@@ -90,6 +114,11 @@ class TrialProcess:
         """Lets the process measure one kind of step, see `renal_ray.trial.measure.measure`."""
         *_, last = self._ask({"measure": what})
         return dict(last["measured"])
+
+    def cards(self) -> Seen:
+        """Lets the process ask its framework for its cards, see `renal_ray.trial.cards`."""
+        *_, last = self._ask({"cards": {}})
+        return Seen.model_validate(last["cards"])
 
     def _ask(self, task: dict[str, Any]) -> Iterator[dict[str, Any]]:
         if self.pid is not None and (self.tasks >= self._most_tasks or self.memory_mib > self._most_mib):

@@ -11,8 +11,10 @@ from typing import Any
 
 import psutil
 
-from renal_ray.problems import reason
+from renal_ray.problems import StudyError, reason
+from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place
+from renal_ray.trial.cards import look, require_card
 from renal_ray.trial.prepared import read_splits
 from renal_ray.trial.process import Setup
 from renal_ray.trial.progress import Keeper, Pace
@@ -52,7 +54,7 @@ class Server:
     """
 
     def __init__(self, setup: Setup) -> None:
-        configure_keras(setup.backend, setup.threads, gpu_share=setup.gpu_share or 1)
+        configure_keras(setup.backend, setup.threads, gpu_share=setup.gpu_share or 1, on_card=setup.gpu_share > 0)
         self._setup = setup
         self._work = Place(setup.work)
         self._workshop: Workshop | None = None
@@ -63,10 +65,15 @@ class Server:
             if "trial" in task:
                 yield from ({"progress": told} for told in self._trial(TrialSpec.from_json(task["trial"])))
                 answer = {}
+            elif "cards" in task:
+                answer = {"cards": look(self._setup.backend).model_dump()}
             else:
                 from renal_ray.trial.measure import measure
 
                 answer = {"measured": measure(task["measure"], self.workshop)}
+        except StudyError as error:  # a sentence as it is
+            yield {"failed": str(error), "lost": False}
+            return
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told to the worker, and a trial's traceback is in its error.txt
             yield {"failed": f"{type(error).__name__}: {reason(error)}", "lost": was_lost(error)}
             return
@@ -77,7 +84,7 @@ class Server:
         """Made with the first task, because it imports the framework."""
         if self._workshop is None:
             resident = RESIDENT_MIB
-            if on_card := self._setup.gpu_share > 0:
+            if on_card := self._setup.gpu_share > 0 and require_card(self._setup.backend, allow_cpu=self._setup.allow_cpu):
                 from renal_ray.model.device import card, limit_memory
 
                 found = card()
@@ -87,11 +94,20 @@ class Server:
             self._workshop = Workshop(self._work, computed=self._setup.computed, on_card=on_card, resident_mib=resident)
         return self._workshop
 
+    def _workshop_for(self, spec: TrialSpec) -> Workshop:
+        """The workshop; where it cannot be had, for want of a card, the trial has failed."""
+        try:
+            return self.workshop
+        except StudyError as error:
+            Ledger(self._work).fail(spec.trial_id, f"{error}\n")
+            raise
+
     def _trial(self, spec: TrialSpec) -> Iterator[dict[str, Any]]:
+        workshop = self._workshop_for(spec)
         pace, said, notes = Pace(spec.epochs), monotonic(), list[str]()
         how = {"checkpoint_s": self._setup.checkpoint_s, "say": notes.append}
         with Keeper(self._work, spec) as keeper, event_log(self._work, spec, wanted=self._setup.tensorboard, say=notes.append) as events:
-            for epoch in attempt_trial(spec, self._work, read_splits(self._work), self.workshop, **how):
+            for epoch in attempt_trial(spec, self._work, read_splits(self._work), workshop, **how):
                 told, now = pace.after(epoch), monotonic()
                 keeper.tell(told)
                 if events:

@@ -33,13 +33,14 @@ COPIED_BATCH = 32  # not the trial's batch size: copies must not change with it
 RESIDENT_MIB = 1024  # of samples held on a device that has told nothing of its memory
 
 
-def configure_keras(backend: str, threads: int, *, gpu_share: float = 1.0) -> None:
+def configure_keras(backend: str, threads: int, *, gpu_share: float = 1.0, on_card: bool = False) -> None:
     """Settles backend, CPU threads and memory of the card; must run before Keras is first imported in the process.
 
     Args:
         backend: tensorflow or jax.
         threads: threads that one operation computes with; fixed, so that sums come out in one order.
         gpu_share: share of the card's memory that JAX may take; TensorFlow is told by `renal_ray.model.device.limit_memory`.
+        on_card: whether a card is promised: what the framework says of cards then counts, see `renal_ray.trial.cards`.
     """
     os.environ["KERAS_BACKEND"] = backend
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "NPROC"):  # JAX reads NPROC
@@ -50,7 +51,12 @@ def configure_keras(backend: str, threads: int, *, gpu_share: float = 1.0) -> No
     # Trials may share a card: nobody takes all of its memory at once.
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # what fails also raises; the rest is talk about absent GPUs
+    # Ray counts cards as their driver does, CUDA by their speed unless it is told.
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    # Without a promised card what fails also raises, and the rest is talk about absent ones.
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0" if on_card else "3"
+    if on_card:
+        os.environ["TF_CPP_VMODULE"] = "dso_loader=1"  # names the library that is missing
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 

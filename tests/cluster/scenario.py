@@ -13,7 +13,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -85,7 +86,7 @@ def sweep_lightly(study: Study) -> list[dict[str, Any]]:
 
 def placement(folder: Path) -> Any:
     """Trials of several shares on nodes of several sizes."""
-    resources = {"cpus_per_trial": 2, "gpus_per_trial": 1, "trials_per_gpu": 4}
+    resources = {"cpus_per_trial": 2, "gpus_per_trial": 1, "trials_per_gpu": 4, "allow_cpu": True}
     study = small_study(folder / "work", datasets=["slice", "roi"], freeze_points=["mixed0", "mixed9", "mixed10"], resources=resources)
     work, _ = write_small_work(study, draw_patients(24))
     cost = {"first_s": 1, "step_s": 1, "score_s": 1, "batch": 8, "memory_mib": 1}
@@ -242,7 +243,7 @@ def growing(folder: Path) -> Any:
             sleep(0.5)
         return reached()
 
-    resources = {"cpus_per_trial": 1, "gpus_per_trial": 1}
+    resources = {"cpus_per_trial": 1, "gpus_per_trial": 1, "allow_cpu": True}
     study = small_study(folder / "work", folds={"n": 4}, heads={"use": ["image"]}, resources=resources)
     write_small_work(study, draw_patients(40))
     found: dict[str, Any] = {}
@@ -283,6 +284,37 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
+def blind(folder: Path) -> Any:
+    """A node that promises a card which NVML shows and no framework sees; what is said before any trial, on both backends, and where allow_cpu goes on."""
+    from renal_ray.sweep.preflight import preflight
+    from renal_ray.sweep.run import sweep
+    from renal_ray.sweep.vote import test
+
+    promised = {"cpus_per_trial": 1, "gpus_per_trial": 1}
+    how: dict[str, Any] = {"folds": {"n": 2}, "heads": {"use": ["image"]}}
+    studies = {backend: small_study(folder / "work", backend=backend, resources=promised, **how) for backend in ("tensorflow", "jax")}
+    allowed = small_study(folder / "work", backend="jax", resources=promised | {"allow_cpu": True}, **how)
+    work, _ = write_small_work(allowed, draw_patients(20))
+    path = f"{Path(__file__).resolve().parent.parent / 'nvml_stub'}{os.pathsep}{os.environ['PYTHONPATH']}"
+    found: dict[str, Any] = {}
+    with raylets({"a": {"num_cpus": 2, "num_gpus": 1, "env_vars": {"PYTHONPATH": path}}}):
+        for name, call in (("tensorflow", lambda: sweep(studies["tensorflow"])), ("jax", lambda: preflight(studies["jax"]))):
+            try:
+                call()
+            except StudyError as error:
+                found[name] = str(error)
+        found["begun"] = work.path("trials").exists()
+        with redirect_stdout(StringIO()) as said:
+            found["seen"] = sweep_lightly(allowed)
+        found["said"] = said.getvalue()
+        try:
+            test(studies["jax"])
+        except StudyError as error:
+            found["test"] = str(error)
+        found["opened"] = work.path("test").exists()
+    return found
+
+
 class Holder:
     """Holds what it is promised."""
 
@@ -313,7 +345,7 @@ def versions(folder: Path) -> Any:
     return found
 
 
-SCENARIOS: dict[str, Callable[[Path], Any]] = {one.__name__: one for one in (placement, locality, refused, versions, client, growing, demand)}
+SCENARIOS: dict[str, Callable[[Path], Any]] = {one.__name__: one for one in (placement, locality, refused, versions, client, blind, growing, demand)}
 
 
 def main(name: str, folder: Path) -> None:

@@ -134,6 +134,11 @@ def _roomy(order: np.ndarray) -> jax.Array:
     return jnp.asarray(np.concatenate([order, np.zeros((steps - len(order), order.shape[1]), order.dtype)]).astype(np.int32))
 
 
+def cards() -> list[tuple[str, float]]:
+    """Name of each card that JAX sees, and the memory in MiB that it may take of it."""
+    return [(one.device_kind, (one.memory_stats() or {}).get("bytes_limit", 0) / 2**20) for one in jax.devices() if one.platform != "cpu"]
+
+
 def peak_memory_mib() -> float | None:
     """Peak memory on the first card in MiB, None without one."""
     stats = jax.devices()[0].memory_stats()

@@ -85,6 +85,15 @@ def input_gradient(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
     return lambda inputs: gradient(tf.convert_to_tensor(inputs, tf.float32)).numpy()
 
 
+def cards() -> list[tuple[str, float]]:
+    """Name of each card that TensorFlow sees, and its memory in MiB, of which TensorFlow itself tells nothing."""
+    from renal_ray.model.nvidia import card
+
+    own = card()
+    found: list[Any] = tf.config.list_physical_devices("GPU")
+    return [(tf.config.experimental.get_device_details(one).get("device_name", one.name), own.memory_mib if own else 0.0) for one in found]
+
+
 def peak_memory_mib() -> float | None:
     """Peak memory on the first card in MiB, None without one."""
     cards: list[Any] = tf.config.list_physical_devices("GPU")
