@@ -124,9 +124,9 @@ def choose(headers: Sequence[Header], wanted: References, key: str, folder: Path
     mine = [header for header in broken if _is_of(header, group)]
     owners = ("", group[0].text("PatientID"))
     unknown = [one for one in broken if not one.text("SeriesInstanceUID") and one.text("Modality") in ("", "CT") and one.text("PatientID") in owners]
-    images = _acquisition(group, wanted, shortest(groups)[candidates[0]], number)
-    _require_ends(images, mine)
-    return Chosen(images, mine, unknown, len(groups) == 1)
+    chosen = _acquisition(group, wanted, shortest(groups)[candidates[0]], number)
+    _require_ends(chosen, mine)
+    return Chosen(chosen, mine, unknown, len(groups) == 1)
 
 
 def _keyed(header: Header) -> tuple[Header, str]:
