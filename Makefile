@@ -15,6 +15,9 @@ READY := $(VENV)/.ready
 # The tests that another backend could fail; the rest compute nothing with Keras.
 ON_JAX := $(patsubst %,tests/test_%.py,model_backbone model_heads model_statistics model_compiled model_steps model_optimizers model_gradcam trial_augment trial_feed trial_train trial_run trial_score trial_explain)
 
+# Two processes of up to 6 GB; a file's tests share what they make.
+TWO := --numprocesses 2 --dist loadfile
+
 # Byte-compiled on purpose: without it TensorFlow's import takes 22 s instead of 8 s.
 COMPILED := env -u PYTHONDONTWRITEBYTECODE
 
@@ -25,8 +28,8 @@ smoke: $(READY)
 	$(BIN)/renal-ray run configs/smoke.yaml
 
 test: $(READY)
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -q
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -q $(ON_JAX)
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -q $(TWO)
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -q $(TWO) $(ON_JAX)
 
 cluster: $(READY)
 	RENAL_RAY_KEEP_FAULTS=1 $(BIN)/python -m pytest -q -m cluster

@@ -170,7 +170,7 @@ def predict(rows: list[dict[str, Any]], prefix: dict[str, Any], heads: dict[str,
 
 def _card() -> str | None:
     try:
-        told = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, check=True)
+        told = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, encoding="utf-8", check=True)
     except (OSError, subprocess.CalledProcessError):  # no driver here
         return None
     return told.stdout.splitlines()[0].strip()

@@ -92,7 +92,7 @@ def _bare(study: Study) -> float:
     _forget_trials(study)
     begun = perf_counter()
     file = Path(study.work).with_name("study.yaml")
-    done = subprocess.run([sys.executable, __file__, "--bare", str(file)], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, __file__, "--bare", str(file)], capture_output=True, encoding="utf-8")
     if done.returncode:
         raise SystemExit(f"the bare trial failed: {done.stderr[-3000:]}")
     return perf_counter() - begun

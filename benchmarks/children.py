@@ -34,7 +34,7 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,
-            text=True,
+            encoding="utf-8",
             env=os.environ | _environment(backend, threads, gpu_share) | ({"JAX_COMPILATION_CACHE_DIR": compiled} if compiled else {}),
         )
 

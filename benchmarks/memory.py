@@ -22,7 +22,7 @@ def peak_of_command(command: list[str]) -> dict[str, float]:
         SystemExit: the command fails.
     """
     peaks = {"worker": 0.0, "driver": 0.0}
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8") as process:
         while process.poll() is None:
             for pid, title in _family(process.pid).items():
                 if which := "driver" if pid == process.pid else _which(title):

@@ -173,7 +173,7 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def _command(argv: list[str]) -> str:
-    done = subprocess.run(argv, capture_output=True, text=True)
+    done = subprocess.run(argv, capture_output=True, encoding="utf-8")
     if done.returncode:
         raise SystemExit(f"{' '.join(argv)} failed: {done.stderr[-3000:]}{done.stdout[-1000:]}")
     return done.stdout

@@ -127,7 +127,7 @@ def test_the_directory_checks_itself_with_numpy_and_onnxruntime_alone(exported: 
 
     def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", code, str(folder / "predict_onnx.py"), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+        return subprocess.run(command, capture_output=True, encoding="utf-8", check=False, cwd=tmp_path)
 
     good = run(exported)
     assert good.returncode == 0, good.stdout + good.stderr

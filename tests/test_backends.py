@@ -44,7 +44,7 @@ def validation_aucs(folder: Path) -> dict[str, float]:
 def aucs_on(backend: str, folder: Path) -> dict[str, float]:
     """As `validation_aucs`, in a process of its own: Keras takes its backend when it is imported, once."""
     environment = os.environ | {"KERAS_BACKEND": backend}
-    done = subprocess.run([sys.executable, __file__, folder], check=True, env=environment, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run([sys.executable, __file__, folder], check=True, env=environment, stdout=subprocess.PIPE, encoding="utf-8")
     found = json.loads(done.stdout.splitlines()[-1])
     assert found.pop("backend") == backend
     return found

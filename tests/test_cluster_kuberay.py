@@ -213,7 +213,7 @@ def test_images_and_ray_version_are_those_of_the_lock() -> None:
 def test_the_overlay_for_kind_makes_a_cluster_without_gpu() -> None:
     if shutil.which("kubectl") is None:
         pytest.skip("no kubectl here")
-    done = subprocess.run(["kubectl", "kustomize", CLUSTER / "kind"], capture_output=True, text=True, check=True)
+    done = subprocess.run(["kubectl", "kustomize", CLUSTER / "kind"], capture_output=True, encoding="utf-8", check=True)
     made = {one["kind"]: one for one in yaml.safe_load_all(done.stdout)}
     assert made.keys() == {"Namespace", "PersistentVolumeClaim", "NetworkPolicy", "RayCluster"}
     spec = RayCluster.model_validate(made["RayCluster"]).spec

@@ -16,7 +16,7 @@ from cluster_files import CLUSTER, LOCK, REPOSITORY, clusters, documents
 @cache
 def start_options() -> set[str]:
     """What `ray start --help` says; asked in a process of its own, because the command imports all of Ray."""
-    done = subprocess.run([sys.executable, "-m", "ray.scripts.scripts", "start", "--help"], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-m", "ray.scripts.scripts", "start", "--help"], capture_output=True, encoding="utf-8", check=True)
     return set(re.findall(r"(?<= )--[\w-]+", done.stdout))
 
 

@@ -52,7 +52,12 @@ class Job:
 
     def start(self) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            ["bash", str(SCRIPT), *self.arguments], env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+            ["bash", str(SCRIPT), *self.arguments],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            start_new_session=True,
         )
 
     def run(self) -> tuple[int, list[str]]:
@@ -111,7 +116,7 @@ def shellcheck() -> str:
 
 def test_the_script_is_sound_shell() -> None:
     assert subprocess.run(["bash", "-n", SCRIPT], check=False).returncode == 0
-    done = subprocess.run([shellcheck(), "--enable=quote-safe-variables", SCRIPT], capture_output=True, text=True, check=False)
+    done = subprocess.run([shellcheck(), "--enable=quote-safe-variables", SCRIPT], capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stdout
 
 

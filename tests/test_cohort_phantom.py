@@ -179,5 +179,5 @@ def test_kits_layout(tmp_path: Path) -> None:
 def test_importing_the_room_is_cheap() -> None:
     heavy = ("highdicom", "scipy", "pydicom", "nibabel", "pandas", "numpy")
     code = f"import sys, renal_ray.cohort.phantom; print([m for m in {heavy!r} if m in sys.modules])"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent)
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True, cwd=Path(__file__).parent.parent)
     assert found.stdout.strip() == "[]"

@@ -14,7 +14,7 @@ from renal_ray.problems import PatientError
 
 def test_a_few_hundred_spoilt_inputs_are_read_or_refused_with_a_code(tmp_path):
     command = [sys.executable, str(Path(__file__).parent / "fuzz"), "--inputs", "400", "--workers", "1", "--seed", "7", "--failures", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "400 inputs, 0 failures" in done.stdout
 

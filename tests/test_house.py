@@ -137,7 +137,7 @@ print(json.dumps({"modules": sorted({name.split(".")[0] for name in sys.modules}
 
 
 def test_help_of_every_command_imports_nothing_heavy() -> None:
-    done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, encoding="utf-8", check=True)
     found = json.loads(done.stdout)
     assert set(found["modules"]) & set(HEAVY) == set()
     studies = {"prepare", "plan", "bench", "search", "sweep", "test", "explain", "report", "run", "status"}

@@ -175,5 +175,5 @@ got = read_patient(Path({str(tmp_path)!r}) / "ct.nii.gz", Path({str(tmp_path)!r}
 assert got.mask.sum() == 40 * 60 * 60 and got.slice_index[0] == 280, (got.mask.sum(), got.slice_index)
 print(next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) // 1024)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", check=True)
     assert int(done.stdout) < 500

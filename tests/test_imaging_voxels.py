@@ -218,5 +218,5 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 volume.take(0, np.arange(3)), volume.hits(1, [1]), volume.values()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", check=True)
     assert int(done.stdout) < 60 * 1024

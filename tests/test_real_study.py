@@ -25,7 +25,7 @@ def renal_ray(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     """The program as a user runs it, in a process of its own."""
     command = [sys.executable, "-c", "from renal_ray.cli import main; main()", *arguments]
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1", "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=600, check=False)
 
 
 def study_file(folder: Path, **settings: object) -> str:

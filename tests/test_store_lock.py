@@ -113,15 +113,15 @@ def test_drivers_in_two_containers_of_one_host_name_do_not_share_a_directory(tmp
     if subprocess.run([*IN_A_NAMESPACE, "true"], capture_output=True, check=False).returncode:
         pytest.skip("no namespace of process numbers can be made: not root, or no util-linux")
     hold = [*IN_A_NAMESPACE, sys.executable, "-c", HOLD, str(tmp_path)]
-    with subprocess.Popen(hold, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+    with subprocess.Popen(hold, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8") as first:
         assert first.stdout.readline() == "held\n"
-        second = subprocess.run(hold, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False)
+        second = subprocess.run(hold, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", timeout=120, check=False)
         assert (second.returncode, second.stdout) == (1, "")
         assert "StudyError: work: " in second.stderr
         assert f"on {platform.node()} since" in second.stderr
         first.stdin.close()
         assert first.wait(timeout=60) == 0
-    third = subprocess.run(hold, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False)
+    third = subprocess.run(hold, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", timeout=120, check=False)
     assert (third.returncode, third.stdout) == (0, "held\n")
 
 
@@ -151,7 +151,8 @@ def test_of_many_runs_that_begin_at_once_one_goes_on(tmp_path):
         "try:\n  with held(Place(sys.argv[1])): print('held', flush=True); sys.stdin.readline()\nexcept StudyError: print('refused', flush=True)\n"
     )
     runs = [
-        subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) for _ in range(6)
+        subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8", bufsize=1)
+        for _ in range(6)
     ]
     for run in runs:
         assert run.stdout.readline() == "ready\n"

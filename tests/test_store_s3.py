@@ -142,7 +142,7 @@ SETTINGS = {
 
 def command(*words: str) -> subprocess.CompletedProcess[str]:
     """renal-ray in a process of its own: its Ray then starts with the storage's keys."""
-    return subprocess.run([sys.executable, "-c", "from renal_ray.cli import main; main()", *words], capture_output=True, text=True, check=False)
+    return subprocess.run([sys.executable, "-c", "from renal_ray.cli import main; main()", *words], capture_output=True, encoding="utf-8", check=False)
 
 
 @pytest.mark.cluster

@@ -62,7 +62,7 @@ print(json.dumps({"found": found, "kinds": sorted(kinds), "batches": batches, "c
 
 def test_any_arrow_reader_opens_them(prepared: tuple[Place, SplitSet]) -> None:
     work, _ = prepared
-    done = subprocess.run([sys.executable, "-I", "-c", READER, str(work.path("slices/roi"))], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-I", "-c", READER, str(work.path("slices/roi"))], capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
     read = json.loads(done.stdout)
     [kinds] = read["kinds"]

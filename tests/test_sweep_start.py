@@ -32,7 +32,9 @@ def test_surroundings_in_which_ray_cannot_start_are_told(name: str, value: str, 
     study.write_text(yaml.safe_dump({"name": "s", "work": str(tmp_path / "work"), "cohort": {"manifest": "people.csv"}, "weights": "random"}), encoding="utf-8")
     surroundings = {key: text for key, text in os.environ.items() if not key.startswith("RAY_")} | {name: value.format(folder=tmp_path)}
     code = "from renal_ray.cli import main; main()"
-    done = subprocess.run([sys.executable, "-c", code, "prepare", str(study)], env=surroundings, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, "prepare", str(study)], env=surroundings, capture_output=True, encoding="utf-8", timeout=300, check=False
+    )
     assert done.returncode == 2, done.stderr
     [sentence] = [line for line in done.stderr.splitlines() if line.startswith("renal-ray:")]
     assert sentence.startswith("renal-ray: Ray cannot be started on this machine (")

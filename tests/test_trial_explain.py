@@ -139,7 +139,7 @@ def test_both_backends_give_the_same_map(made: Untrained, tmp_path: Path) -> Non
         file = tmp_path / f"{backend}.npz"
         environment = os.environ | {"KERAS_BACKEND": backend}
         ids = [spec.trial_id for spec in made.specs.values()]
-        done = subprocess.run([sys.executable, __file__, made.work.uri, file, *ids], check=True, env=environment, stdout=subprocess.PIPE, text=True)
+        done = subprocess.run([sys.executable, __file__, made.work.uri, file, *ids], check=True, env=environment, stdout=subprocess.PIPE, encoding="utf-8")
         assert done.stdout.splitlines()[-1] == backend
         with np.load(file) as found:
             maps[backend] = {name: found[name] for name in found.files}

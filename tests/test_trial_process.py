@@ -146,7 +146,7 @@ def test_the_process_ends_with_its_worker(small: SmallWork, trained: SmallWork, 
         "for told in process.run(TrialSpec.from_json(spec)):\n    print(process.pid, flush=True)\n"
     )
     arguments = [setup(small).model_dump_json(), TrialSpec.model_dump_json(spec)]
-    worker = subprocess.Popen([sys.executable, "-c", script, *arguments], stdout=subprocess.PIPE, text=True)
+    worker = subprocess.Popen([sys.executable, "-c", script, *arguments], stdout=subprocess.PIPE, encoding="utf-8")
     assert worker.stdout is not None
     pid = int(worker.stdout.readline())
     assert psutil.pid_exists(pid)

@@ -99,7 +99,7 @@ class Run:
         assert code == 0, said
         done = subprocess.run(
             [sys.executable, "-c", "from renal_ray.cli import main; main()", "report", str(self.file)],
-            cwd=REPOSITORY, env=self.nodes.environment, capture_output=True, text=True,
+            cwd=REPOSITORY, env=self.nodes.environment, capture_output=True, encoding="utf-8",
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         tables = {

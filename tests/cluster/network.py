@@ -25,7 +25,7 @@ def why_not() -> str:
     if shutil.which("ip") is None:
         return "no `ip` command (iproute2)"
     name = f"rr-try-{os.getpid()}"
-    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True)
+    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, encoding="utf-8")
     if made.returncode == 0:
         subprocess.run(["ip", "netns", "del", name], check=True)
     return "" if made.returncode == 0 else f"no network namespaces: {made.stderr.strip()}"
@@ -77,7 +77,7 @@ class Network:
 
 
 def _ip(*command: str) -> None:
-    subprocess.run(["ip", *command], check=True, capture_output=True, text=True)
+    subprocess.run(["ip", *command], check=True, capture_output=True, encoding="utf-8")
 
 
 class Nodes:
@@ -120,7 +120,7 @@ class Nodes:
         """Addresses of the nodes that the head counts as alive."""
         code = f"import ray; ray.init('{self.address}', log_to_driver=False, logging_level='ERROR'); "
         code += "print(*[node['NodeManagerAddress'] for node in ray.nodes() if node['Alive']])"
-        done = subprocess.run(self.inside(0, sys.executable, "-c", code), env=self.environment, capture_output=True, text=True, timeout=PATIENCE_S)
+        done = subprocess.run(self.inside(0, sys.executable, "-c", code), env=self.environment, capture_output=True, encoding="utf-8", timeout=PATIENCE_S)
         return done.stdout.split()
 
     def inside(self, node: int, *command: str) -> list[str]:
@@ -178,5 +178,5 @@ def driver(nodes: Nodes, command: Sequence[str], *, token: bool = True) -> subpr
     code = "from renal_ray.cli import main; main()"
     return subprocess.Popen(
         nodes.inside(0, sys.executable, "-c", code, *command, "--address", nodes.address),
-        env=environment, cwd=REPOSITORY, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        env=environment, cwd=REPOSITORY, encoding="utf-8", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip

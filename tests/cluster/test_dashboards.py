@@ -149,7 +149,7 @@ class Sweep:
     def listed(self, what: str) -> list[dict[str, Any]]:
         """Rows of `ray list`."""
         command = [sys.executable, "-m", "ray.scripts.scripts", "list", what, "--address", self.dashboard(), "--detail", "--format", "json", "--limit", "1000"]
-        done = subprocess.run(command, capture_output=True, text=True, env=self.environment)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", env=self.environment)
         return json.loads(done.stdout) if done.returncode == 0 and done.stdout.strip() else []
 
     def end(self) -> None:

@@ -163,7 +163,7 @@ def test_the_object_store_is_full(cluster: Cluster) -> None:
         "  def fill(self):\n    self.held = [ray.put(bytes(10 * 2**20)) for _ in range(9)]\n"
         "hogs = [Hog.remote() for _ in range(3)]\nray.get([one.fill.remote() for one in hogs])\nprint('full', flush=True)\ntime.sleep(1000)\n"
     )
-    hog = subprocess.Popen(run.nodes.inside(0, sys.executable, "-c", code), env=run.nodes.environment, stdout=subprocess.PIPE, text=True)
+    hog = subprocess.Popen(run.nodes.inside(0, sys.executable, "-c", code), env=run.nodes.environment, stdout=subprocess.PIPE, encoding="utf-8")
     try:
         assert hog.stdout is not None
         assert hog.stdout.readline() == "full\n"

@@ -53,7 +53,9 @@ def to_onnx(models: Mapping[str, Model]) -> dict[str, bytes]:
         for name, one in models.items():
             (folder / f"{name}.h5").write_bytes(one.weights)
         environment = os.environ | SURROUNDINGS | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        done = subprocess.run([sys.executable, "-m", CHILD, made], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", CHILD, made], env=environment, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", check=False
+        )
         if done.returncode:
             raise StudyError(f"export: Keras did not write {', '.join(models)} as ONNX: {_why(done.returncode, done.stderr)}")
         return {name: (folder / f"{name}.onnx").read_bytes() for name in models}
