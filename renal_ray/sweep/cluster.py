@@ -101,7 +101,9 @@ def _require_version(version: str) -> None:
 def _joined(address: str) -> Any:
     import ray
 
-    os.environ.setdefault(AUTH_MODE, "token" if _has_token() else "disabled")  # versions of Ray have other defaults, and other ones for other addresses
+    # Said, because versions of Ray have other defaults: `ray start --head` takes a token that it finds. A token at hand tells nothing of a cluster
+    # elsewhere, and a driver with one cannot work on a cluster without.
+    os.environ.setdefault(AUTH_MODE, "token" if address == "auto" and _has_token() else "disabled")
     try:
         return ray.init(address=address, logging_level=logging.ERROR, log_to_driver=address.startswith(CLIENT))  # see `where_ray_is`
     except (ConnectionError, ray.exceptions.AuthenticationError) as error:
@@ -112,7 +114,7 @@ def _joined(address: str) -> Any:
 
 
 def _has_token() -> bool:
-    """Whether there is a token where Ray looks for one; a cluster without token authentication ignores it."""
+    """Whether there is a token where Ray looks for one."""
     path = os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token"
     return bool(os.environ.get("RAY_AUTH_TOKEN")) or Path(path).is_file()
 
