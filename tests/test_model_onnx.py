@@ -20,6 +20,7 @@ from renal_ray.problems import StudyError
 from renal_ray.types import Head
 
 CLOSE, WIDTH, SIZE = 1e-5, 12, 75
+IMAGE_CLOSE = 1e-4  # normalisations are folded into convolutions, which rounds in another order
 LAYERS = (1, 2, 3, 4)
 ABOUT = "a test. Not for clinical use."
 
@@ -78,9 +79,9 @@ def test_whole_image_model(in_keras: dict[str, keras.Model], files: Mapping[str,
     assert np.ptp(expected[:, 1]) > 0.01  # scores that are all alike would agree with anything
     found = run(files["image"], images=images)
     assert list(found) == ["probabilities", "embedding"]
-    np.testing.assert_allclose(found["probabilities"], expected, atol=CLOSE)
+    np.testing.assert_allclose(found["probabilities"], expected, atol=IMAGE_CLOSE)
     np.testing.assert_allclose(found["embedding"], embeddings, atol=1e-3, rtol=1e-3)
-    np.testing.assert_allclose(run(files["image"], images=images[:1])["probabilities"], expected[:1], atol=CLOSE)
+    np.testing.assert_allclose(run(files["image"], images=images[:1])["probabilities"], expected[:1], atol=IMAGE_CLOSE)
 
 
 def test_fc_head(in_keras: dict[str, keras.Model], files: Mapping[str, bytes]) -> None:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -79,7 +80,8 @@ def test_ray_is_told_how_to_authenticate_whatever_its_default_is(
 ) -> None:
     import ray
 
-    seen = []
+    seen, read = [], []
+    monkeypatch.setattr("ray._raylet.Config", SimpleNamespace(initialize=lambda _: read.append(os.environ["RAY_AUTH_MODE"])))
 
     def init(**_: object) -> None:
         seen.append(os.environ.get("RAY_AUTH_MODE"))
@@ -99,6 +101,7 @@ def test_ray_is_told_how_to_authenticate_whatever_its_default_is(
     with pytest.raises(StudyError):
         _started(Resources(), dashboard=False) if address is None else _joined(address)
     assert seen == [told]
+    assert read == ([told] if mode is None else []), "Ray read its environment when it was imported, and must be told that it is another"
 
 
 def test_no_file_leaves_the_mode_to_the_default_of_ray() -> None:

@@ -101,9 +101,9 @@ def _require_version(version: str) -> None:
 def _joined(address: str) -> Any:
     import ray
 
-    # Said, because versions of Ray have other defaults: `ray start --head` takes a token that it finds. A token at hand tells nothing of a cluster
+    # Versions of Ray have other defaults: `ray start --head` takes a token that it finds. A token at hand tells nothing of a cluster
     # elsewhere, and a driver with one cannot work on a cluster without.
-    os.environ.setdefault(AUTH_MODE, "token" if address == "auto" and _has_token() else "disabled")
+    _say_mode("token" if address == "auto" and _has_token() else "disabled")
     try:
         return ray.init(address=address, logging_level=logging.ERROR, log_to_driver=address.startswith(CLIENT))  # see `where_ray_is`
     except (ConnectionError, ray.exceptions.AuthenticationError) as error:
@@ -111,6 +111,16 @@ def _joined(address: str) -> Any:
             f"--address {address}: no Ray cluster answers there ({' '.join(str(error).split())}); start one with `ray start --head` or leave --address out; "
             "one with token authentication answers only to its token: RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or ~/.ray/auth_token as on its head"
         ) from None
+
+
+def _say_mode(mode: str) -> None:
+    """Tells Ray how to authenticate, where nobody has: this process, which read its environment when it imported Ray, and those that it starts."""
+    if AUTH_MODE in os.environ:
+        return
+    from ray._raylet import Config  # type: ignore[attr-defined]  # not in its stubs; as Ray itself does when it turns tokens on
+
+    os.environ[AUTH_MODE] = mode
+    Config.initialize("")
 
 
 def _has_token() -> bool:
@@ -124,7 +134,7 @@ def _started(resources: Resources, *, dashboard: bool) -> Any:
     import ray
 
     remove_sessions_of_the_dead()
-    os.environ.setdefault(AUTH_MODE, "token")  # said, whatever the default of this version of Ray is; Ray makes the token
+    _say_mode("token")  # whatever the default of this version of Ray is; Ray makes the token
     try:
         context = ray.init(
             address="local",  # without it Ray joins whatever it finds in RAY_ADDRESS or started on this machine
