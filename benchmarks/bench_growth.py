@@ -1,8 +1,10 @@
-"""How cost grows with the number of patients: `renal-ray prepare`, then `renal-ray sweep`, on small ones.
+"""How cost grows with the number of patients: `renal-ray prepare`, then `renal-ray sweep`, on small
+ones.
 
     python benchmarks/bench_growth.py [--patients 50 200 800] [--epochs 2]
 
-Seconds an image, and peak memory of the driver, of the largest worker and of the largest process that runs trials. Writes a plot beside the JSON.
+Seconds an image, and peak memory of the driver, of the largest worker and of the largest process
+that runs trials. Writes a plot beside the JSON.
 """
 
 import argparse
@@ -34,7 +36,9 @@ training: {{epochs: {{image: {epochs}}}, batch_size: 32}}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--patients", type=int, nargs="+", default=[50, 200, 800])
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--folder", type=Path, default=Path("runs/bench_growth"))
@@ -43,13 +47,18 @@ def main() -> None:
     for patients in options.patients:
         rows.append(grow(options.folder.absolute(), patients, options.epochs))
         print(rows[-1], flush=True)
-    keep("growth", ("renal-ray", "ray", "keras", "tensorflow", "numpy"), vars(options), cohorts=rows)
+    keep(
+        "growth", ("renal-ray", "ray", "keras", "tensorflow", "numpy"), vars(options), cohorts=rows
+    )
     plot(rows, RESULTS / f"growth-{MACHINE}.svg")
 
 
 def grow(folder: Path, patients: int, epochs: int) -> dict[str, Any]:
     """Both commands on one cohort."""
-    manifest, work = write_small_cohort(folder / f"cohort-{patients}", patients), folder / "work" / str(patients)
+    manifest, work = (
+        write_small_cohort(folder / f"cohort-{patients}", patients),
+        folder / "work" / str(patients),
+    )
     shutil.rmtree(work, ignore_errors=True)
     study = folder / f"{patients}.yaml"
     study.write_text(STUDY.format(work=work, manifest=manifest, epochs=epochs), encoding="utf-8")
@@ -81,11 +90,25 @@ def plot(rows: list[dict[str, Any]], file: Path) -> None:
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
     patients = [row["patients"] for row in rows]
     for command in ("prepare", "sweep"):
-        left.plot(patients, [1e3 * row[command]["s_per_image"] for row in rows], "o-", label=command)
+        left.plot(
+            patients, [1e3 * row[command]["s_per_image"] for row in rows], "o-", label=command
+        )
         for who in rows[0][command]["mib"]:
-            right.plot(patients, [row[command]["mib"].get(who) for row in rows], "o-", label=f"{command}: {who}")
+            right.plot(
+                patients,
+                [row[command]["mib"].get(who) for row in rows],
+                "o-",
+                label=f"{command}: {who}",
+            )
     for axes, title in ((left, "ms an image, start-up included"), (right, "peak memory, MiB")):
-        axes.set(xscale="log", xlabel="patients", title=title, ylim=(0, None), xticks=patients, xticklabels=patients)
+        axes.set(
+            xscale="log",
+            xlabel="patients",
+            title=title,
+            ylim=(0, None),
+            xticks=patients,
+            xticklabels=patients,
+        )
         axes.minorticks_off()
         axes.legend(fontsize="small")
     figure.savefig(file, metadata={"Date": None})

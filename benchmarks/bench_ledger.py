@@ -1,8 +1,10 @@
-"""`renal-ray status`, and what a sweep does before its first trial, on a work directory with ten thousand finished trials.
+"""`renal-ray status`, and what a sweep does before its first trial, on a work directory with ten
+thousand finished trials.
 
     python benchmarks/bench_ledger.py [--permutations 660] [--rounds 3]
 
-The trials are those of a real plan, their files tiny but of the right names; beside it, in the same rounds, plain reading of every result.json.
+The trials are those of a real plan, their files tiny but of the right names; beside it, in the same
+rounds, plain reading of every result.json.
 """
 
 import argparse
@@ -37,8 +39,12 @@ METRICS = ("acc", "sen", "spec", "ppv", "npv", "mcc", "auc")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--permutations", type=int, default=660, help="of the labels; 15 trials each")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--permutations", type=int, default=660, help="of the labels; 15 trials each"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path("runs/bench_ledger"))
     options = parser.parse_args()
@@ -56,10 +62,24 @@ def main() -> None:
     figures = {"all finished": measure(study, options.folder / "study.yaml", options.rounds)}
     for folder in sorted(Path(study.work, "trials").iterdir())[::2]:
         shutil.rmtree(folder)
-    figures["every other one finished"] = measure(study, options.folder / "study.yaml", options.rounds)
+    figures["every other one finished"] = measure(
+        study, options.folder / "study.yaml", options.rounds
+    )
     for what, one in figures.items():
-        print(what, {name: f"{taken['wall_s']:.2f} s, {taken['cpu_s']:.2f} of CPU" for name, taken in one.items()})
-    keep("ledger", ("renal-ray", "pyarrow", "pydantic", "ray"), vars(options), trials=trials, figures=figures)
+        print(
+            what,
+            {
+                name: f"{taken['wall_s']:.2f} s, {taken['cpu_s']:.2f} of CPU"
+                for name, taken in one.items()
+            },
+        )
+    keep(
+        "ledger",
+        ("renal-ray", "pyarrow", "pydantic", "ray"),
+        vars(options),
+        trials=trials,
+        figures=figures,
+    )
 
 
 def write_trials(study: Study) -> int:
@@ -81,7 +101,9 @@ def _write_trial(trials: Path, spec: TrialSpec) -> dict[str, Any]:
     result = {
         "trial_id": spec.trial_id,
         "levels": {"slice": level, "patient": level},
-        "n": dict.fromkeys(("train_patients", "train_images", "validation_patients", "validation_images"), 100),
+        "n": dict.fromkeys(
+            ("train_patients", "train_images", "validation_patients", "validation_images"), 100
+        ),
         "epoch_kept": spec.epochs,
         "seconds": dict.fromkeys(("data", "setup", "train", "total"), 1.234),
         "samples": 100_000,
@@ -100,10 +122,16 @@ def measure(study: Study, file: Path, rounds: int) -> dict[str, Taken]:
     """Seconds of each step, the shortest of the rounds, in each of which all of them run once."""
     work = Place(study.work)
     steps: dict[str, Callable[[], object]] = {
-        "plain reading": lambda: [json.loads(one.read_bytes()) for one in work.path("trials").glob("*/result.json")],
+        "plain reading": lambda: [
+            json.loads(one.read_bytes()) for one in work.path("trials").glob("*/result.json")
+        ],
         "interpreter": lambda: _run(sys.executable, "-c", "pass"),
-        "interpreter and imports": lambda: _run(sys.executable, "-c", "import renal_ray.cli, renal_ray.trial.standing"),
-        "status, command": lambda: _run(sys.executable, "-c", "from renal_ray.cli import main; main()", "status", str(file)),
+        "interpreter and imports": lambda: _run(
+            sys.executable, "-c", "import renal_ray.cli, renal_ray.trial.standing"
+        ),
+        "status, command": lambda: _run(
+            sys.executable, "-c", "from renal_ray.cli import main; main()", "status", str(file)
+        ),
         "status": lambda: list(describe(study, work)),
         "resume": lambda: _resume(study, work),
         "results": lambda: finished_results(work),
@@ -126,11 +154,22 @@ def _run(*command: str) -> None:
 
 
 def _resume(study: Study, work: Place) -> object:
-    """From the plan to the first trial that is named, and the first forecast of the remaining time."""
+    """From the plan to the first trial that is named, and the first forecast of the remaining
+    time."""
     plan = make_plan(study, work)
     results = finished_results(work)
-    searcher = StudySearcher(plan, work, share=lambda spec: Share(1, 0), room=lambda share: 1, attempts=Attempts(work, most=3))
-    return searcher.suggest("first"), SweepConsole(plan, work, searcher), Forecast(plan, results, None).remaining(1)
+    searcher = StudySearcher(
+        plan,
+        work,
+        share=lambda spec: Share(1, 0),
+        room=lambda share: 1,
+        attempts=Attempts(work, most=3),
+    )
+    return (
+        searcher.suggest("first"),
+        SweepConsole(plan, work, searcher),
+        Forecast(plan, results, None).remaining(1),
+    )
 
 
 if __name__ == "__main__":

@@ -2,9 +2,11 @@
 
     python benchmarks/bench_overhead.py [--epochs 400] [--rounds 2] [--trivial 1000]
 
-One trial (mixed9) through `sweep`, on a Ray that has been started, against the same trial function in a process of its own; on both sides process start,
-imports and compilation are inside the time, activations are there already. Then trivial trials by the hundred (mixed10, one epoch, few patients, true and
-permuted labels), one at a time: milliseconds of a trial, of them those that the trial function itself took, and the driver's memory.
+One trial (mixed9) through `sweep`, on a Ray that has been started, against the same trial function
+in a process of its own; on both sides process start, imports and compilation are inside the time,
+activations are there already. Then trivial trials by the hundred (mixed10, one epoch, few patients,
+true and permuted labels), one at a time: milliseconds of a trial, of them those that the trial
+function itself took, and the driver's memory.
 """
 
 import argparse
@@ -34,8 +36,18 @@ LOOK_S = 0.5
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, value in (("epochs", 400), ("rounds", 2), ("trivial", 1000), ("patients", 24), ("slices", 4), ("size", 75), ("cores", os.cpu_count() or 1)):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for name, value in (
+        ("epochs", 400),
+        ("rounds", 2),
+        ("trivial", 1000),
+        ("patients", 24),
+        ("slices", 4),
+        ("size", 75),
+        ("cores", os.cpu_count() or 1),
+    ):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--folder", type=Path, default=Path("runs/bench_overhead"))
     parser.add_argument("--bare", type=Path, help=argparse.SUPPRESS)
@@ -44,10 +56,21 @@ def main() -> None:
         bare_trial(load_study(options.bare))
         return
     one = one_trial(options)
-    print(f"one trial: sweep {one['sweep_s']:.1f} s, bare {one['bare_s']:.1f} s, {one['ratio']:.3f} x")
+    print(
+        f"one trial: sweep {one['sweep_s']:.1f} s, bare {one['bare_s']:.1f} s, {one['ratio']:.3f} x"
+    )
     many = trivial_trials(options)
-    print(f"{many['trials']} trivial trials: {many['ms_a_trial']:.0f} ms each, {many['ms_own_cost']:.0f} ms of them ours; driver {many['driver_mib']}")
-    keep("overhead", ("renal-ray", "ray", "keras", "tensorflow", "numpy"), vars(options), one=one, trivial=many)
+    print(
+        f"{many['trials']} trivial trials: {many['ms_a_trial']:.0f} ms each, "
+        f"{many['ms_own_cost']:.0f} ms of them ours; driver {many['driver_mib']}"
+    )
+    keep(
+        "overhead",
+        ("renal-ray", "ray", "keras", "tensorflow", "numpy"),
+        vars(options),
+        one=one,
+        trivial=many,
+    )
 
 
 def one_trial(options: argparse.Namespace) -> dict[str, Any]:
@@ -55,7 +78,13 @@ def one_trial(options: argparse.Namespace) -> dict[str, Any]:
     from renal_ray.sweep.cluster import cluster
     from renal_ray.sweep.run import sweep
 
-    study = _study(options, "one", freeze_points=["mixed9"], folds={"n": 3, "run": [0]}, training=_training(options.epochs))
+    study = _study(
+        options,
+        "one",
+        freeze_points=["mixed9"],
+        folds={"n": 3, "run": [0]},
+        training=_training(options.epochs),
+    )
     begun = perf_counter()
     times: dict[str, list[float]] = {"sweep": [], "bare": []}
     with cluster(study.resources):
@@ -69,14 +98,27 @@ def one_trial(options: argparse.Namespace) -> dict[str, Any]:
                 times["sweep"].append(swept)
                 times["bare"].append(_bare(study))
     seconds = {name: median(values) for name, values in times.items()}
-    return {"sweep_s": seconds["sweep"], "bare_s": seconds["bare"], "ratio": seconds["sweep"] / seconds["bare"], "ray_start_s": started, "rounds": times}
+    return {
+        "sweep_s": seconds["sweep"],
+        "bare_s": seconds["bare"],
+        "ratio": seconds["sweep"] / seconds["bare"],
+        "ray_start_s": started,
+        "rounds": times,
+    }
 
 
 def _study(options: argparse.Namespace, name: str, **changes: Any) -> Study:
     folder = options.folder / name
     shutil.rmtree(folder, ignore_errors=True)
     resources = {"cpus": changes.pop("cpus", options.cores), "trials_per_process": 10**6}
-    return write_work(folder, patients=options.patients, slices=options.slices, size=options.size, resources=resources, **changes)
+    return write_work(
+        folder,
+        patients=options.patients,
+        slices=options.slices,
+        size=options.size,
+        resources=resources,
+        **changes,
+    )
 
 
 def _training(epochs: int) -> dict[str, Any]:
@@ -88,11 +130,14 @@ def _forget_trials(study: Study) -> None:
 
 
 def _bare(study: Study) -> float:
-    """The only trial of a study in a process that does nothing else, with the threads that a worker's process has."""
+    """The only trial of a study in a process that does nothing else, with the threads that a
+    worker's process has."""
     _forget_trials(study)
     begun = perf_counter()
     file = Path(study.work).with_name("study.yaml")
-    done = subprocess.run([sys.executable, __file__, "--bare", str(file)], capture_output=True, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, __file__, "--bare", str(file)], capture_output=True, encoding="utf-8"
+    )
     if done.returncode:
         raise SystemExit(f"the bare trial failed: {done.stderr[-3000:]}")
     return perf_counter() - begun
@@ -111,22 +156,36 @@ def bare_trial(study: Study) -> None:
 
 
 def trivial_trials(options: argparse.Namespace) -> dict[str, Any]:
-    """Hundreds of trials, one at a time; start-up, activations and the first ten trials are left out of the time of each."""
+    """Hundreds of trials, one at a time; start-up, activations and the first ten trials are left
+    out of the time of each."""
     from renal_ray.sweep.cluster import cluster
     from renal_ray.sweep.run import sweep
 
     folds = 2
     controls = {"permuted_labels": True, "permutations": max(1, options.trivial // folds - 1)}
-    study = _study(options, "trivial", cpus=1, freeze_points=["mixed10"], folds={"n": folds}, controls=controls, training=_training(1))
+    study = _study(
+        options,
+        "trivial",
+        cpus=1,
+        freeze_points=["mixed10"],
+        folds={"n": folds},
+        controls=controls,
+        training=_training(1),
+    )
     begun = perf_counter()
     with cluster(study.resources), _Memory(Path(study.work) / "trials") as memory:
         swept = sweep(study)
     seconds = perf_counter() - begun
     results = finished_results(Place(study.work))
-    ended = {trial: (Path(study.work) / "trials" / trial / "result.json").stat().st_mtime for trial in results}
+    ended = {
+        trial: (Path(study.work) / "trials" / trial / "result.json").stat().st_mtime
+        for trial in results
+    }
     ends = sorted(ended.values())
     each = (ends[-1] - ends[WARM - 1]) / (len(ends) - WARM)
-    own = mean(results[trial]["seconds"]["total"] for trial, end in ended.items() if end > ends[WARM - 1])
+    own = mean(
+        results[trial]["seconds"]["total"] for trial, end in ended.items() if end > ends[WARM - 1]
+    )
     hundreds = [ends[stop - 1] - ends[stop - 100] for stop in range(100, len(ends) + 1, 100)]
     return {
         "trials": swept.finished,

@@ -1,9 +1,11 @@
-"""What grows with the number of patients beside the images themselves: indices, split, plan, feeds; CPU seconds, bytes and memory.
+"""What grows with the number of patients beside the images themselves: indices, split, plan, feeds;
+CPU seconds, bytes and memory.
 
     python benchmarks/bench_scale.py [--patients 1000 10000 100000] [--slices 20]
 
-Each size runs in a process of its own, on a work directory with indices of the right length and no pixels. The activations that are opened are
-four numbers an image: what is measured is files, handles and look-ups.
+Each size runs in a process of its own, on a work directory with indices of the right length and no
+pixels. The activations that are opened are four numbers an image: what is measured is files,
+handles and look-ups.
 """
 
 import argparse
@@ -47,7 +49,9 @@ GATHERS = 200
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--patients", type=int, nargs="+", default=[1000, 10_000, 100_000])
     parser.add_argument("--slices", type=int, default=20)
     parser.add_argument("--folder", type=Path, default=Path("runs/bench_scale"))
@@ -58,18 +62,40 @@ def main() -> None:
         return
     rows = []
     for patients in options.patients:
-        told = [sys.executable, __file__, "--one", str(patients), "--slices", str(options.slices), "--folder", str(options.folder)]
+        told = [
+            sys.executable,
+            __file__,
+            "--one",
+            str(patients),
+            "--slices",
+            str(options.slices),
+            "--folder",
+            str(options.folder),
+        ]
         rows.append(json.loads(subprocess.run(told, check=True, stdout=subprocess.PIPE).stdout))
         print(json.dumps(rows[-1], indent=1), flush=True)
     del options.one
     handles = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    keep("scale", ("renal-ray", "pyarrow", "pandas", "numpy", "scikit-learn"), vars(options), handles=handles, bytes=bytes_of(options.slices), rows=rows)
+    keep(
+        "scale",
+        ("renal-ray", "pyarrow", "pandas", "numpy", "scikit-learn"),
+        vars(options),
+        handles=handles,
+        bytes=bytes_of(options.slices),
+        rows=rows,
+    )
 
 
 def bytes_of(slices: int) -> dict[str, dict[str, float]]:
-    """MB of one patient: images of one dataset, and activations by freeze point and number format."""
+    """MB of one patient: images of one dataset, and activations by freeze point and number
+    format."""
     shapes = {point: int(np.prod(activation_shape(SIZE, point))) for point in FREEZE_POINTS}
-    found = {str(point): {name: size * count * slices / 1e6 for name, size in (("float32", 4), ("float16", 2))} for point, count in shapes.items()}
+    found = {
+        str(point): {
+            name: size * count * slices / 1e6 for name, size in (("float32", 4), ("float16", 2))
+        }
+        for point, count in shapes.items()
+    }
     return {"images": {"uint8": SIZE * SIZE * 3 * slices / 1e6}} | found
 
 
@@ -89,7 +115,12 @@ class Clock:
 def grow(folder: Path, patients: int, slices: int) -> dict[str, Any]:
     """Everything at one size."""
     shutil.rmtree(folder, ignore_errors=True)
-    settings = {"name": "scale", "work": str(folder / "work"), "cohort": {"manifest": "/nowhere/unused.csv"}, "weights": "random"}
+    settings = {
+        "name": "scale",
+        "work": str(folder / "work"),
+        "cohort": {"manifest": "/nowhere/unused.csv"},
+        "weights": "random",
+    }
     study, clock = Study.model_validate(settings), Clock()
     work = Place(study.work)
     cohort = draw_cohort(patients, slices)
@@ -98,10 +129,20 @@ def grow(folder: Path, patients: int, slices: int) -> dict[str, Any]:
     plan = read_back(study, work, clock)
     driver = psutil.Process().memory_info().rss - before
     found = feed_one(plan, work, cohort, clock)
-    sizes = {name: (work.path(name)).stat().st_size for name in ("splits.json", "cohort.parquet", "slices/roi/index.parquet")}
+    sizes = {
+        name: (work.path(name)).stat().st_size
+        for name in ("splits.json", "cohort.parquet", "slices/roi/index.parquet")
+    }
     images = int(cohort["n_images"].sum())
     shutil.rmtree(folder)
-    return {"patients": patients, "images": images, "seconds": clock.seconds, "bytes": sizes, "driver_mib": driver / 2**20, **found}
+    return {
+        "patients": patients,
+        "images": images,
+        "seconds": clock.seconds,
+        "bytes": sizes,
+        "driver_mib": driver / 2**20,
+        **found,
+    }
 
 
 def draw_cohort(patients: int, slices: int) -> pd.DataFrame:
@@ -134,9 +175,17 @@ def write_tables(study: Study, work: Place, cohort: pd.DataFrame, clock: Clock) 
     rng = np.random.default_rng(17)
     for dataset in study.datasets:
         rows = [
-            {"patient_id": one, "file": f"shard-{number // SHARD:05d}-{number:08x}.arrow", "batch": number % SHARD, "rows": int(count), "label": int(label)}
+            {
+                "patient_id": one,
+                "file": f"shard-{number // SHARD:05d}-{number:08x}.arrow",
+                "batch": number % SHARD,
+                "rows": int(count),
+                "label": int(label),
+            }
             | {"sha256": rng.bytes(32).hex()}
-            for number, (one, count, label) in enumerate(zip(cohort["patient_id"], cohort["n_images"], cohort["label"], strict=True))
+            for number, (one, count, label) in enumerate(
+                zip(cohort["patient_id"], cohort["n_images"], cohort["label"], strict=True)
+            )
         ]
         with clock("write an index"):
             write_index(work, dataset, rows)
@@ -168,8 +217,18 @@ def read_back(study: Study, work: Place, clock: Clock) -> Plan:
 def some_probe(study: Study) -> Probe:
     """A probe of every kind; what it says does not matter here."""
     cost = KindCost(first_s=1, step_s=1, score_s=1, batch=32, memory_mib=1)
-    kinds = dict.fromkeys([*(kind_name(Head.IMAGE, point) for point in FREEZE_POINTS), "fc", "gru"], cost)
-    return Probe(setting=setting(study), device="", matrix_gflops={}, prefix_first_s=1, prefix_s_per_image=1, read_mib_s=1, kinds=kinds)
+    kinds = dict.fromkeys(
+        [*(kind_name(Head.IMAGE, point) for point in FREEZE_POINTS), "fc", "gru"], cost
+    )
+    return Probe(
+        setting=setting(study),
+        device="",
+        matrix_gflops={},
+        prefix_first_s=1,
+        prefix_s_per_image=1,
+        read_mib_s=1,
+        kinds=kinds,
+    )
 
 
 def feed_one(plan: Plan, work: Place, cohort: pd.DataFrame, clock: Clock) -> dict[str, Any]:
@@ -194,16 +253,35 @@ def feed_one(plan: Plan, work: Place, cohort: pd.DataFrame, clock: Clock) -> dic
         for batch in order[:GATHERS]:
             feed.train.inputs[batch]
     used = (psutil.Process().memory_info().rss - rss) / 2**20
-    return {"activation_files": files, "handles_held": held, "order_mb": order.nbytes / 1e6, "worker_mib": used}
+    return {
+        "activation_files": files,
+        "handles_held": held,
+        "order_mb": order.nbytes / 1e6,
+        "worker_mib": used,
+    }
 
 
-def write_activations(work: Place, which: ActivationSet, patients: list[str], counts: dict[str, int]) -> int:
+def write_activations(
+    work: Place, which: ActivationSet, patients: list[str], counts: dict[str, int]
+) -> int:
     """Files of activations that hold four numbers an image."""
     parts = {}
     for number, first in enumerate(range(0, len(patients), SHARD)):
         some = patients[first : first + SHARD]
         part = f"shard-{number:05d}"
-        activations.write_part(work, which, part, [(one, np.arange(counts[one], dtype=np.int32), np.zeros((counts[one], WIDTH), np.float32)) for one in some])
+        activations.write_part(
+            work,
+            which,
+            part,
+            [
+                (
+                    one,
+                    np.arange(counts[one], dtype=np.int32),
+                    np.zeros((counts[one], WIDTH), np.float32),
+                )
+                for one in some
+            ],
+        )
         parts[part] = [(one, int(counts[one])) for one in some]
     activations.write_index(work, which, parts)
     return len(parts)

@@ -1,4 +1,5 @@
-"""Processes that measure, see stepping.py: started once, then asked in turn, so that what is compared is interleaved."""
+"""Processes that measure, see stepping.py: started once, then asked in turn, so that what is
+compared is interleaved."""
 
 import json
 import os
@@ -24,10 +25,18 @@ class Child:
     """
 
     def __init__(
-        self, asked: dict[str, Any], *, backend: str = "tensorflow", threads: int | None = None, gpu_share: float = 0.9, compiled: str | None = None
+        self,
+        asked: dict[str, Any],
+        *,
+        backend: str = "tensorflow",
+        threads: int | None = None,
+        gpu_share: float = 0.9,
+        compiled: str | None = None,
     ) -> None:
         self._begun = time()
-        self.name = " ".join(str(asked[key]) for key in ("way", "freeze", "precision") if key in asked)
+        self.name = " ".join(
+            str(asked[key]) for key in ("way", "freeze", "precision") if key in asked
+        )
         self._said = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - lives as long as the process; a pipe that nobody reads would fill up
         self._process = subprocess.Popen(
             [sys.executable, str(SCRIPT), json.dumps(asked)],
@@ -35,7 +44,9 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=self._said,
             encoding="utf-8",
-            env=os.environ | _environment(backend, threads, gpu_share) | ({"JAX_COMPILATION_CACHE_DIR": compiled} if compiled else {}),
+            env=os.environ
+            | _environment(backend, threads, gpu_share)
+            | ({"JAX_COMPILATION_CACHE_DIR": compiled} if compiled else {}),
         )
 
     def hear(self) -> dict[str, Any]:
@@ -50,7 +61,8 @@ class Child:
         return told
 
     def started(self) -> float:
-        """Waits until the framework is imported; seconds that this took since the process was started."""
+        """Waits until the framework is imported; seconds that this took since the process was
+        started."""
         return float(self.hear()["at"]) - self._begun
 
     def ask(self) -> None:
@@ -71,15 +83,20 @@ def _environment(backend: str, threads: int | None, gpu_share: float) -> dict[st
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         "XLA_PYTHON_CLIENT_MEM_FRACTION": f"{gpu_share:.3f}",
-        "PYTHONPATH": os.pathsep.join([str(SCRIPT.parent.parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]),
+        "PYTHONPATH": os.pathsep.join(
+            [str(SCRIPT.parent.parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+        ),
     }
     if threads is not None:  # as renal_ray.trial.workshop.configure_keras sets them
-        found |= {name: str(threads) for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "NPROC")} | {"TF_NUM_INTEROP_THREADS": "1"}
+        found |= {
+            name: str(threads) for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "NPROC")
+        } | {"TF_NUM_INTEROP_THREADS": "1"}
     return found
 
 
 class Group:
-    """Equal processes that measure at the same time. They start at once; `ready` waits until everything is compiled.
+    """Equal processes that measure at the same time. They start at once; `ready` waits until
+    everything is compiled.
 
     Args:
         asked: what each measures.
@@ -99,11 +116,14 @@ class Group:
         self.start_s = max(child.started() for child in self.children)
         if self.asked["way"] != "matrix":
             first = [child.hear() for child in self.children]
-            self.told = {key: max(one[key] for one in first) for key in ("first_s", "steps", "memory_mib")}
+            self.told = {
+                key: max(one[key] for one in first) for key in ("first_s", "steps", "memory_mib")
+            }
         return self
 
     def round(self) -> None:
-        """Measures once: seconds an image of all processes together, or the sum of their matrix rates."""
+        """Measures once: seconds an image of all processes together, or the sum of their matrix
+        rates."""
         for child in self.children:
             child.ask()
         told = [child.hear() for child in self.children]

@@ -15,14 +15,16 @@ def peak_of_command(command: list[str]) -> dict[str, float]:
         command: argv.
 
     Returns:
-        Peak MiB of `worker`, the largest of Ray's worker processes that run a task, of `driver`, the process itself, and, where trials run, of
-        `trial`, the largest process under a worker.
+        Peak MiB of `worker`, the largest of Ray's worker processes that run a task, of `driver`,
+        the process itself, and, where trials run, of `trial`, the largest process under a worker.
 
     Raises:
         SystemExit: the command fails.
     """
     peaks = {"worker": 0.0, "driver": 0.0}
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8") as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8"
+    ) as process:
         while process.poll() is None:
             for pid, title in _family(process.pid).items():
                 if which := "driver" if pid == process.pid else _which(title):
@@ -46,7 +48,9 @@ def _family(root: int) -> dict[int, str]:
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             stat = (folder / "stat").read_text(encoding="utf-8")
-            titles[int(folder.name)] = (folder / "cmdline").read_text(encoding="utf-8").replace("\0", " ")
+            titles[int(folder.name)] = (
+                (folder / "cmdline").read_text(encoding="utf-8").replace("\0", " ")
+            )
         except OSError:  # it ended meanwhile
             continue
         parents[int(folder.name)] = int(stat.rsplit(")", 1)[1].split()[1])

@@ -7,7 +7,8 @@ PRECISIONS = ("float32", "mixed_bfloat16")
 
 
 def matrix_rates(cores: int, *, rounds: int = 2) -> dict[str, dict[str, float]]:
-    """GFLOP/s of a large matrix product by precision, with all threads in one process and with one thread in each of as many processes.
+    """GFLOP/s of a large matrix product by precision, with all threads in one process and with one
+    thread in each of as many processes.
 
     Args:
         cores: threads.
@@ -16,7 +17,9 @@ def matrix_rates(cores: int, *, rounds: int = 2) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {"all threads": {}, "a thread each": {}}
     for precision in PRECISIONS:
         for name, count, threads in (("all threads", 1, cores), ("a thread each", cores, 1)):
-            group = Group({"way": "matrix", "precision": precision}, count=count, threads=threads).ready()
+            group = Group(
+                {"way": "matrix", "precision": precision}, count=count, threads=threads
+            ).ready()
             for _ in range(rounds):
                 group.round()
             found[name][precision] = max(group.rounds)

@@ -1,4 +1,5 @@
-"""An event model of a cluster under Tune: nodes that die and come back, workers that are reused, trials that end. The searcher in it is the real one."""
+"""An event model of a cluster under Tune: nodes that die and come back, workers that are reused,
+trials that end. The searcher in it is the real one."""
 
 import heapq
 import math
@@ -86,7 +87,8 @@ class Trial:
 
 
 class Patience(Attempts):
-    """The real pauses on the clock of the simulation; a trial whose node died is tried again however often that happens."""
+    """The real pauses on the clock of the simulation; a trial whose node died is tried again
+    however often that happens."""
 
     def __init__(self, work: Place, now: Callable[[], float]) -> None:
         super().__init__(work, most=0)
@@ -105,7 +107,9 @@ class Patience(Attempts):
 class Searcher(StudySearcher):
     """The real one on a ledger in memory, with the real time of each of its answers."""
 
-    def __init__(self, plan: Plan, work: Place, results: dict[str, dict[str, Any]], **told: Any) -> None:
+    def __init__(
+        self, plan: Plan, work: Place, results: dict[str, dict[str, Any]], **told: Any
+    ) -> None:
         super().__init__(plan, work, **told)
         self._ledger: Any = type("Memory", (), {"result": staticmethod(results.get)})
         self.real_s: list[float] = []
@@ -116,7 +120,9 @@ class Searcher(StudySearcher):
         self.real_s.append(perf_counter() - begun)
         return found
 
-    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+    def on_trial_complete(
+        self, trial_id: str, result: dict | None = None, error: bool = False
+    ) -> None:
         begun = perf_counter()
         super().on_trial_complete(trial_id, result, error)
         self.real_s.append(perf_counter() - begun)
@@ -156,7 +162,14 @@ class Simulation:
         failures: how nodes die.
     """
 
-    def __init__(self, plan: Plan, costs: Costs, auc: Callable[[TrialSpec], float], nodes: list[dict[str, float]], failures: Failures) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        costs: Costs,
+        auc: Callable[[TrialSpec], float],
+        nodes: list[dict[str, float]],
+        failures: Failures,
+    ) -> None:
         self._plan, self._costs, self._auc, self._failures = plan, costs, auc, failures
         self._nodes = [Node(one, free=dict(one)) for one in nodes]
         self._random = random.Random(failures.seed)
@@ -166,7 +179,13 @@ class Simulation:
         self._saved: dict[str, float] = {}  # seconds of a trial that its checkpoint holds
         self._named: list[Trial] = []
         self._idle: list[Worker] = []
-        self._now, self._driver_free, self._lost_s, self._overhead_s, self._slot_s = 0.0, 0.0, 0.0, 0.0, 0.0
+        self._now, self._driver_free, self._lost_s, self._overhead_s, self._slot_s = (
+            0.0,
+            0.0,
+            0.0,
+            0.0,
+            0.0,
+        )
         self._losses: Counter[str] = Counter()
         self._ran: list[TrialSpec] = []
         self._running = 0
@@ -181,13 +200,22 @@ class Simulation:
         with tempfile.TemporaryDirectory() as empty:
             work = Place(empty)
             attempts = Patience(work, lambda: self._now)
-            self._searcher = Searcher(self._plan, work, self._results, share=lambda spec: share(resources, spec, None), room=room_for, attempts=attempts)
+            self._searcher = Searcher(
+                self._plan,
+                work,
+                self._results,
+                share=lambda spec: share(resources, spec, None),
+                room=room_for,
+                attempts=attempts,
+            )
         for node in self._nodes:
             self._expect_death(node)
         finished = self._schedule()
         while not finished and self._events:
             when, _, happen, about = heapq.heappop(self._events)
-            self._slot_s += (when - self._now) * sum(node.resources["GPU"] for node in self._nodes if node.up)
+            self._slot_s += (when - self._now) * sum(
+                node.resources["GPU"] for node in self._nodes if node.up
+            )
             self._now = when
             happen(*about)
             finished = self._schedule()
@@ -195,16 +223,27 @@ class Simulation:
                 break
         real_ms = [1e3 * one for one in self._searcher.real_s]
         end = self._now if finished else None
-        return Outcome(end, self._ran, self._losses, self._lost_s, self._overhead_s, self._slot_s, (mean(real_ms), max(real_ms)))
+        return Outcome(
+            end,
+            self._ran,
+            self._losses,
+            self._lost_s,
+            self._overhead_s,
+            self._slot_s,
+            (mean(real_ms), max(real_ms)),
+        )
 
     def _at(self, when: float, happen: Callable[..., None], *about: Any) -> None:
         heapq.heappush(self._events, (when, next(self._number), happen, about))
 
     def _schedule(self) -> bool:
-        """What Tune does between two events: asks for trials, gives them to workers. True when nothing is left."""
+        """What Tune does between two events: asks for trials, gives them to workers. True when
+        nothing is left."""
         self._place()
         while isinstance(found := self._searcher.suggest(name := f"t{next(self._names)}"), dict):
-            self._named.append(Trial(name, TrialSpec.from_json(found["spec"]), Share(**found["share"])))
+            self._named.append(
+                Trial(name, TrialSpec.from_json(found["spec"]), Share(**found["share"]))
+            )
             self._place()
         if not self._named:
             for worker in self._idle[1:]:  # Tune keeps one that nobody waits for
@@ -242,7 +281,9 @@ class Simulation:
         if worker.tasks >= self._plan.study.resources.trials_per_process:
             worker.compiled, worker.tasks, worker.started = set(), 0, False
         kind, _ = kind_of(trial.spec)
-        before = (0.0 if worker.started else self._costs.start) + (0.0 if kind in worker.compiled else self._costs.compile(trial.spec))
+        before = (0.0 if worker.started else self._costs.start) + (
+            0.0 if kind in worker.compiled else self._costs.compile(trial.spec)
+        )
         worker.compiled.add(kind)
         worker.tasks, worker.started, worker.trial = worker.tasks + 1, True, trial
         self._overhead_s += before
@@ -263,7 +304,9 @@ class Simulation:
         self._idle.append(worker)
         self._ran.append(trial.spec)
         level = main_level(trial.spec.head)
-        self._results[trial.spec.trial_id] = {"levels": {level: {"metrics": {"auc": self._auc(trial.spec)}}}}
+        self._results[trial.spec.trial_id] = {
+            "levels": {level: {"metrics": {"auc": self._auc(trial.spec)}}}
+        }
         self._searcher.on_trial_complete(trial.name)
 
     def _expect_death(self, node: Node) -> None:
@@ -279,7 +322,11 @@ class Simulation:
             worker.trial = None
         for trial in lost:
             passed = max(0.0, self._now - trial.begun)
-            kept = passed - passed % self._costs.checkpoint if math.isfinite(self._costs.checkpoint) else 0.0
+            kept = (
+                passed - passed % self._costs.checkpoint
+                if math.isfinite(self._costs.checkpoint)
+                else 0.0
+            )
             self._saved[trial.spec.trial_id] = self._saved.get(trial.spec.trial_id, 0.0) + kept
             self._lost_s += passed - kept
             self._losses[trial.spec.trial_id] += 1
@@ -293,7 +340,9 @@ class Simulation:
         for trial in lost:
             self._running -= 1
             self._searcher.on_trial_complete(trial.name, error=True)
-        self._at(self._now + PAUSE_S, lambda: None)  # Tune asks all the time; here somebody must ask when they have rested
+        self._at(
+            self._now + PAUSE_S, lambda: None
+        )  # Tune asks all the time; here somebody must ask when they have rested
 
     def _return(self, node: Node) -> None:
         node.up = node.known = True
@@ -303,8 +352,9 @@ class Simulation:
 def ideal(ran: list[TrialSpec], seconds: Callable[[TrialSpec], float], slots: int) -> float:
     """Seconds below which no schedule without start-up, compilation or loss can come.
 
-    The largest of: all work over all slots; the longest chain of an image trial and what waits for its dataset's selection; and, as nothing that
-    waits can begin before some dataset's longest image trial has ended, that time and then the waiting work over all slots.
+    The largest of: all work over all slots; the longest chain of an image trial and what waits for
+    its dataset's selection; and, as nothing that waits can begin before some dataset's longest
+    image trial has ended, that time and then the waiting work over all slots.
     """
     images: dict[str, float] = {}
     after: dict[str, list[float]] = {}
@@ -315,4 +365,6 @@ def ideal(ran: list[TrialSpec], seconds: Callable[[TrialSpec], float], slots: in
         else:
             after.setdefault(spec.dataset, []).append(took)
     chain = max(first + max(after.get(dataset, [0.0])) for dataset, first in images.items())
-    return max(sum(work) / slots, chain, min(images.values()) + sum(map(sum, after.values())) / slots)
+    return max(
+        sum(work) / slots, chain, min(images.values()) + sum(map(sum, after.values())) / slots
+    )

@@ -29,10 +29,22 @@ def write_small_cohort(folder: Path, patients: int) -> Path:
     rows = []
     for number in range(patients):
         rng = np.random.default_rng(number)
-        ball = ((z - 12) * 5) ** 2 + ((y - 52) * 3) ** 2 + ((x - 30) * 3) ** 2 < rng.uniform(12, 40) ** 2
+        ball = ((z - 12) * 5) ** 2 + ((y - 52) * 3) ** 2 + ((x - 30) * 3) ** 2 < rng.uniform(
+            12, 40
+        ) ** 2
         hu = np.where(body, 40 + 60 * ball, -1000) + rng.normal(0, 12, SHAPE) * body
-        for name, volume in (("image", hu.astype(np.int16)), ("mask", np.where(ball & body, 2, 0).astype(np.uint8))):
+        for name, volume in (
+            ("image", hu.astype(np.int16)),
+            ("mask", np.where(ball & body, 2, 0).astype(np.uint8)),
+        ):
             nib.save(nib.Nifti1Image(volume, AFFINE), folder / f"{number:05d}-{name}.nii.gz")
-        rows.append({"patient_id": f"P{number:05d}", "label": number % 2, "image": f"{number:05d}-image.nii.gz", "mask": f"{number:05d}-mask.nii.gz"})
+        rows.append(
+            {
+                "patient_id": f"P{number:05d}",
+                "label": number % 2,
+                "image": f"{number:05d}-image.nii.gz",
+                "mask": f"{number:05d}-mask.nii.gz",
+            }
+        )
     pd.DataFrame(rows).to_csv(manifest, index=False)
     return manifest

@@ -1,7 +1,9 @@
-"""A process that measures one way to train, round by round, when its parent says so: `python benchmarks/stepping.py '{"way": "ours", ...}'`.
+"""A process that measures one way to train, round by round, when its parent says so: `python
+benchmarks/stepping.py '{"way": "ours", ...}'`.
 
-It says {"at": ...} when the framework is imported, {"first_s": ...} after its first steps, then for every line on its standard input
-seconds an image. Needs neither Ray nor, with backend jax, TensorFlow.
+It says {"at": ...} when the framework is imported, {"first_s": ...} after its first steps, then for
+every line on its standard input seconds an image. Needs neither Ray nor, with backend jax,
+TensorFlow.
 """
 
 import json
@@ -10,6 +12,7 @@ import sys
 import types
 from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 from time import perf_counter, time
 from typing import Any
 
@@ -24,7 +27,12 @@ Round = Callable[[int], None]  # trains this many steps
 def main(asked: dict[str, Any]) -> None:
     import keras
 
-    if find_spec("pandas") is None:  # a bare machine with a card: modules of ours name its tables and make none; Keras has looked for it already
+    if (
+        find_spec("pandas") is None
+        # A bare machine with a card: modules of ours name its tables and make none; Keras has
+        # looked
+        # for it already.
+    ):
         sys.modules["pandas"] = types.ModuleType("pandas")
         sys.modules["pandas"].DataFrame = object  # type: ignore[attr-defined]
     keras.utils.set_random_seed(0)
@@ -52,7 +60,8 @@ def _seconds(run: Round, steps: int) -> float:
 def _memory() -> dict[str, float | None]:
     from renal_ray.model.device import peak_memory_mib
 
-    resident = next(int(line.split()[1]) / 1024 for line in open("/proc/self/status", encoding="utf-8") if line.startswith("VmHWM"))  # noqa: SIM115, PTH123
+    status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    resident = next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
     return {"memory_mib": round(resident), "gpu_memory_mib": peak_memory_mib()}
 
 
@@ -71,7 +80,9 @@ def _usual(asked: dict[str, Any]) -> Round:
 
     from renal_ray.types import FreezePoint
 
-    model = build_usual(asked["size"], FreezePoint(asked["freeze"]), precision=asked["precision"]).model
+    model = build_usual(
+        asked["size"], FreezePoint(asked["freeze"]), precision=asked["precision"]
+    ).model
     rng, batch = np.random.default_rng(0), asked["batch"]
     images = rng.integers(0, 256, (4 * batch, asked["size"], asked["size"], 3), dtype=np.uint8)
     labels = rng.integers(0, 2, len(images))
@@ -93,7 +104,10 @@ def _fed(images: np.ndarray, labels: np.ndarray, rows: np.ndarray, batch: int) -
     import tensorflow as tf
 
     data = tf.data.Dataset.from_tensor_slices(rows.reshape(-1, batch))
-    gathered = data.map(lambda one: (tf.gather(images, one), tf.gather(labels, one)), num_parallel_calls=tf.data.AUTOTUNE)
+    gathered = data.map(
+        lambda one: (tf.gather(images, one), tf.gather(labels, one)),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
     return gathered.prefetch(tf.data.AUTOTUNE), {}
 
 
@@ -127,7 +141,10 @@ def _ours(asked: dict[str, Any]) -> Round:
     from renal_ray.types import FreezePoint
 
     with computing_in(asked["precision"]):
-        model = CompiledModel(image_model(build_suffix(asked["size"], FreezePoint(asked["freeze"]))), precision=asked["precision"])
+        model = CompiledModel(
+            image_model(build_suffix(asked["size"], FreezePoint(asked["freeze"]))),
+            precision=asked["precision"],
+        )
     batch = asked["batch"]
     inputs, labels = _activations(model.model, 4 * batch)
     resident = Resident(model.put(inputs), model.put(labels)) if asked["resident"] else None
@@ -148,7 +165,9 @@ def _prefix(asked: dict[str, Any]) -> Round:
     from renal_ray.types import FREEZE_POINTS
 
     model = multi_prefix(build_backbone(asked["size"]), FREEZE_POINTS)
-    images = np.random.default_rng(0).integers(0, 256, (asked["batch"], asked["size"], asked["size"], 3), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(
+        0, 256, (asked["batch"], asked["size"], asked["size"], 3), dtype=np.uint8
+    )
 
     def run(steps: int) -> None:
         for _ in range(steps):
@@ -165,7 +184,10 @@ def _heads(asked: dict[str, Any]) -> Round:
     model = CompiledModel(fc_model(1024) if asked["way"] == "fc" else gru_model(1024))
     patients = 4 * asked["batch"]
     shape = (patients, 1024) if asked["way"] == "fc" else (patients, 20, 1024)
-    resident = Resident(model.put(np.random.default_rng(0).random(shape, np.float32)), model.put((np.arange(patients) % 2).astype(np.int32)))
+    resident = Resident(
+        model.put(np.random.default_rng(0).random(shape, np.float32)),
+        model.put((np.arange(patients) % 2).astype(np.int32)),
+    )
 
     def run(steps: int) -> None:
         model.train_resident(resident, np.resize(np.arange(patients), (steps, asked["batch"])))
@@ -173,12 +195,21 @@ def _heads(asked: dict[str, Any]) -> Round:
     return run
 
 
-WAYS: dict[str, Callable[[dict[str, Any]], Round]] = {"usual": _usual, "bare": _bare, "ours": _ours, "prefix": _prefix, "fc": _heads, "gru": _heads}
+WAYS: dict[str, Callable[[dict[str, Any]], Round]] = {
+    "usual": _usual,
+    "bare": _bare,
+    "ours": _ours,
+    "prefix": _prefix,
+    "fc": _heads,
+    "gru": _heads,
+}
 
 
 def _activations(model: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
-    return rng.random((count, *model.input_shape[1:]), np.float32), rng.integers(0, 2, count).astype(np.int32)
+    return rng.random((count, *model.input_shape[1:]), np.float32), rng.integers(
+        0, 2, count
+    ).astype(np.int32)
 
 
 def _matrix_gflops(precision: str, edge: int | None) -> float:

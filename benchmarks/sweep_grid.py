@@ -36,13 +36,26 @@ def bench_grid(options: argparse.Namespace) -> None:
         runs = {way: _run(way, first, [freeze]) for way in options.ways}
         rows.append(_row(str(freeze), runs, suffix_gflops(options.size, freeze), rates))
         print(_line(rows[-1]), flush=True)
-    whole = {way: _run(way, first, options.freeze_points) for way in options.ways if way in PRECISIONS}
+    whole = {
+        way: _run(way, first, options.freeze_points) for way in options.ways if way in PRECISIONS
+    }
     grid = _grid(rows, whole)
     print(_line(grid), flush=True)
     aucs = _aucs(options, studies, rows)
     for row in aucs:
-        print(f"seed {row['seed']}: validation AUC a {row['a']:.4f}, c {row['c']:.4f}, difference {row['difference']:+.4f}")
-    keep(f"sweep_grid_{options.size}px", PACKAGES, vars(options), matrix_gflops=rates, freeze_points=rows, grid=grid, auc=aucs)
+        print(
+            f"seed {row['seed']}: validation AUC a {row['a']:.4f}, c "
+            f"{row['c']:.4f}, difference {row['difference']:+.4f}"
+        )
+    keep(
+        f"sweep_grid_{options.size}px",
+        PACKAGES,
+        vars(options),
+        matrix_gflops=rates,
+        freeze_points=rows,
+        grid=grid,
+        auc=aucs,
+    )
 
 
 def _write(options: argparse.Namespace, seed: int) -> Study:
@@ -65,17 +78,25 @@ def _write(options: argparse.Namespace, seed: int) -> Study:
 
 
 def _run(way: str, study: Study, freezes: Sequence[FreezePoint]) -> Run:
-    return _ours(study, freezes, PRECISIONS[way]) if way in PRECISIONS else _usual("alone" if way == "a" else "tune", study, freezes[0])
+    return (
+        _ours(study, freezes, PRECISIONS[way])
+        if way in PRECISIONS
+        else _usual("alone" if way == "a" else "tune", study, freezes[0])
+    )
 
 
 def _usual(how: str, study: Study, freeze: FreezePoint) -> Run:
     """Seconds of the command, without those in which its models are judged.
 
-    Under Tune every trial has a process of its own, so that one is like the other: one fold is run, and counted as often as there are folds.
+    Under Tune every trial has a process of its own, so that one is like the other: one fold is run,
+    and counted as often as there are folds.
     """
     file, times = Path(_file(study)), 1
     if how == "tune":
-        file = write_study(study.model_copy(update={"folds": study.folds.model_copy(update={"run": [0]})}), file.with_name("one-fold.yaml"))
+        file = write_study(
+            study.model_copy(update={"folds": study.folds.model_copy(update={"run": [0]})}),
+            file.with_name("one-fold.yaml"),
+        )
         times = study.folds.n
     begun = perf_counter()
     said = _command([sys.executable, _here("usual_runs.py"), how, str(file), str(freeze)])
@@ -99,14 +120,21 @@ def _ours(study: Study, freezes: Sequence[FreezePoint], precision: str) -> Run:
     copy = work.with_name("copy")
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(work, copy)
-    changed = study.model_copy(update={"work": str(copy), "freeze_points": list(freezes), "precision": precision})
+    changed = study.model_copy(
+        update={"work": str(copy), "freeze_points": list(freezes), "precision": precision}
+    )
     file = write_study(changed, copy.with_name("copy.yaml"))
     begun = perf_counter()
     _command([str(Path(sys.executable).with_name("renal-ray")), "sweep", str(file)])
     seconds = perf_counter() - begun
     place = Place(str(copy))
-    results = sorted(finished_results(place).items(), key=lambda pair: pair[0].rpartition("-")[0])  # by fold: what follows is a hash
-    losses = [place.at(f"trials/{trial}").read_parquet("history.parquet", ["loss"])["loss"].tolist() for trial, _ in results]
+    results = sorted(
+        finished_results(place).items(), key=lambda pair: pair[0].rpartition("-")[0]
+    )  # by fold: what follows is a hash
+    losses = [
+        place.at(f"trials/{trial}").read_parquet("history.parquet", ["loss"])["loss"].tolist()
+        for trial, _ in results
+    ]
     return {
         "seconds": seconds,
         "images": sum(result["samples"] for _, result in results),
@@ -115,13 +143,23 @@ def _ours(study: Study, freezes: Sequence[FreezePoint], precision: str) -> Run:
     }
 
 
-def _row(name: str, runs: dict[str, Run], suffix: float, rates: dict[str, dict[str, float]]) -> dict[str, Any]:
-    row: dict[str, Any] = {"what": name, "images": max(run["images"] for run in runs.values()), "ways": {}}
+def _row(
+    name: str, runs: dict[str, Run], suffix: float, rates: dict[str, dict[str, float]]
+) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "what": name,
+        "images": max(run["images"] for run in runs.values()),
+        "ways": {},
+    }
     for way, run in runs.items():
         gflops = TRAINED * suffix * run["images"] / run["seconds"]
         kept = {key: run[key] for key in ("seconds", "start_s", "auc") if key in run}
         best = rates["all threads"][PRECISIONS.get(way, "float32")]
-        row["ways"][way] = kept | {"images_per_s": run["images"] / run["seconds"], "gflops": gflops, "share_of_matrix_rate": gflops / best}
+        row["ways"][way] = kept | {
+            "images_per_s": run["images"] / run["seconds"],
+            "gflops": gflops,
+            "share_of_matrix_rate": gflops / best,
+        }
     row["ratios"] = _ratios({way: run["seconds"] for way, run in runs.items()})
     if "a" in runs and "c" in runs:
         row["loss_gap"] = _gap(runs["a"]["losses"], runs["c"]["losses"])
@@ -129,28 +167,49 @@ def _row(name: str, runs: dict[str, Run], suffix: float, rates: dict[str, dict[s
 
 
 def _ratios(seconds: dict[str, float]) -> dict[str, float]:
-    return {f"{slow}/{fast}": seconds[slow] / seconds[fast] for slow in ("a", "b") for fast in ("c", "c2") if slow in seconds and fast in seconds}
+    return {
+        f"{slow}/{fast}": seconds[slow] / seconds[fast]
+        for slow in ("a", "b")
+        for fast in ("c", "c2")
+        if slow in seconds and fast in seconds
+    }
 
 
 def _gap(usual: Iterable[Sequence[float]], ours: Iterable[Sequence[float]]) -> dict[str, float]:
     """Largest relative difference between the two ways' losses, of first epochs and of all."""
-    gaps = np.array([[abs(x - y) / abs(x) for x, y in zip(one, other, strict=True)] for one, other in zip(usual, ours, strict=True)])
+    gaps = np.array(
+        [
+            [abs(x - y) / abs(x) for x, y in zip(one, other, strict=True)]
+            for one, other in zip(usual, ours, strict=True)
+        ]
+    )
     return {"first_epoch": float(gaps[:, 0].max()), "all_epochs": float(gaps.max())}
 
 
 def _grid(rows: list[dict[str, Any]], whole: dict[str, Run]) -> dict[str, Any]:
-    """The whole grid: for c and c2 one command, measured; for a and b the freeze points' seconds with one start-up, because one command would do."""
-    grid: dict[str, Any] = {"what": "grid", "images": sum(row["images"] for row in rows), "ways": {}}
+    """The whole grid: for c and c2 one command, measured; for a and b the freeze points' seconds
+    with one start-up, because one command would do."""
+    grid: dict[str, Any] = {
+        "what": "grid",
+        "images": sum(row["images"] for row in rows),
+        "ways": {},
+    }
     for way in rows[0]["ways"]:
         parts = [row["ways"][way] for row in rows]
-        seconds = whole[way]["seconds"] if way in whole else sum(one["seconds"] for one in parts) - sum(one["start_s"] for one in parts[1:])
+        seconds = (
+            whole[way]["seconds"]
+            if way in whole
+            else sum(one["seconds"] for one in parts) - sum(one["start_s"] for one in parts[1:])
+        )
         grid["ways"][way] = {"seconds": seconds, "images_per_s": grid["images"] / seconds}
         if way in whole:
             grid["ways"][way]["seconds_of_single_commands"] = sum(one["seconds"] for one in parts)
     return grid | {"ratios": _ratios({way: one["seconds"] for way, one in grid["ways"].items()})}
 
 
-def _aucs(options: argparse.Namespace, studies: dict[int, Study], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _aucs(
+    options: argparse.Namespace, studies: dict[int, Study], rows: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
     """Mean validation AUC of a and c by seed, over the folds of some freeze points."""
     if not {"a", "c"} <= set(options.ways):
         return []
@@ -163,13 +222,22 @@ def _aucs(options: argparse.Namespace, studies: dict[int, Study], rows: list[dic
                 aucs = have[0]["ways"][way]["auc"] if have else _run(way, study, [freeze])["auc"]
                 values[way] += [one for one in aucs if one is not None]
         means = {way: mean(some) for way, some in values.items()}
-        found.append({"seed": seed, "freeze_points": [str(one) for one in options.seed_freeze_points], **means, "difference": means["c"] - means["a"]})
+        found.append(
+            {
+                "seed": seed,
+                "freeze_points": [str(one) for one in options.seed_freeze_points],
+                **means,
+                "difference": means["c"] - means["a"],
+            }
+        )
     return found
 
 
 def _line(row: dict[str, Any]) -> str:
     seconds = ", ".join(f"{way} {one['seconds']:.1f} s" for way, one in row["ways"].items())
-    return f"{row['what']}: {seconds}; " + ", ".join(f"{name} {value:.2f} x" for name, value in row["ratios"].items())
+    return f"{row['what']}: {seconds}; " + ", ".join(
+        f"{name} {value:.2f} x" for name, value in row["ratios"].items()
+    )
 
 
 def _command(argv: list[str]) -> str:

@@ -1,4 +1,5 @@
-"""The usual loop, written as a competent person would: Keras's InceptionV3 with frozen layers, tf.data from decoded images in memory, model.fit."""
+"""The usual loop, written as a competent person would: Keras's InceptionV3 with frozen layers,
+tf.data from decoded images in memory, model.fit."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ from renal_ray.protocol.balance import balanced_epoch, full_batches
 from renal_ray.types import FreezePoint
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
-JIT = "auto" if not ON_TENSORFLOW else False  # with XLA, TensorFlow is slower on a CPU: the usual loop gets the better of the two
+JIT = (
+    "auto" if not ON_TENSORFLOW else False
+)  # with XLA, TensorFlow is slower on a CPU: the usual loop gets the better of the two
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,16 @@ class Usual:
 
 
 def build_usual(
-    size: int, freeze: FreezePoint, *, embedding: int = 1024, precision: str = "float32", learning_rate: float = 0.01, momentum: float = 0.9
+    size: int,
+    freeze: FreezePoint,
+    *,
+    embedding: int = 1024,
+    precision: str = "float32",
+    learning_rate: float = 0.01,
+    momentum: float = 0.9,
 ) -> Usual:
-    """A model that runs every layer in every step and trains those after the freeze point; frozen batch normalisation is in inference mode."""
+    """A model that runs every layer in every step and trains those after the freeze point; frozen
+    batch normalisation is in inference mode."""
     with computing_in(precision):
         backbone = build_backbone(size)
         keras.Model(backbone.input, backbone.get_layer(freeze.value).output).trainable = False
@@ -47,10 +57,17 @@ def build_usual(
     return Usual(flat, model)
 
 
-def compile_usual(model: keras.Model, *, learning_rate: float = 0.01, momentum: float = 0.9) -> None:
+def compile_usual(
+    model: keras.Model, *, learning_rate: float = 0.01, momentum: float = 0.9
+) -> None:
     """Gives a model the study's optimizer and loss."""
     optimizer = keras.optimizers.SGD(learning_rate, momentum=momentum)
-    model.compile(optimizer=optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=JIT)
+    model.compile(
+        optimizer=optimizer,
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        jit_compile=JIT,
+    )
 
 
 @dataclass(frozen=True)
@@ -61,7 +78,16 @@ class Side:
     labels: np.ndarray
 
 
-def fit_fold(train: Side, validation: Side, weights: Mapping[str, np.ndarray], *, freeze: FreezePoint, seed: int, epochs: int, batch: int) -> dict[str, Any]:
+def fit_fold(
+    train: Side,
+    validation: Side,
+    weights: Mapping[str, np.ndarray],
+    *,
+    freeze: FreezePoint,
+    seed: int,
+    epochs: int,
+    batch: int,
+) -> dict[str, Any]:
     """One trial of the usual loop: a new model, trained and followed on the other side.
 
     Args:
@@ -69,23 +95,32 @@ def fit_fold(train: Side, validation: Side, weights: Mapping[str, np.ndarray], *
         validation: is scored after each epoch.
         weights: of the backbone, by name.
         freeze: last frozen layer.
-        seed: of head and sampling: with the seed of renal-ray's trial the same head and the same batches.
+        seed: of head and sampling: with the seed of renal-ray's trial the same head and the same
+            batches.
         epochs: how many.
         batch: images in a step.
 
     Returns:
-        seconds of it, first_s of them until the first epoch ended, images trained on, the losses; and, in judging_s more, val_auc once batch
-        normalisation's statistics are estimated anew as renal-ray does.
+        seconds of it, first_s of them until the first epoch ended, images trained on, the losses;
+        and, in judging_s more, val_auc once batch normalisation's statistics are estimated anew as
+        renal-ray does.
     """
     begun = perf_counter()
     usual = build_usual(train.images.shape[1], freeze)
-    set_weights_by_name(usual.flat, weights, layers={layer.name for layer in usual.flat.layers} - HEAD_LAYERS)
+    set_weights_by_name(
+        usual.flat, weights, layers={layer.name for layer in usual.flat.layers} - HEAD_LAYERS
+    )
     redraw(usual.flat, seed=seed, layers=HEAD_LAYERS)
     rng = np.random.default_rng(seed)
     orders = [full_batches(balanced_epoch(train.labels, rng), batch) for _ in range(epochs)]
     clock = _Clock()
     told = usual.model.fit(
-        _training(train, orders), validation_data=_validation(validation, batch), epochs=epochs, steps_per_epoch=len(orders[0]), verbose=0, callbacks=[clock]
+        _training(train, orders),
+        validation_data=_validation(validation, batch),
+        epochs=epochs,
+        steps_per_epoch=len(orders[0]),
+        verbose=0,
+        callbacks=[clock],
     )
     seconds = perf_counter() - begun
     begun_judging = perf_counter()
@@ -110,23 +145,40 @@ def _training(side: Side, orders: list[np.ndarray]) -> Any:
         for order in orders:
             yield from order
 
-    indices = tf.data.Dataset.from_generator(rows, output_signature=tf.TensorSpec([orders[0].shape[1]], tf.int64))
-    return indices.map(lambda one: (tf.gather(images, one), tf.gather(labels, one)), num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    indices = tf.data.Dataset.from_generator(
+        rows, output_signature=tf.TensorSpec([orders[0].shape[1]], tf.int64)
+    )
+    return indices.map(
+        lambda one: (tf.gather(images, one), tf.gather(labels, one)),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    ).prefetch(tf.data.AUTOTUNE)
 
 
 def _validation(side: Side, batch: int) -> Any:
     import tensorflow as tf
 
-    return tf.data.Dataset.from_tensor_slices((side.images, side.labels)).batch(batch).cache().prefetch(tf.data.AUTOTUNE)
+    return (
+        tf.data.Dataset.from_tensor_slices((side.images, side.labels))
+        .batch(batch)
+        .cache()
+        .prefetch(tf.data.AUTOTUNE)
+    )
 
 
-def _judge(flat: keras.Model, train: Side, validation: Side, *, seed: int, batch: int) -> float | None:
+def _judge(
+    flat: keras.Model, train: Side, validation: Side, *, seed: int, batch: int
+) -> float | None:
     from renal_ray.protocol.metrics import auc
 
     order = full_batches(np.random.default_rng(seed).permutation(len(train.labels)), batch)
     reestimate_batch_norm(flat, (scaled(train.images[rows]) for rows in order))
     starts = range(0, len(validation.labels), batch)
-    scores = np.concatenate([np.asarray(flat.predict_on_batch(scaled(validation.images[start : start + batch]))) for start in starts])
+    scores = np.concatenate(
+        [
+            np.asarray(flat.predict_on_batch(scaled(validation.images[start : start + batch])))
+            for start in starts
+        ]
+    )
     return auc(validation.labels, scores[:, 1])
 
 

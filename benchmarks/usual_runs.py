@@ -1,6 +1,8 @@
-"""The usual loop over the folds of one freeze point, as a command: python benchmarks/usual_runs.py alone|tune|backbone STUDY FREEZE
+"""The usual loop over the folds of one freeze point, as a command: python benchmarks/usual_runs.py
+alone|tune|backbone STUDY FREEZE
 
-alone: one process, one fold after another. tune: the same function under Ray Tune, a fresh process for each fold, all CPUs for each.
+alone: one process, one fold after another. tune: the same function under Ray Tune, a fresh process
+    for each fold, all CPUs for each.
 backbone: only writes the weights that every way starts from. The last line that is printed is JSON.
 """
 
@@ -28,13 +30,18 @@ from renal_ray.types import FreezePoint
 def main(way: str, file: Path, freeze: FreezePoint) -> None:
     begun = perf_counter()
     study = load_study(file)
-    ways = {"alone": lambda: _alone(study, freeze, begun), "tune": lambda: _tune(study, freeze, begun), "backbone": lambda: _backbone(study)}
+    ways = {
+        "alone": lambda: _alone(study, freeze, begun),
+        "tune": lambda: _tune(study, freeze, begun),
+        "backbone": lambda: _backbone(study),
+    }
     told = ways[way]()
     print("\n" + json.dumps(told), flush=True)
 
 
 def run_fold(study: Study, freeze: FreezePoint, fold: int) -> dict[str, Any]:
-    """One trial of the usual loop, on the slices, split, weights and seed that renal-ray's trial has."""
+    """One trial of the usual loop, on the slices, split, weights and seed that renal-ray's trial
+    has."""
     import keras
     from usual import Side, fit_fold
 
@@ -48,20 +55,33 @@ def run_fold(study: Study, freeze: FreezePoint, fold: int) -> dict[str, Any]:
 
     def side(patients: tuple[str, ...]) -> Side:
         images = [slices.images(patient) for patient in patients]
-        labels = np.repeat([plan.splits.labels[patient] for patient in patients], [len(one) for one in images])
+        labels = np.repeat(
+            [plan.splits.labels[patient] for patient in patients], [len(one) for one in images]
+        )
         return Side(np.concatenate(images), labels)
 
     both = plan.splits.fold(fold)
     weights = load_weights_h5(work.read(backbone_file(spec.inputs.weights)))
     batch = study.training.batch_size
-    return fit_fold(side(both.train), side(both.validation), weights, freeze=freeze, seed=spec.seed, epochs=spec.epochs, batch=batch)
+    return fit_fold(
+        side(both.train),
+        side(both.validation),
+        weights,
+        freeze=freeze,
+        seed=spec.seed,
+        epochs=spec.epochs,
+        batch=batch,
+    )
 
 
 def _alone(study: Study, freeze: FreezePoint, begun: float) -> dict[str, Any]:
     import tensorflow  # noqa: F401 - so that its import is counted as start-up, which a whole grid pays once
 
     start = perf_counter() - begun
-    return {"start_s": start, "folds": [run_fold(study, freeze, fold) for fold in study.fold_numbers]}
+    return {
+        "start_s": start,
+        "folds": [run_fold(study, freeze, fold) for fold in study.fold_numbers],
+    }
 
 
 def _tune(study: Study, freeze: FreezePoint, begun: float) -> dict[str, Any]:
@@ -80,7 +100,13 @@ def _tune(study: Study, freeze: FreezePoint, begun: float) -> dict[str, Any]:
 
         tune.report(run_fold(study, freeze, config["fold"]))
 
-    ray.init(address="local", num_cpus=cpus, object_store_memory=study.resources.object_store_mb * 2**20, include_dashboard=False, log_to_driver=False)
+    ray.init(
+        address="local",
+        num_cpus=cpus,
+        object_store_memory=study.resources.object_store_mb * 2**20,
+        include_dashboard=False,
+        log_to_driver=False,
+    )
     start = perf_counter() - begun
     with tempfile.TemporaryDirectory() as scratch:
         tuner = tune.Tuner(
@@ -94,10 +120,16 @@ def _tune(study: Study, freeze: FreezePoint, begun: float) -> dict[str, Any]:
         fit = perf_counter() - fitting
         if results.errors:
             raise SystemExit(str(results.errors[0]))
-        folds = sorted((result.metrics for result in results), key=lambda one: one["config"]["fold"])
+        folds = sorted(
+            (result.metrics for result in results), key=lambda one: one["config"]["fold"]
+        )
     ray.shutdown()
     keys = ("seconds", "first_s", "images", "losses", "val_auc", "judging_s")
-    return {"start_s": start, "fit_s": fit, "folds": [{key: one[key] for key in keys} for one in folds]}
+    return {
+        "start_s": start,
+        "fit_s": fit,
+        "folds": [{key: one[key] for key in keys} for one in folds],
+    }
 
 
 def _backbone(study: Study) -> dict[str, Any]:
@@ -107,7 +139,15 @@ def _backbone(study: Study) -> dict[str, Any]:
     plan = make_plan(study, work)
     dataset = study.datasets[0]
     weights_hash = plan.inputs[dataset].weights
-    make_backbone(work, dataset, plan.splits, weights=study.weights, weights_hash=weights_hash, size=study.images.size, seed=study.seed)
+    make_backbone(
+        work,
+        dataset,
+        plan.splits,
+        weights=study.weights,
+        weights_hash=weights_hash,
+        size=study.images.size,
+        seed=study.seed,
+    )
     return {"file": backbone_file(weights_hash)}
 
 

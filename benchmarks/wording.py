@@ -12,12 +12,18 @@ Result = dict[str, Any]
 
 def results(name: str) -> list[Result]:
     """All machines' results of a benchmark."""
-    return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(RESULTS.glob(f"{name}-*.json"))]
+    return [
+        json.loads(file.read_text(encoding="utf-8"))
+        for file in sorted(RESULTS.glob(f"{name}-*.json"))
+    ]
 
 
 def section(title: str, name: str, command: str, write: Callable[[Result], str]) -> str:
     """One benchmark: for each machine how to repeat it and what it gave."""
-    told = [f"    {command}{_flags(one['options'])}\n\n{_machine(one)}\n\n{write(one)}" for one in results(name)]
+    told = [
+        f"    {command}{_flags(one['options'])}\n\n{_machine(one)}\n\n{write(one)}"
+        for one in results(name)
+    ]
     return f"## {title}\n\n" + "\n".join(told or [f"    {command}\n\nNot measured.\n"])
 
 
@@ -51,7 +57,14 @@ def goals(rows: Iterable[tuple[str, float | None, str, bool]]) -> str:
     """
     return table(
         ["goal", "figure", ""],
-        [[f"{what}: {goal}", "not measured" if value is None else number(value), "" if value is None else _met(met)] for what, value, goal, met in rows],
+        [
+            [
+                f"{what}: {goal}",
+                "not measured" if value is None else number(value),
+                "" if value is None else _met(met),
+            ]
+            for what, value, goal, met in rows
+        ],
     )
 
 
@@ -63,7 +76,17 @@ def number(value: float | None, unit: str = "") -> str:
     """Three digits that matter."""
     if value is None:
         return "-"
-    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3 if abs(value) >= 0.1 else 4
+    digits = (
+        0
+        if abs(value) >= 100
+        else 1
+        if abs(value) >= 10
+        else 2
+        if abs(value) >= 1
+        else 3
+        if abs(value) >= 0.1
+        else 4
+    )
     return f"{value:,.{digits}f}{unit}"
 
 

@@ -1,4 +1,5 @@
-"""The study file, read and written: YAML with overrides laid over it, and what is wrong with it in one sentence."""
+"""The study file, read and written: YAML with overrides laid over it, and what is wrong with it in
+one sentence."""
 
 import re
 from pathlib import Path
@@ -52,13 +53,17 @@ def load_study(path: Path, overrides: list[Override] | None = None) -> Study:
     try:
         text = file.read_bytes()
     except FileNotFoundError:
-        raise StudyError(f"{file}: no such study file; give a YAML study file or a work directory") from None
+        raise StudyError(
+            f"{file}: no such study file; give a YAML study file or a work directory"
+        ) from None
     except OSError as error:
         raise StudyError(f"{file}: not readable as YAML: {error}") from None
     return parse_study(text, str(file), overrides, work=str(path) if path.is_dir() else None)
 
 
-def parse_study(text: bytes, file: str, overrides: list[Override] | None = None, *, work: str | None = None) -> Study:
+def parse_study(
+    text: bytes, file: str, overrides: list[Override] | None = None, *, work: str | None = None
+) -> Study:
     """As `load_study`, from the text of a study file.
 
     Args:
@@ -84,7 +89,11 @@ def study_of_manifest(manifest: Path, overrides: list[Override] | None = None) -
     Raises:
         StudyError: an override does not fit.
     """
-    raw: dict[str, Any] = {"name": re.sub(r"[^\w.-]", "_", manifest.stem) or "manifest", "work": str(manifest.parent), "cohort": {"manifest": str(manifest)}}
+    raw: dict[str, Any] = {
+        "name": re.sub(r"[^\w.-]", "_", manifest.stem) or "manifest",
+        "work": str(manifest.parent),
+        "cohort": {"manifest": str(manifest)},
+    }
     return _validated(raw, str(manifest), overrides)
 
 
@@ -95,7 +104,8 @@ def _validated(raw: dict[str, Any], file: str, overrides: list[Override] | None)
 
 
 def _fitted(kind: type[Part], raw: Any, file: str) -> Part:
-    """A part of a study file, validated; true and false are no numbers, though Python counts them as 1 and 0.
+    """A part of a study file, validated; true and false are no numbers, though Python counts them
+    as 1 and 0.
 
     Raises:
         StudyError: a key is unknown, or a value does not fit.
@@ -112,12 +122,34 @@ def _fitted(kind: type[Part], raw: Any, file: str) -> Part:
 def _boolean_taken_for_number(raw: Any, found: Any) -> str:
     """Where the raw file has a boolean and the validated object a number; empty where nowhere."""
     if isinstance(raw, dict):
-        values = found if isinstance(found, dict) else dict(found) if isinstance(found, BaseModel) else {}
-        places = ((key, _boolean_taken_for_number(value, values[key])) for key, value in raw.items() if key in values)
-        return next((".".join(filter(None, (str(key), place.strip()))) for key, place in places if place), "")
+        values = (
+            found
+            if isinstance(found, dict)
+            else dict(found)
+            if isinstance(found, BaseModel)
+            else {}
+        )
+        places = (
+            (key, _boolean_taken_for_number(value, values[key]))
+            for key, value in raw.items()
+            if key in values
+        )
+        return next(
+            (".".join(filter(None, (str(key), place.strip()))) for key, place in places if place),
+            "",
+        )
     if isinstance(raw, list):  # a validator may have sorted it
-        return " " if any(isinstance(one, bool) for one in raw) and not any(isinstance(one, bool) for one in found) else ""
-    return " " if isinstance(raw, bool) and isinstance(found, int | float) and not isinstance(found, bool) else ""
+        return (
+            " "
+            if any(isinstance(one, bool) for one in raw)
+            and not any(isinstance(one, bool) for one in found)
+            else ""
+        )
+    return (
+        " "
+        if isinstance(raw, bool) and isinstance(found, int | float) and not isinstance(found, bool)
+        else ""
+    )
 
 
 def load_phase(use: str, rules: Path | None) -> Phase:
@@ -134,28 +166,46 @@ def load_phase(use: str, rules: Path | None) -> Phase:
     return _fitted(Phase, {"use": use} | given, str(rules or "--phase"))
 
 
-OF_FILES = ("lesion_labels", "lesion_segments", "lesion_rois", "fractional_threshold", "mask_resample", "tilt", "oblique", "phase")
+OF_FILES = (
+    "lesion_labels",
+    "lesion_segments",
+    "lesion_rois",
+    "fractional_threshold",
+    "mask_resample",
+    "tilt",
+    "oblique",
+    "phase",
+)
 
 
 def load_external(file: Path, study: Study) -> External:
     """An external cohort for a study's models.
 
     Args:
-        file: a manifest (.csv, .parquet), whose name becomes the cohort's; or YAML with `name` and `cohort`, as a study file has them.
+        file: a manifest (.csv, .parquet), whose name becomes the cohort's; or YAML with `name` and
+            `cohort`, as a study file has them.
         study: whose settings on how files are read hold where the YAML says nothing.
 
     Raises:
-        StudyError: the file cannot be read, or has other keys: models, thresholds and preprocessing are the study's.
+        StudyError: the file cannot be read, or has other keys: models, thresholds and preprocessing
+            are the study's.
     """
     if file.suffix.lower() in (".csv", ".parquet"):
-        raw: Any = {"name": re.sub(r"[^\w.-]", "_", file.stem).lstrip(".-"), "cohort": {"manifest": str(file)}}
+        raw: Any = {
+            "name": re.sub(r"[^\w.-]", "_", file.stem).lstrip(".-"),
+            "cohort": {"manifest": str(file)},
+        }
     else:
         raw = _read_yaml(file)
     if not isinstance(raw, dict) or not isinstance(raw.get("cohort"), dict):
-        raise StudyError(f"{file}: an external cohort is a mapping with `name` and `cohort`, or a manifest; see docs/using.md")
+        raise StudyError(
+            f"{file}: an external cohort is a mapping with `name` and "
+            "`cohort`, or a manifest; see docs/using.md"
+        )
     if strange := sorted(set(map(str, raw)) - {"name", "cohort"}):
         raise StudyError(
-            f"{file}: {', '.join(strange)}: models, thresholds and preprocessing are the study's; an external cohort has `name` and `cohort` alone"
+            f"{file}: {', '.join(strange)}: models, thresholds and preprocessing are the "
+            "study's; an external cohort has `name` and `cohort` alone"
         )
     same = study.cohort.model_dump(include=set(OF_FILES))
     found = _fitted(External, {**raw, "cohort": same | raw["cohort"]}, str(file))
@@ -164,15 +214,24 @@ def load_external(file: Path, study: Study) -> External:
 
 def _settled(cohort: Cohort) -> Cohort:
     """Paths against the current directory."""
-    return cohort.model_copy(update={name: path.absolute() for name in ("manifest", "dicom", "labels", "kits") if (path := getattr(cohort, name)) is not None})
+    return cohort.model_copy(
+        update={
+            name: path.absolute()
+            for name in ("manifest", "dicom", "labels", "kits")
+            if (path := getattr(cohort, name)) is not None
+        }
+    )
 
 
 def _absolute(study: Study) -> Study:
-    """Settles every local path against the current directory, so that workers and later commands find it from wherever they run."""
+    """Settles every local path against the current directory, so that workers and later commands
+    find it from wherever they run."""
     return study.model_copy(
         update={
             "work": study.work if "://" in study.work else str(Path(study.work).absolute()),
-            "weights": study.weights if study.weights in NAMED_WEIGHTS else str(Path(study.weights).expanduser().absolute()),
+            "weights": study.weights
+            if study.weights in NAMED_WEIGHTS
+            else str(Path(study.weights).expanduser().absolute()),
             "cohort": _settled(study.cohort),
         }
     )
@@ -181,7 +240,9 @@ def _absolute(study: Study) -> Study:
 def _lay_over(raw: dict[str, Any], override: Override) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
-        raise StudyError(f"--set {override}: expected key=value, for example training.batch_size=16")
+        raise StudyError(
+            f"--set {override}: expected key=value, for example training.batch_size=16"
+        )
     value = _yaml(text, f"--set {override}")
     *parents, last = key.strip().split(".")
     for parent in parents:
@@ -197,7 +258,10 @@ def _sentence(error: ValidationError) -> str:
         where = ".".join(str(step) for step in item["loc"]) or "study"
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
-            message = "unknown key; `renal-ray sweep --help` and the presets in configs/ show the known ones"
+            message = (
+                "unknown key; `renal-ray sweep --help` and the presets "
+                "in configs/ show the known ones"
+            )
         parts.append(f"{where}: {message}")
     return "; ".join(parts)
 

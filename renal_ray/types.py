@@ -25,7 +25,8 @@ class Dataset(StrEnum):
 
 
 class FreezePoint(StrEnum):
-    """InceptionV3 layer up to and including which the weights are frozen; the order is shallow to deep."""
+    """InceptionV3 layer up to and including which the weights are frozen; the order is shallow to
+    deep."""
 
     MIXED0 = "mixed0"
     MIXED3 = "mixed3"

@@ -1,4 +1,5 @@
-"""A headless browser for tests of pages, spoken to through its debugging pipe: no driver, no port."""
+"""A headless browser for tests of pages, spoken to through its debugging pipe: no driver, no
+port."""
 
 import base64
 import fcntl
@@ -15,14 +16,23 @@ import pytest
 
 SILENCE_S = 60  # a browser that says nothing for so long has hung
 CHROMIUM = Path("/usr/bin/chromium")
-SWITCHES = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--disable-dev-shm-usage", "--disable-background-networking", "--no-first-run")
+SWITCHES = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--hide-scrollbars",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--no-first-run",
+)
 
 
 class Page:
     """One open page.
 
     Args:
-        errors: what scripts threw, what was refused, and what was written to the console as an error.
+        errors: what scripts threw, what was refused, and what was written to the console as an
+            error.
         loads: addresses that the page asked for, itself among them.
     """
 
@@ -31,13 +41,21 @@ class Page:
         self.errors: list[str] = []
         self.loads: list[str] = []
         target = self._call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)[
+            "sessionId"
+        ]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
 
     def open(self, path: Path, *, width: int, height: int = 900, scripts: bool = True) -> None:
         """Opens a file in a window of that many CSS pixels and waits until it is loaded."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
         self.call("Emulation.setScriptExecutionDisabled", value=not scripts)
         self._go("about:blank")
         self.errors, self.loads = [], []
@@ -47,7 +65,9 @@ class Page:
 
     def evaluate(self, script: str) -> Any:
         """The value of an expression in the page; a promise is waited for."""
-        found = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        found = self.call(
+            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
+        )
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
@@ -57,7 +77,9 @@ class Page:
         code = {"Enter": 13, " ": 32, "Tab": 9}[key]
         for kind in ("keyDown", "keyUp"):
             more = {"text": text} if kind == "keyDown" and text else {}
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, **more)
+            self.call(
+                "Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, **more
+            )
 
     def move(self, x: float, y: float) -> None:
         """Moves the mouse."""
@@ -65,7 +87,9 @@ class Page:
 
     def print(self) -> bytes:
         """The page as PDF, on the paper that its style sheet asks for."""
-        return base64.b64decode(self.call("Page.printToPDF", preferCSSPageSize=True, printBackground=True)["data"])
+        return base64.b64decode(
+            self.call("Page.printToPDF", preferCSSPageSize=True, printBackground=True)["data"]
+        )
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """A command of the DevTools protocol to this page."""
@@ -73,7 +97,9 @@ class Page:
 
     def _call(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
         self._number += 1
-        message = {"id": self._number, "method": method, "params": parameters} | ({"sessionId": session} if session else {})
+        message = {"id": self._number, "method": method, "params": parameters} | (
+            {"sessionId": session} if session else {}
+        )
         os.write(self._send, json.dumps(message).encode() + b"\0")
         while True:
             found = self._next()
@@ -97,10 +123,16 @@ class Page:
         message = json.loads(one)
         said = message.get("params", {})
         if message.get("method") == "Runtime.exceptionThrown":
-            self.errors.append(said["exceptionDetails"].get("exception", {}).get("description") or said["exceptionDetails"]["text"])
+            self.errors.append(
+                said["exceptionDetails"].get("exception", {}).get("description")
+                or said["exceptionDetails"]["text"]
+            )
         elif message.get("method") == "Log.entryAdded" and said["entry"]["level"] == "error":
             self.errors.append(said["entry"]["text"])
-        elif message.get("method") == "Runtime.consoleAPICalled" and said["type"] in ("error", "assert"):
+        elif message.get("method") == "Runtime.consoleAPICalled" and said["type"] in (
+            "error",
+            "assert",
+        ):
             self.errors.append(str(said["args"]))
         elif message.get("method") == "Page.loadEventFired":
             self._loaded += 1
@@ -116,8 +148,19 @@ def browsing(folder: Path) -> Iterator[Page]:
         pytest.skip(f"no browser at {CHROMIUM}: install chromium to see the pages as readers do")
     ours, theirs = os.pipe(), os.pipe()
     high = [fcntl.fcntl(end, fcntl.F_DUPFD, 20) for end in (ours[0], theirs[1])]
-    command = ["bash", "-c", f'exec "$@" 3<&{high[0]} 4>&{high[1]}', "bash", str(CHROMIUM), *SWITCHES, f"--user-data-dir={folder}", "--remote-debugging-pipe"]
-    process = subprocess.Popen(command, pass_fds=high, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [
+        "bash",
+        "-c",
+        f'exec "$@" 3<&{high[0]} 4>&{high[1]}',
+        "bash",
+        str(CHROMIUM),
+        *SWITCHES,
+        f"--user-data-dir={folder}",
+        "--remote-debugging-pipe",
+    ]
+    process = subprocess.Popen(
+        command, pass_fds=high, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     for end in (*high, ours[0], theirs[1]):
         os.close(end)
     try:

@@ -1,4 +1,5 @@
-"""Fixtures that several test files share: real inputs, and a small study whose slices are drawn, not imaged."""
+"""Fixtures that several test files share: real inputs, and a small study whose slices are drawn,
+not imaged."""
 
 import os
 import shutil
@@ -25,7 +26,8 @@ from renal_ray.types import DATASETS, Head
 REPOSITORY = Path(__file__).resolve().parent.parent
 SIZE = 75  # the smallest image that InceptionV3 takes
 
-# Before any test imports Keras: sums come out in one order, and two test processes do not fight for the cores.
+# Before any test imports Keras: sums come out in one order, and two test processes do not fight for
+# the cores.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "2")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 os.environ.setdefault("NPROC", "2")  # read by JAX
@@ -42,7 +44,8 @@ def real_data() -> Path:
 
 
 def small_study(work: Path, **changes: object) -> Study:
-    """A study that a laptop runs in seconds: one dataset, pooled features of a random InceptionV3, two folds."""
+    """A study that a laptop runs in seconds: one dataset, pooled features of a random InceptionV3,
+    two folds."""
     settings: dict = {
         "name": "small",
         "work": str(work),
@@ -53,31 +56,45 @@ def small_study(work: Path, **changes: object) -> Study:
         "folds": {"n": 2},
         "weights": "random",
         "backend": os.environ.get("KERAS_BACKEND", "tensorflow"),  # what this process computes with
-        "training": {"epochs": {"image": 3, "fc": 3, "gru": 3}, "batch_size": 8, "embedding": 32, "gru_units": 8},
+        "training": {
+            "epochs": {"image": 3, "fc": 3, "gru": 3},
+            "batch_size": 8,
+            "embedding": 32,
+            "gru_units": 8,
+        },
         "resources": {"cpus": 2},
     }
     return Study.model_validate(settings | changes)
 
 
-def draw_patients(n: int = 20, *, seed: int = 0, signal: float = 40.0, overlap: float = 0.0) -> list[PatientRows]:
+def draw_patients(
+    n: int = 20, *, seed: int = 0, signal: float = 40.0, overlap: float = 0.0
+) -> list[PatientRows]:
     """Patients whose malignant slices are coarser and brighter by `signal` grey levels.
 
     Args:
         n: number of patients, every other one malignant.
         seed: same seed, same patients.
         signal: grey levels between benign and malignant.
-        overlap: standard deviation of what a patient shows around benign (0) and malignant (1); at 0 the labels can be told without error.
+        overlap: standard deviation of what a patient shows around benign (0) and malignant (1); at
+            0 the labels can be told without error.
     """
     rng = np.random.default_rng(seed)
     shown = np.arange(n) % 2 + np.random.default_rng([seed, 1]).normal(0, overlap, n)
     patients = []
     for number in range(n):
         label, slices = number % 2, int(rng.integers(2, 5))
-        coarse = rng.normal(110 + signal * shown[number], 30, (slices, 25, 25, 3)).repeat(3, axis=1).repeat(3, axis=2)
+        coarse = (
+            rng.normal(110 + signal * shown[number], 30, (slices, 25, 25, 3))
+            .repeat(3, axis=1)
+            .repeat(3, axis=2)
+        )
         fine = rng.normal(0, 20, (slices, SIZE, SIZE, 3))
         image = np.clip(coarse * (0.6 + 0.4 * shown[number]) + fine, 0, 255).astype(np.uint8)
         index = np.arange(slices, dtype=np.int32)
-        patients.append(PatientRows(f"P{number:03d}", label, index, -5.0 * index, np.full(slices, 400.0), image))
+        patients.append(
+            PatientRows(f"P{number:03d}", label, index, -5.0 * index, np.full(slices, 400.0), image)
+        )
     return patients
 
 
@@ -89,7 +106,15 @@ def write_small_work(study: Study, patients: list[PatientRows]) -> tuple[Place, 
         rows = write_shard(work, dataset, "shard-00000", patients[:half], size=SIZE)
         rows += write_shard(work, dataset, "shard-00001", patients[half:], size=SIZE)
         write_index(work, dataset, rows)
-    rows = [{"patient_id": patient.patient_id, "label": patient.label, "n_images": len(patient.image), "n_slices_total": 40} for patient in patients]
+    rows = [
+        {
+            "patient_id": patient.patient_id,
+            "label": patient.label,
+            "n_images": len(patient.image),
+            "n_slices_total": 40,
+        }
+        for patient in patients
+    ]
     cohort = pd.DataFrame(rows).assign(max_diameter_mm=np.linspace(20.0, 60.0, len(rows)))
     work.write_parquet("cohort.parquet", cohort)
     work.write("quarantine.csv", b"patient_id,file,code,message,severity\n")
@@ -113,7 +138,11 @@ class SmallWork:
     def specs(self, head: Head | None = None) -> list[TrialSpec]:
         """Every trial of the study, or those of one head on true labels."""
         found = self.plan.specs(self.results)
-        return found if head is None else [spec for spec in found if spec.head is head and spec.labels == "true"]
+        return (
+            found
+            if head is None
+            else [spec for spec in found if spec.head is head and spec.labels == "true"]
+        )
 
     def run(self, spec: TrialSpec, workshop: Workshop | None = None) -> dict[str, Any]:
         """One trial, start to end."""
@@ -127,11 +156,23 @@ class SmallWork:
                 return end.value
 
     def copy(self, folder: Path, **changes: object) -> "SmallWork":
-        """The same slices, backbone and activations in another work directory, without trials; `changes` to the study."""
-        shutil.copytree(self.work.path(), folder, ignore=shutil.ignore_patterns("trials", "test", "report", "study.yaml"))
+        """The same slices, backbone and activations in another work directory, without trials;
+        `changes` to the study."""
+        shutil.copytree(
+            self.work.path(),
+            folder,
+            ignore=shutil.ignore_patterns("trials", "test", "report", "study.yaml"),
+        )
         study = Study.model_validate(self.study.model_dump() | changes | {"work": str(folder)})
         work = Place(str(folder))
-        return replace(self, study=study, work=work, plan=make_plan(study, work), workshop=Workshop(work), results={})
+        return replace(
+            self,
+            study=study,
+            work=work,
+            plan=make_plan(study, work),
+            workshop=Workshop(work),
+            results={},
+        )
 
 
 def activated(study: Study, patients: list[PatientRows]) -> SmallWork:
@@ -146,19 +187,37 @@ def activated(study: Study, patients: list[PatientRows]) -> SmallWork:
     size, batch_size = study.images.size, study.training.batch_size
     for dataset in study.datasets:
         weights_hash, sets = plan.inputs[dataset].weights, plan.activation_sets(dataset)
-        make_backbone(work, dataset, splits, weights=study.weights, weights_hash=weights_hash, size=size, seed=study.seed)
-        prefix = Prefix(workshop.backbone(weights_hash), size=size, freeze_points=study.freeze_points, batch_size=batch_size)
+        make_backbone(
+            work,
+            dataset,
+            splits,
+            weights=study.weights,
+            weights_hash=weights_hash,
+            size=size,
+            seed=study.seed,
+        )
+        prefix = Prefix(
+            workshop.backbone(weights_hash),
+            size=size,
+            freeze_points=study.freeze_points,
+            batch_size=batch_size,
+        )
         slices = Slices(work, dataset, sealed=splits.test)
         training = sorted(splits.training)
-        activate(work, slices, prefix, sets, part="all", patients=training, dtype=study.activation_dtype)
+        activate(
+            work, slices, prefix, sets, part="all", patients=training, dtype=study.activation_dtype
+        )
         for which in sets:
-            activations.write_index(work, which, {"all": [(one, slices.where[one].rows) for one in training]})
+            activations.write_index(
+                work, which, {"all": [(one, slices.where[one].rows) for one in training]}
+            )
     return SmallWork(study, work, splits, plan, workshop, {})
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> SmallWork:
-    """All trials of a small study, run one after another by one workshop. To be read, not to be changed: take a `copy`."""
+    """All trials of a small study, run one after another by one workshop. To be read, not to be
+    changed: take a `copy`."""
     study = small_study(
         tmp_path_factory.mktemp("trained"),
         freeze_points=["mixed9", "mixed10"],
@@ -188,12 +247,19 @@ def phantom_manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Manifest of eighteen small phantoms in DICOM. To be read, not to be changed."""
     from renal_ray.cohort.phantom import write_phantom
 
-    return write_phantom(tmp_path_factory.mktemp("phantom") / "cohort", patients=18, seed=17, matrix=128, slice_mm=10.0)
+    return write_phantom(
+        tmp_path_factory.mktemp("phantom") / "cohort",
+        patients=18,
+        seed=17,
+        matrix=128,
+        slice_mm=10.0,
+    )
 
 
 @pytest.fixture(scope="session")
 def finished(trained: SmallWork, tmp_path_factory: pytest.TempPathFactory) -> SmallWork:
-    """The `trained` study with its trials and a study.yaml of its own, as a command opens it. To be read, not to be changed."""
+    """The `trained` study with its trials and a study.yaml of its own, as a command opens it. To be
+    read, not to be changed."""
     from renal_ray.trial.record import keep_study
 
     folder = tmp_path_factory.mktemp("finished") / "work"
@@ -201,7 +267,9 @@ def finished(trained: SmallWork, tmp_path_factory: pytest.TempPathFactory) -> Sm
     study = Study.model_validate(trained.study.model_dump() | {"work": str(folder)})
     work = Place(str(folder))
     keep_study(study, work)
-    return replace(trained, study=study, work=work, plan=make_plan(study, work), workshop=Workshop(work))
+    return replace(
+        trained, study=study, work=work, plan=make_plan(study, work), workshop=Workshop(work)
+    )
 
 
 WHOLE_STUDY = {
@@ -211,7 +279,12 @@ WHOLE_STUDY = {
     "images": {"size": SIZE},
     "folds": {"n": 2, "method": "stratified"},
     "weights": "random",
-    "training": {"epochs": {"image": 4, "fc": 4, "gru": 4}, "batch_size": 8, "embedding": 32, "gru_units": 8},
+    "training": {
+        "epochs": {"image": 4, "fc": 4, "gru": 4},
+        "batch_size": 8,
+        "embedding": 32,
+        "gru_units": 8,
+    },
     "resources": {"cpus": 2},
 }
 
@@ -221,7 +294,13 @@ def whole_study_file(phantom_manifest: Path, tmp_path_factory: pytest.TempPathFa
     """Study file of a small study on the phantoms."""
     folder = tmp_path_factory.mktemp("study")
     file = folder / "small.yaml"
-    file.write_text(yaml.safe_dump(WHOLE_STUDY | {"work": str(folder / "work"), "cohort": {"manifest": str(phantom_manifest)}}), encoding="utf-8")
+    file.write_text(
+        yaml.safe_dump(
+            WHOLE_STUDY
+            | {"work": str(folder / "work"), "cohort": {"manifest": str(phantom_manifest)}}
+        ),
+        encoding="utf-8",
+    )
     return file
 
 

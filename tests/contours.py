@@ -18,12 +18,30 @@ FRAME = "1.2.3"
 def in_mm(points: np.ndarray, k: float) -> np.ndarray:
     """Points (n, 2), row and column in pixels of slice k, in mm (n, 3)."""
     rows, columns = points.T
-    return np.stack([ORIGIN[0] + columns * SPACING, ORIGIN[1] + rows * SPACING, np.full(len(points), ORIGIN[2] - k * STEP)], axis=1)
+    return np.stack(
+        [
+            ORIGIN[0] + columns * SPACING,
+            ORIGIN[1] + rows * SPACING,
+            np.full(len(points), ORIGIN[2] - k * STEP),
+        ],
+        axis=1,
+    )
 
 
 def box(k: float, rows: tuple[float, float], columns: tuple[float, float]) -> np.ndarray:
     """A rectangle in slice k, in mm; row and column bounds in pixels."""
-    return in_mm(np.array([(rows[0], columns[0]), (rows[0], columns[1]), (rows[1], columns[1]), (rows[1], columns[0])], float), k)
+    return in_mm(
+        np.array(
+            [
+                (rows[0], columns[0]),
+                (rows[0], columns[1]),
+                (rows[1], columns[1]),
+                (rows[1], columns[0]),
+            ],
+            float,
+        ),
+        k,
+    )
 
 
 def square(k: float, half: float) -> np.ndarray:
@@ -34,7 +52,9 @@ def square(k: float, half: float) -> np.ndarray:
 def read(folder: Path, **cohort) -> PatientSlices:
     """Reads ct and rt.dcm of a folder; all slices of the lesion."""
     study = Cohort(manifest="unused.csv", **cohort)
-    return read_patient(folder / "ct", folder / "rt.dcm", cohort=study, selection=Selection(min_area_fraction=0))
+    return read_patient(
+        folder / "ct", folder / "rt.dcm", cohort=study, selection=Selection(min_area_fraction=0)
+    )
 
 
 def refusal(folder: Path, **cohort) -> PatientError:

@@ -22,9 +22,24 @@ def _file(path: Path, sop_class: str, modality: str, patient_id: str) -> FileDat
     meta.MediaStorageSOPInstanceUID = generate_uid()
     dataset = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
     dataset.SOPClassUID, dataset.SOPInstanceUID = sop_class, meta.MediaStorageSOPInstanceUID
-    dataset.Modality, dataset.PatientID, dataset.PatientName, dataset.PatientBirthDate = modality, patient_id, f"{NAME} {patient_id}", BIRTH_DATE
-    dataset.PatientSex, dataset.StudyID, dataset.AccessionNumber, dataset.ReferringPhysicianName = "O", "1", "", ""
-    dataset.StudyDate, dataset.StudyTime, dataset.SeriesNumber, dataset.InstanceNumber = "20200101", "000000", 1, 1
+    dataset.Modality, dataset.PatientID, dataset.PatientName, dataset.PatientBirthDate = (
+        modality,
+        patient_id,
+        f"{NAME} {patient_id}",
+        BIRTH_DATE,
+    )
+    dataset.PatientSex, dataset.StudyID, dataset.AccessionNumber, dataset.ReferringPhysicianName = (
+        "O",
+        "1",
+        "",
+        "",
+    )
+    dataset.StudyDate, dataset.StudyTime, dataset.SeriesNumber, dataset.InstanceNumber = (
+        "20200101",
+        "000000",
+        1,
+        1,
+    )
     return dataset
 
 
@@ -50,13 +65,21 @@ def ct_slice(
         frame_of_reference,
     )
     dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
-    dataset.ImagePositionPatient, dataset.ImageOrientationPatient = [float(v) for v in position], [float(v) for v in orientation]
+    dataset.ImagePositionPatient, dataset.ImageOrientationPatient = (
+        [float(v) for v in position],
+        [float(v) for v in orientation],
+    )
     dataset.PixelSpacing, dataset.SliceThickness = [float(v) for v in spacing], 99.0
     dataset.RescaleSlope, dataset.RescaleIntercept = slope, intercept
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
     dataset.Rows, dataset.Columns = stored.shape
     signed = bool(np.issubdtype(stored.dtype, np.signedinteger))
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, int(signed)
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = (
+        16,
+        16,
+        15,
+        int(signed),
+    )
     if padding is not None:
         dataset.add_new("PixelPaddingValue", "SS" if signed else "US", padding)
     dataset.PixelData = stored.astype("<i2" if signed else "<u2").tobytes()
@@ -132,10 +155,12 @@ def write_seg(
 
     Args:
         path: file.
-        frames: (segment number, CT slice that it was drawn on, values (rows, cols) in the frame's own orientation).
+        frames: (segment number, CT slice that it was drawn on, values (rows, cols) in the frame's
+            own orientation).
         labels: of the segments, from number 1.
         kind: BINARY, or FRACTIONAL with a maximum of 200.
-        series: SeriesInstanceUID that it refers to; "same" takes that of the slices, None leaves the reference out.
+        series: SeriesInstanceUID that it refers to; "same" takes that of the slices, None leaves
+            the reference out.
         orientation: of the frames.
         positions: of the frames; those of the slices when None.
         sources: name the slice that a frame was derived from.
@@ -146,17 +171,30 @@ def write_seg(
     """
     first = frames[0][1]
     seg = _file(path, SegmentationStorage, "SEG", patient_id)
-    seg.StudyInstanceUID, seg.SeriesInstanceUID, seg.FrameOfReferenceUID = first.StudyInstanceUID, generate_uid(), first.FrameOfReferenceUID
+    seg.StudyInstanceUID, seg.SeriesInstanceUID, seg.FrameOfReferenceUID = (
+        first.StudyInstanceUID,
+        generate_uid(),
+        first.FrameOfReferenceUID,
+    )
     if series is not None:
-        seg.ReferencedSeriesSequence = _item(SeriesInstanceUID=first.SeriesInstanceUID if series == "same" else series)
-    seg.SegmentationType, seg.SamplesPerPixel, seg.PhotometricInterpretation, seg.PixelRepresentation = kind, 1, "MONOCHROME2", 0
+        seg.ReferencedSeriesSequence = _item(
+            SeriesInstanceUID=first.SeriesInstanceUID if series == "same" else series
+        )
+    (
+        seg.SegmentationType,
+        seg.SamplesPerPixel,
+        seg.PhotometricInterpretation,
+        seg.PixelRepresentation,
+    ) = kind, 1, "MONOCHROME2", 0
     bits = 1 if kind == "BINARY" else 8
     seg.BitsAllocated, seg.BitsStored, seg.HighBit = bits, bits, bits - 1
     if kind == "FRACTIONAL":
         seg.MaximumFractionalValue, seg.SegmentationFractionalType = 200, "PROBABILITY"
     seg.Rows, seg.Columns = frames[0][2].shape
     seg.NumberOfFrames = len(frames)
-    seg.SegmentSequence = DicomSequence([_item(SegmentNumber=n, SegmentLabel=label)[0] for n, label in enumerate(labels, 1)])
+    seg.SegmentSequence = DicomSequence(
+        [_item(SegmentNumber=n, SegmentLabel=label)[0] for n, label in enumerate(labels, 1)]
+    )
     shared = Dataset()
     shared.PixelMeasuresSequence = _item(PixelSpacing=first.PixelSpacing, SliceThickness=99.0)
     shared.PlaneOrientationSequence = _item(ImageOrientationPatient=[float(v) for v in orientation])
@@ -164,11 +202,15 @@ def write_seg(
     groups = []
     for n, (segment, ct, _) in enumerate(frames):
         group = Dataset()
-        position = ct.ImagePositionPatient if positions is None else [float(v) for v in positions[n]]
+        position = (
+            ct.ImagePositionPatient if positions is None else [float(v) for v in positions[n]]
+        )
         group.PlanePositionSequence = _item(ImagePositionPatient=position)
         group.SegmentIdentificationSequence = _item(ReferencedSegmentNumber=segment)
         if sources:
-            group.DerivationImageSequence = _item(SourceImageSequence=_item(ReferencedSOPInstanceUID=ct.SOPInstanceUID))
+            group.DerivationImageSequence = _item(
+                SourceImageSequence=_item(ReferencedSOPInstanceUID=ct.SOPInstanceUID)
+            )
         groups.append(group)
     seg.PerFrameFunctionalGroupsSequence = DicomSequence(groups)
     values = np.stack([frame for *_, frame in frames]).astype(np.uint8)
@@ -202,16 +244,25 @@ def write_rtstruct(
     frame = Dataset()
     frame.FrameOfReferenceUID = frame_of_reference
     if series:
-        frame.RTReferencedStudySequence = _item(ReferencedSOPClassUID="1.2.840.10008.3.1.2.3.1", RTReferencedSeriesSequence=_item(SeriesInstanceUID=series))
+        frame.RTReferencedStudySequence = _item(
+            ReferencedSOPClassUID="1.2.840.10008.3.1.2.3.1",
+            RTReferencedSeriesSequence=_item(SeriesInstanceUID=series),
+        )
     dataset.ReferencedFrameOfReferenceSequence = DicomSequence([frame])
     names = list(dict.fromkeys(name for name, _ in contours))
-    dataset.StructureSetROISequence = DicomSequence([_item(ROINumber=n, ROIName=name)[0] for n, name in enumerate(names, 1)])
+    dataset.StructureSetROISequence = DicomSequence(
+        [_item(ROINumber=n, ROIName=name)[0] for n, name in enumerate(names, 1)]
+    )
     rois = []
     for number, name in enumerate(names, 1):
         items = []
         for place, (owner, points) in enumerate(contours):
             if owner == name:
-                item = _item(ContourGeometricType=kind, NumberOfContourPoints=len(points), ContourData=[f"{v:.4f}" for v in np.ravel(points)])[0]
+                item = _item(
+                    ContourGeometricType=kind,
+                    NumberOfContourPoints=len(points),
+                    ContourData=[f"{v:.4f}" for v in np.ravel(points)],
+                )[0]
                 if sources:
                     item.ContourImageSequence = _item(ReferencedSOPInstanceUID=sources[place])
                 items.append(item)

@@ -1,4 +1,5 @@
-"""A server on this machine that speaks S3 (moto), over a real connection, and keeps count of what it was asked."""
+"""A server on this machine that speaks S3 (moto), over a real connection, and keeps count of what
+it was asked."""
 
 import os
 import threading
@@ -9,7 +10,11 @@ from typing import NamedTuple
 from pyarrow import fs
 
 BUCKET = "studies"
-KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_EC2_METADATA_DISABLED": "true"}
+KEYS = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
 
 
 class S3Server(NamedTuple):
@@ -51,7 +56,12 @@ def s3_server() -> Iterator[S3Server]:
     thread.start()
     try:
         endpoint = f"127.0.0.1:{server.server_port}"
-        fs.S3FileSystem(endpoint_override=endpoint, scheme="http", region="us-east-1", allow_bucket_creation=True).create_dir(BUCKET)
+        fs.S3FileSystem(
+            endpoint_override=endpoint,
+            scheme="http",
+            region="us-east-1",
+            allow_bucket_creation=True,
+        ).create_dir(BUCKET)
         yield S3Server(f"http://{endpoint}", requests)
     finally:
         server.shutdown()

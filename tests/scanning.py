@@ -1,4 +1,5 @@
-"""Small trees of files for the tests of scan: volume files with values of a CT or of a label map, and what scan makes of a tree."""
+"""Small trees of files for the tests of scan: volume files with values of a CT or of a label map,
+and what scan makes of a tree."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,11 +16,22 @@ HU = np.random.default_rng(1).integers(-120, 200, SHAPE).astype(np.int16)
 HU[:4] = -1000
 LESION = np.zeros(SHAPE, np.uint8)
 LESION[8:14, 6:12, 2:4] = 1
-ORIGIN = (10.0, 20.0, 87.5)  # of the slices of `dicom_files.write_series`, six of them, 0.5 x 0.5 x 2.5 mm
+ORIGIN = (
+    10.0,
+    20.0,
+    87.5,
+)  # of the slices of `dicom_files.write_series`, six of them, 0.5 x 0.5 x 2.5 mm
 
 
-def volume(path: Path, values: np.ndarray, *, origin: Sequence[float] = ORIGIN, spacing: Sequence[float] = (0.5, 0.5, 2.5)) -> Path:
-    """Writes a NIfTI file, or another by SimpleITK; columns to the left, rows to the back, slices to the head."""
+def volume(
+    path: Path,
+    values: np.ndarray,
+    *,
+    origin: Sequence[float] = ORIGIN,
+    spacing: Sequence[float] = (0.5, 0.5, 2.5),
+) -> Path:
+    """Writes a NIfTI file, or another by SimpleITK; columns to the left, rows to the back, slices
+    to the head."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.name.endswith(".nii.gz"):
         affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])
@@ -61,14 +73,21 @@ def seen_in(tree: Path, **options) -> Seen:
     out = tree.parent / f"{tree.name}.csv"
     summary = scan([tree], out, **{"keep_ids": True, "overwrite": True, **options})
     table, problems, passed = (
-        pd.read_csv(out.with_name(name), dtype=str, keep_default_na=False) for name in (out.name, f"{out.stem}.problems.csv", f"{out.stem}.passed-over.csv")
+        pd.read_csv(out.with_name(name), dtype=str, keep_default_na=False)
+        for name in (out.name, f"{out.stem}.problems.csv", f"{out.stem}.passed-over.csv")
     )
     rows = {row["patient_id"]: row for row in table.to_dict("records")}
     assert len(rows) == len(table)
     return Seen(
         summary,
-        {patient: (below(row["image"], tree), below(row["mask"], tree)) for patient, row in rows.items()},
-        {(row["patient_id"], below(row["file"], tree), row["code"]) for row in problems.to_dict("records")},
+        {
+            patient: (below(row["image"], tree), below(row["mask"], tree))
+            for patient, row in rows.items()
+        },
+        {
+            (row["patient_id"], below(row["file"], tree), row["code"])
+            for row in problems.to_dict("records")
+        },
         " ".join(problems["message"]),
         rows,
         {below(row["file"], tree): row["code"] for row in passed.to_dict("records")},

@@ -50,7 +50,8 @@ def play(
     fails: Callable[[TrialSpec], bool] = lambda spec: False,
     seed: int = 0,
 ) -> list[TrialSpec]:
-    """Lets workers take what the search names, until nothing is left or `most` trials ended; they end in a seeded order.
+    """Lets workers take what the search names, until nothing is left or `most` trials ended; they
+    end in a seeded order.
 
     Args:
         hunt: the search.
@@ -69,7 +70,11 @@ def play(
     ended: list[TrialSpec] = []
     now, number = 0.0, 0
     while most is None or len(ended) < most:
-        while len(running) < workers and (spec := hunt.next(results, failed, {one.trial_id for _, _, one in running})) is not None:
+        while (
+            len(running) < workers
+            and (spec := hunt.next(results, failed, {one.trial_id for _, _, one in running}))
+            is not None
+        ):
             assert spec.trial_id not in results
             assert spec.image_trial is None or spec.image_trial in results
             heapq.heappush(running, (now + rng.uniform(1, 2), number, spec))
@@ -87,7 +92,8 @@ def play(
 
 
 def best_at(rate: float) -> Auc:
-    """A landscape with its top at a learning rate: the same on every fold, but for what is each fold's own."""
+    """A landscape with its top at a learning rate: the same on every fold, but for what is each
+    fold's own."""
 
     def auc(spec: TrialSpec) -> float:
         away = abs(np.log10(spec.training.learning_rate) - np.log10(rate))

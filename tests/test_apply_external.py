@@ -1,4 +1,5 @@
-"""test --cohort: a seal of its own, the study's models and rules, and what must not be an external patient."""
+"""test --cohort: a seal of its own, the study's models and rules, and what must not be an external
+patient."""
 
 import json
 import shutil
@@ -59,24 +60,39 @@ def tested(finished: SmallWork, manifest: Path, tmp_path_factory: pytest.TempPat
     work = tmp_path_factory.mktemp("study") / "work"
     shutil.copytree(finished.work.path(), work)
     _move(work)
-    # The study's own fingerprints: as if its patient P000 had the image of X1, and a sealed one that of X2.
+    # The study's own fingerprints: as if its patient P000 had the image of X1, and a sealed one
+    # that of X2.
     from renal_ray.imaging.patient import read_patient
 
     table = read_manifest(manifest)
     prints = [
-        sorted(read_patient(Path(row.image), Path(row.mask), cohort=finished.study.cohort, selection=finished.study.selection).fingerprint)
+        sorted(
+            read_patient(
+                Path(row.image),
+                Path(row.mask),
+                cohort=finished.study.cohort,
+                selection=finished.study.selection,
+            ).fingerprint
+        )
         for row in table.iloc[1:3].itertuples()
     ]
     owners = [sorted(finished.splits.training)[0], sorted(finished.splits.test)[0]]
-    Place(str(work)).write_checked_json("slices/shards/shard-00000.json", {"fingerprints": dict(zip(owners, prints, strict=True))})
+    Place(str(work)).write_checked_json(
+        "slices/shards/shard-00000.json", {"fingerprints": dict(zip(owners, prints, strict=True))}
+    )
     refused = external(work, "--cohort", manifest)
     assert refused.exit_code == 2, refused.output
-    assert "elsewhere: 1 of its patients share an image with sealed test patients of the study, whose seal is closed" in refused.stderr
+    assert (
+        "elsewhere: 1 of its patients share an image with sealed test "
+        "patients of the study, whose seal is closed"
+    ) in refused.stderr
     assert not (work / "external/elsewhere/seal.jsonl").exists()
     open_the_seal(Place(str(work)), finished)
     done = external(work, "--cohort", manifest)
     assert done.exit_code == 0, done.output
-    assert f"opened the seal of elsewhere: 6 models voted on {N} patients; 2 left out" in done.output
+    assert (
+        f"opened the seal of elsewhere: 6 models voted on {N} patients; 2 left out" in done.output
+    )
     assert "warning: 2 patients share an image with the study's own" in done.output
     assert "roi image: AUC" in done.output
     return work / "external" / "elsewhere"
@@ -96,7 +112,10 @@ def _move(work: Path) -> None:
 
 
 def openings(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "seal.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [
+        json.loads(line)
+        for line in (folder / "seal.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
 
 
 def test_what_is_written(tested: Path, finished: SmallWork) -> None:
@@ -111,25 +130,52 @@ def test_what_is_written(tested: Path, finished: SmallWork) -> None:
         "votes.parquet",
     }
     (opening,) = openings(tested)
-    assert (opening["patients"], opening["models"], opening["rule"]) == (N, 6, {"calibrate": "none", "threshold": "youden"})
+    assert (opening["patients"], opening["models"], opening["rule"]) == (
+        N,
+        6,
+        {"calibrate": "none", "threshold": "youden"},
+    )
     quarantine = pd.read_csv(tested / "quarantine.csv")
     left_out = quarantine[quarantine["severity"] == "error"]
-    assert left_out[["patient_id", "code"]].to_numpy().tolist() == [["X0", "file-missing"], ["X7", "label-missing"]]
+    assert left_out[["patient_id", "code"]].to_numpy().tolist() == [
+        ["X0", "file-missing"],
+        ["X7", "label-missing"],
+    ]
     same = quarantine[quarantine["code"] == "same-pixels"].set_index("patient_id")["message"]
     assert "a training patient" in same["X1"]
     assert "a sealed test patient" in same["X2"]
-    assert set(pd.read_parquet(tested / "cohort.parquet")["patient_id"]) == {f"X{k}" for k in range(1, N + 1)}
-    assert len((tested.parent.parent / "test/seal.jsonl").read_text(encoding="utf-8").splitlines()) == 1  # nothing was added to the study's own
+    assert set(pd.read_parquet(tested / "cohort.parquet")["patient_id"]) == {
+        f"X{k}" for k in range(1, N + 1)
+    }
+    assert (
+        len((tested.parent.parent / "test/seal.jsonl").read_text(encoding="utf-8").splitlines())
+        == 1
+    )  # nothing was added to the study's own
 
 
-def test_predictions_are_those_of_the_study_models(tested: Path, finished: SmallWork, manifest: Path) -> None:
+def test_predictions_are_those_of_the_study_models(
+    tested: Path, finished: SmallWork, manifest: Path
+) -> None:
     predictions = pd.read_parquet(tested / "predictions.parquet")
     table = read_manifest(manifest).set_index("patient_id")
     for head in Head:
         chosen = choose(open_run(finished.study, finished.work), head=head)
-        rows = predictions[(predictions["head"] == head) & (predictions["level"] == "patient")].set_index(["trial_id", "patient_id"])
-        seen = [read_case(Case(one, Path(table.loc[one, "image"]), Path(table.loc[one, "mask"])), finished.study, Dataset.ROI) for one in ("X1", "X6")]
-        for one, said in zip(seen, vote(chosen, [one.images[Dataset.ROI] for one in seen], finished.workshop), strict=True):
+        rows = predictions[
+            (predictions["head"] == head) & (predictions["level"] == "patient")
+        ].set_index(["trial_id", "patient_id"])
+        seen = [
+            read_case(
+                Case(one, Path(table.loc[one, "image"]), Path(table.loc[one, "mask"])),
+                finished.study,
+                Dataset.ROI,
+            )
+            for one in ("X1", "X6")
+        ]
+        for one, said in zip(
+            seen,
+            vote(chosen, [one.images[Dataset.ROI] for one in seen], finished.workshop),
+            strict=True,
+        ):
             for voter in said.voters:
                 row = rows.loc[(voter.trial_id, one.case.patient_id)]
                 assert row["score"] == pytest.approx(voter.score, abs=1e-5)
@@ -146,7 +192,11 @@ def test_numbers_against_scikit_learn(tested: Path, finished: SmallWork) -> None
     assert set(found) == set(Head)
     for head, one in found.items():
         rows = votes[(votes["head"] == head) & (votes["level"] == "patient")]
-        truth, called, scores = rows["label"].to_numpy(), rows["decision"].to_numpy(), rows["score"].to_numpy()
+        truth, called, scores = (
+            rows["label"].to_numpy(),
+            rows["decision"].to_numpy(),
+            rows["score"].to_numpy(),
+        )
         assert (one.n, one.malignant) == (N, truth.sum())
         values = {metric: estimate.value for metric, estimate in one.estimates.items()}
         assert values["auc"] == pytest.approx(roc_auc_score(truth, scores))
@@ -160,20 +210,36 @@ def test_numbers_against_scikit_learn(tested: Path, finished: SmallWork) -> None
 
 
 @pytest.mark.parametrize("interval", ["bca", "percentile"])
-def test_intervals_are_those_of_the_report(interval: Literal["bca", "percentile"], finished: SmallWork) -> None:
-    """Thirty patients whose vote is right in 24 of them: every number as the report's own functions give it."""
+def test_intervals_are_those_of_the_report(
+    interval: Literal["bca", "percentile"], finished: SmallWork
+) -> None:
+    """Thirty patients whose vote is right in 24 of them: every number as the report's own functions
+    give it."""
     rng = np.random.default_rng(3)
     truth = np.arange(30) % 2
     called = np.where(np.arange(30) % 5 == 0, 1 - truth, truth)
     scores = np.clip(0.5 + 0.2 * (truth - 0.5) + rng.normal(0, 0.2, 30), 0, 1)
-    rows = pd.DataFrame({"patient_id": [f"X{k:02d}" for k in range(30)], "label": truth, "decision": called, "score": scores})
+    rows = pd.DataFrame(
+        {
+            "patient_id": [f"X{k:02d}" for k in range(30)],
+            "label": truth,
+            "decision": called,
+            "score": scores,
+        }
+    )
     votes = rows.assign(dataset="roi", freeze_point="mixed10", head="image", level="patient")
-    study = finished.study.model_copy(update={"statistics": Statistics(bootstrap=400, interval=interval)})
+    study = finished.study.model_copy(
+        update={"statistics": Statistics(bootstrap=400, interval=interval)}
+    )
     [one] = results(votes, study)
-    assert dict(one.estimates) == estimates(samples_of(rows), study.statistics, seed=study.seed, per_patient=True, independent=True)
+    assert dict(one.estimates) == estimates(
+        samples_of(rows), study.statistics, seed=study.seed, per_patient=True, independent=True
+    )
     assert one.estimates["mcc"].method == BOOTSTRAP[interval]
     assert one.estimates["auc"].method == "DeLong, logit"
-    assert {one.estimates[name].method for name in ("acc", "sen", "spec", "ppv", "npv")} == {"Wilson"}
+    assert {one.estimates[name].method for name in ("acc", "sen", "spec", "ppv", "npv")} == {
+        "Wilson"
+    }
     assert one.ece == expected_calibration_error(truth, scores)
     assert len(one.curve.bins) == 3
 
@@ -207,7 +273,9 @@ def test_page(tested: Path) -> None:
     assert np.isfinite(table["auc"]).all()
 
 
-def test_another_rule_is_an_opening_and_another_cohort_too(tested: Path, manifest: Path, tmp_path: Path) -> None:
+def test_another_rule_is_an_opening_and_another_cohort_too(
+    tested: Path, manifest: Path, tmp_path: Path
+) -> None:
     work = tmp_path / "work"
     shutil.copytree(tested.parent.parent, work)
     _move(work)
@@ -219,7 +287,9 @@ def test_another_rule_is_an_opening_and_another_cohort_too(tested: Path, manifes
     assert [one["rule"]["threshold"] for one in openings(folder)] == ["youden", "mcc"]
     assert np.array_equal(before["raw_score"], after["raw_score"])  # decided anew, not scored anew
     table = read_manifest(manifest)
-    table.loc[table["patient_id"] == "X3", "label"] = 1 - table.loc[table["patient_id"] == "X3", "label"]
+    table.loc[table["patient_id"] == "X3", "label"] = (
+        1 - table.loc[table["patient_id"] == "X3", "label"]
+    )
     table.to_csv(tmp_path / "elsewhere.csv", index=False)
     done = external(work, "--cohort", tmp_path / "elsewhere.csv", "--set", "threshold.rule=mcc")
     assert done.exit_code == 0, done.output
@@ -227,7 +297,9 @@ def test_another_rule_is_an_opening_and_another_cohort_too(tested: Path, manifes
     assert len(openings(folder)) == 3
 
 
-def test_who_trained_cannot_test(tested: Path, manifest: Path, finished: SmallWork, tmp_path: Path) -> None:
+def test_who_trained_cannot_test(
+    tested: Path, manifest: Path, finished: SmallWork, tmp_path: Path
+) -> None:
     table = read_manifest(manifest)
     table.loc[3, "patient_id"] = sorted(finished.splits.training)[0]
     table.to_csv(tmp_path / "overlap.csv", index=False)
@@ -238,7 +310,13 @@ def test_who_trained_cannot_test(tested: Path, manifest: Path, finished: SmallWo
 
 
 def test_an_external_cohort_has_name_and_cohort_alone(finished: SmallWork, tmp_path: Path) -> None:
-    study = finished.study.model_copy(update={"cohort": finished.study.cohort.model_copy(update={"lesion_labels": [7], "tilt": "resample"})})
+    study = finished.study.model_copy(
+        update={
+            "cohort": finished.study.cohort.model_copy(
+                update={"lesion_labels": [7], "tilt": "resample"}
+            )
+        }
+    )
     file = tmp_path / "other.yaml"
 
     def load(value: object) -> object:
@@ -246,11 +324,19 @@ def test_an_external_cohort_has_name_and_cohort_alone(finished: SmallWork, tmp_p
         return load_external(file, study)
 
     found = load({"name": "other", "cohort": {"manifest": "m.csv", "lesion_segments": ["Tumor"]}})
-    assert (found.name, found.cohort.lesion_labels, found.cohort.tilt, found.cohort.lesion_segments) == ("other", [7], "resample", ["Tumor"])
+    assert (
+        found.name,
+        found.cohort.lesion_labels,
+        found.cohort.tilt,
+        found.cohort.lesion_segments,
+    ) == ("other", [7], "resample", ["Tumor"])
     assert found.cohort.manifest == Path.cwd() / "m.csv"
     assert load_external(tmp_path / "x.y z.csv", study).name == "x.y_z"
     for value, words in (
-        ({"name": "other", "cohort": {"manifest": "m.csv"}, "images": {"size": 99}}, "images: models, thresholds and preprocessing are the study's"),
+        (
+            {"name": "other", "cohort": {"manifest": "m.csv"}, "images": {"size": 99}},
+            "images: models, thresholds and preprocessing are the study's",
+        ),
         ({"name": "../up", "cohort": {"manifest": "m.csv"}}, "name"),
         ({"name": "other", "cohort": {}}, "exactly one of manifest, dicom, kits"),
         ({"name": "other"}, "a mapping with `name` and `cohort`"),

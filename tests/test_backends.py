@@ -1,4 +1,5 @@
-"""TensorFlow and JAX give the same study: the same seed and data, the same validation AUCs but for rounding."""
+"""TensorFlow and JAX give the same study: the same seed and data, the same validation AUCs but for
+rounding."""
 
 import json
 import os
@@ -13,8 +14,15 @@ from renal_ray.types import Dataset, FreezePoint, Head
 
 TOLERANCE = 0.02
 FOLD = 0
-TRAINING = {"epochs": {"image": 4, "fc": 8, "gru": 8}, "batch_size": 16, "embedding": 32, "gru_units": 8}
-LEARNING_RATE = 0.003  # at 0.01 training amplifies rounding: scores of one backend with another convolution then differ by 0.15
+TRAINING = {
+    "epochs": {"image": 4, "fc": 8, "gru": 8},
+    "batch_size": 16,
+    "embedding": 32,
+    "gru_units": 8,
+}
+# At 0.01 training amplifies rounding: scores of one backend with another convolution then differ by
+# 0.15.
+LEARNING_RATE = 0.003
 
 
 def validation_aucs(folder: Path) -> dict[str, float]:
@@ -42,9 +50,16 @@ def validation_aucs(folder: Path) -> dict[str, float]:
 
 
 def aucs_on(backend: str, folder: Path) -> dict[str, float]:
-    """As `validation_aucs`, in a process of its own: Keras takes its backend when it is imported, once."""
+    """As `validation_aucs`, in a process of its own: Keras takes its backend when it is imported,
+    once."""
     environment = os.environ | {"KERAS_BACKEND": backend}
-    done = subprocess.run([sys.executable, __file__, folder], check=True, env=environment, stdout=subprocess.PIPE, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, __file__, folder],
+        check=True,
+        env=environment,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+    )
     found = json.loads(done.stdout.splitlines()[-1])
     assert found.pop("backend") == backend
     return found
@@ -52,8 +67,12 @@ def aucs_on(backend: str, folder: Path) -> dict[str, float]:
 
 def test_both_backends_give_the_same_validation_aucs(tmp_path: Path) -> None:
     tensorflow, jax = (aucs_on(backend, tmp_path / backend) for backend in ("tensorflow", "jax"))
-    assert tensorflow.keys() == {f"{head}-{point}" for head in Head for point in (FreezePoint.MIXED9, FreezePoint.MIXED10)}
-    assert all(0.6 < auc < 0.98 for auc in tensorflow.values()), tensorflow  # else they could agree for another reason
+    assert tensorflow.keys() == {
+        f"{head}-{point}" for head in Head for point in (FreezePoint.MIXED9, FreezePoint.MIXED10)
+    }
+    assert all(0.6 < auc < 0.98 for auc in tensorflow.values()), (
+        tensorflow
+    )  # else they could agree for another reason
     assert jax == pytest.approx(tensorflow, abs=TOLERANCE)
 
 

@@ -1,4 +1,5 @@
-"""Every command against every kind of change of a finished study: of its sources, of its settings, of where it lies, and of a file of it."""
+"""Every command against every kind of change of a finished study: of its sources, of its settings,
+of where it lies, and of a file of it."""
 
 import hashlib
 import shutil
@@ -32,7 +33,12 @@ def invoke(*words: object) -> Result:
 def hashes(folder: Path) -> dict[str, str]:
     """Every file of a directory with its content and the time it was written."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return {str(path.relative_to(folder)): f"{hashlib.sha256(path.read_bytes()).hexdigest()} {path.stat().st_mtime_ns}" for path in files}
+    return {
+        str(
+            path.relative_to(folder)
+        ): f"{hashlib.sha256(path.read_bytes()).hexdigest()} {path.stat().st_mtime_ns}"
+        for path in files
+    }
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,9 @@ class Bed:
 
     def edit(self, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
         """Changes the manifest."""
-        change(pd.read_csv(self.manifest, dtype=str, keep_default_na=False)).to_csv(self.manifest, index=False)
+        change(pd.read_csv(self.manifest, dtype=str, keep_default_na=False)).to_csv(
+            self.manifest, index=False
+        )
 
     def relabel(self, patient: str) -> None:
         def change(table: pd.DataFrame) -> pd.DataFrame:
@@ -112,12 +120,16 @@ def bed_of(work: Path, manifest: Path, folder: Path, *without: str) -> Bed:
     shutil.copytree(manifest.parent, folder / "cohort")
     for name in ("study.yaml", "slices/prepared.json"):
         file = folder / "work" / name
-        file.write_text(file.read_text(encoding="utf-8").replace(str(manifest.parent), str(folder / "cohort")), encoding="utf-8")
+        file.write_text(
+            file.read_text(encoding="utf-8").replace(str(manifest.parent), str(folder / "cohort")),
+            encoding="utf-8",
+        )
     return Bed(folder / "work", folder / "cohort" / manifest.name)
 
 
 def add(bed: Bed) -> str:
-    """Somebody who is in no image of the others: the last patient again, mirrored front to back by way of HU that differ."""
+    """Somebody who is in no image of the others: the last patient again, mirrored front to back by
+    way of HU that differ."""
     source = bed.splits.patients[-1].patient_id
     new = "phantom-0099"
     image, mask = bed.file(source, "image"), bed.file(source, "mask")
@@ -126,7 +138,9 @@ def add(bed: Bed) -> str:
     shift_hu(bed.manifest.parent / new / "ct")
 
     def change(table: pd.DataFrame) -> pd.DataFrame:
-        row = table[table["patient_id"] == source].assign(patient_id=new, image=f"{new}/ct", mask=f"{new}/seg.dcm")
+        row = table[table["patient_id"] == source].assign(
+            patient_id=new, image=f"{new}/ct", mask=f"{new}/seg.dcm"
+        )
         return pd.concat([table, row])
 
     bed.edit(change)
@@ -163,20 +177,54 @@ def new_age(bed: Bed) -> None:
 
 # what changes, how it is counted, and which trials it costs
 SOURCES: dict[str, tuple[Callable[[Bed], object], str, str]] = {
-    "label of a training patient": (lambda bed: bed.relabel(bed.of_training), "1 label, 0 added, 0 removed", "6 of 6 trials will be trained anew"),
-    "label of a test patient": (lambda bed: bed.relabel(bed.of_test), "1 label, 0 added, 0 removed", "no trial is trained anew, the votes are counted anew"),
-    "training patient withdrawn": (lambda bed: bed.withdraw(bed.of_training), "0 labels, 0 added, 1 removed", "6 of 6 trials will be trained anew"),
-    "test patient withdrawn": (lambda bed: bed.withdraw(bed.of_test), "0 labels, 0 added, 1 removed", "no trial is trained anew, the votes"),
-    "patient added": (add, "0 labels, 1 added, 0 removed: phantom-0099", "up to 6 of 6 trials will be trained anew"),
-    "mask replaced": (lambda bed: exchange_mask(bed, bed.of_training), "0 labels, 0 added, 0 removed, 1 mask", "6 of 6 trials will be trained anew"),
-    "image replaced": (lambda bed: shift_hu(bed.file(bed.of_training, "image")), "0 removed, 1 image", "6 of 6 trials will be trained anew"),
-    "mask of a patient gone": (lambda bed: bed.file(bed.of_training, "mask").unlink(), "0 added, 1 removed", "6 of 6 trials will be trained anew"),
+    "label of a training patient": (
+        lambda bed: bed.relabel(bed.of_training),
+        "1 label, 0 added, 0 removed",
+        "6 of 6 trials will be trained anew",
+    ),
+    "label of a test patient": (
+        lambda bed: bed.relabel(bed.of_test),
+        "1 label, 0 added, 0 removed",
+        "no trial is trained anew, the votes are counted anew",
+    ),
+    "training patient withdrawn": (
+        lambda bed: bed.withdraw(bed.of_training),
+        "0 labels, 0 added, 1 removed",
+        "6 of 6 trials will be trained anew",
+    ),
+    "test patient withdrawn": (
+        lambda bed: bed.withdraw(bed.of_test),
+        "0 labels, 0 added, 1 removed",
+        "no trial is trained anew, the votes",
+    ),
+    "patient added": (
+        add,
+        "0 labels, 1 added, 0 removed: phantom-0099",
+        "up to 6 of 6 trials will be trained anew",
+    ),
+    "mask replaced": (
+        lambda bed: exchange_mask(bed, bed.of_training),
+        "0 labels, 0 added, 0 removed, 1 mask",
+        "6 of 6 trials will be trained anew",
+    ),
+    "image replaced": (
+        lambda bed: shift_hu(bed.file(bed.of_training, "image")),
+        "0 removed, 1 image",
+        "6 of 6 trials will be trained anew",
+    ),
+    "mask of a patient gone": (
+        lambda bed: bed.file(bed.of_training, "mask").unlink(),
+        "0 added, 1 removed",
+        "6 of 6 trials will be trained anew",
+    ),
     "another age": (new_age, "1 with another entry of the table", "no trial is trained anew"),
 }
 
 
 @pytest.mark.parametrize("what", SOURCES)
-def test_changed_sources_are_said_by_every_command_and_nothing_trains_on(closed: Bed, what: str) -> None:
+def test_changed_sources_are_said_by_every_command_and_nothing_trains_on(
+    closed: Bed, what: str
+) -> None:
     change, counted, cost = SOURCES[what]
     for command in ("plan", "status", "sweep"):
         assert CHANGED not in closed.says(command)
@@ -195,23 +243,35 @@ def test_changed_sources_are_said_by_every_command_and_nothing_trains_on(closed:
 
 SEARCHED = "search={head: image, space: {learning_rate: {low: 0.001, high: 0.1, log: true}}}"
 
-# The commands that cost more than a look: words after the work directory, a change, and how they end.
+# The commands that cost more than a look: words after the work directory, a change, and how they
+# end.
 USES: dict[str, tuple[tuple[str, ...], str, int]] = {
     "explain": ((), "label of a test patient", 0),
     "predict": (("PATIENT", "-o", "OUT"), "training patient withdrawn", 0),
-    "export": (("-o", "FULL"), "patient added", 2),  # into a folder that is not empty: what comes later is not waited for
+    "export": (
+        ("-o", "FULL"),
+        "patient added",
+        2,
+    ),  # into a folder that is not empty: what comes later is not waited for
     "test": (("--cohort", "NOBODY"), "image replaced", 2),
     "search": (("--set", SEARCHED), "mask replaced", 2),
 }
 
 
 @pytest.mark.parametrize("command", USES)
-def test_whoever_uses_models_of_a_changed_cohort_is_told(opened: Bed, tmp_path: Path, command: str) -> None:
+def test_whoever_uses_models_of_a_changed_cohort_is_told(
+    opened: Bed, tmp_path: Path, command: str
+) -> None:
     words, change, code = USES[command]
     patient = opened.file(opened.of_test, "image").parent
     nobody = tmp_path / "nobody.csv"
     nobody.write_text("patient_id,image,mask,label\nX1,nowhere,nowhere,1\n", encoding="utf-8")
-    stands = {"PATIENT": patient, "OUT": tmp_path / "out", "FULL": opened.manifest.parent, "NOBODY": nobody}
+    stands = {
+        "PATIENT": patient,
+        "OUT": tmp_path / "out",
+        "FULL": opened.manifest.parent,
+        "NOBODY": nobody,
+    }
     SOURCES[change][0](opened)
     done = invoke(command, opened.work, *(stands.get(word, word) for word in words))
     assert done.exit_code == code, done.output
@@ -236,7 +296,9 @@ def test_sources_that_are_not_at_hand_are_a_note(closed: Bed) -> None:
         assert "note: the cohort's table and images are not at hand here" in said
 
 
-def test_a_work_directory_of_a_version_without_stamps_is_believed_until_it_is_prepared_again(closed: Bed) -> None:
+def test_a_work_directory_of_a_version_without_stamps_is_believed_until_it_is_prepared_again(
+    closed: Bed,
+) -> None:
     marker = closed.place.read_json("slices/prepared.json")
     del marker["cohort"]
     closed.place.write_json("slices/prepared.json", marker)
@@ -257,7 +319,9 @@ def test_a_work_directory_of_a_version_without_stamps_is_believed_until_it_is_pr
 
 def test_the_hash_in_study_yaml_is_that_of_the_prepared_cohort(closed: Bed) -> None:
     def kept() -> dict:
-        found = yaml.safe_load((closed.work / "study.yaml").read_text(encoding="utf-8"))["provenance"]
+        found = yaml.safe_load((closed.work / "study.yaml").read_text(encoding="utf-8"))[
+            "provenance"
+        ]
         return {name: found[name] for name in ("hashes", "prepared")}
 
     before = kept()
@@ -275,7 +339,10 @@ def test_prepared_again_while_the_seal_is_closed_nobody_changes_side(closed: Bed
     before, trials = closed.splits, set(finished_results(closed.place))
     closed.relabel(closed.of_test)
     said = closed.says("prepare")
-    assert "1 relabelled, 0 added, 0 withdrawn, 0 with other pixels; 0 of those who stay change side" in said
+    assert (
+        "1 relabelled, 0 added, 0 withdrawn, 0 with other pixels; 0 of those who stay change side"
+        in said
+    )
     assert "0 of 6 finished trials are to be trained anew" in said
     assert "6 of 6 trials are finished" in closed.says("sweep")  # none was trained
     assert set(finished_results(closed.place)) == trials
@@ -286,12 +353,15 @@ def test_prepared_again_while_the_seal_is_closed_nobody_changes_side(closed: Bed
     assert "0 of those who stay change side" in said
     assert "6 of 6 finished trials are to be trained anew" in said
     after = {one.patient_id: (one.role, one.fold) for one in closed.splits.patients}
-    assert {one.patient_id: after[one.patient_id] for one in before.patients} == {one.patient_id: (one.role, one.fold) for one in before.patients}
+    assert {one.patient_id: after[one.patient_id] for one in before.patients} == {
+        one.patient_id: (one.role, one.fold) for one in before.patients
+    }
     assert "6 trials" in closed.says("plan")
 
 
 def test_one_image_under_two_ids(closed: Bed) -> None:
-    """With one label both stay, on the side where the first one is; with two labels both are left out."""
+    """With one label both stay, on the side where the first one is; with two labels both are left
+    out."""
     twin = closed.of_training
 
     def copied(table: pd.DataFrame) -> pd.DataFrame:
@@ -304,10 +374,18 @@ def test_one_image_under_two_ids(closed: Bed) -> None:
     roles = {one.patient_id: (one.role, one.fold, one.twins) for one in closed.splits.patients}
     assert roles["copy"] == roles[twin]
     assert roles[twin][2] == "copy"
-    closed.edit(lambda table: table.assign(label=table["label"].where(table["patient_id"] != "copy", str(1 - closed.splits.labels["copy"]))))
+    closed.edit(
+        lambda table: table.assign(
+            label=table["label"].where(
+                table["patient_id"] != "copy", str(1 - closed.splits.labels["copy"])
+            )
+        )
+    )
     assert "label-conflict: 2" in closed.says("prepare")
     assert not {"copy", twin} & closed.splits.labels.keys()
-    assert not {"copy", twin} & set(closed.place.read_parquet("slices/roi/index.parquet")["patient_id"])
+    assert not {"copy", twin} & set(
+        closed.place.read_parquet("slices/roi/index.parquet")["patient_id"]
+    )
     found = pd.read_csv(closed.work / "quarantine.csv").set_index("patient_id")
     assert "the same image as copy, who has the other label" in found.loc[twin, "message"]
     assert set(found["severity"]) == {"error"}
@@ -318,11 +396,20 @@ def test_a_test_patient_who_withdraws_after_the_seal_was_opened(opened: Bed) -> 
     opened.withdraw(gone)
     opened.refuses("test")
     assert "0 of 6 finished trials are to be trained anew" in opened.says("prepare")
-    assert [line["test"]["withdrawn"] for line in read_log(opened.place) if "changed" in line] == [1]
-    assert "the votes of the same 6 models are counted anew on the 3 there are" in opened.says("test")
+    assert [line["test"]["withdrawn"] for line in read_log(opened.place) if "changed" in line] == [
+        1
+    ]
+    assert "the votes of the same 6 models are counted anew on the 3 there are" in opened.says(
+        "test"
+    )
     assert "the seal stays closed" in opened.says("test")
     assert len(openings(opened.place)) == 1
-    for name in ("cohort.parquet", "test/votes.parquet", "test/predictions.parquet", "slices/roi/index.parquet"):
+    for name in (
+        "cohort.parquet",
+        "test/votes.parquet",
+        "test/predictions.parquet",
+        "slices/roi/index.parquet",
+    ):
         table = opened.place.read_parquet(name)
         assert len(table)
         assert gone not in set(table["patient_id"])
@@ -330,12 +417,16 @@ def test_a_test_patient_who_withdraws_after_the_seal_was_opened(opened: Bed) -> 
     assert CHANGED not in opened.says("status")
 
 
-def test_after_the_seal_was_opened_nobody_joins_and_a_training_patient_may_leave(opened: Bed) -> None:
+def test_after_the_seal_was_opened_nobody_joins_and_a_training_patient_may_leave(
+    opened: Bed,
+) -> None:
     opened.withdraw(opened.of_training)
     said = opened.says("prepare")
     assert "0 of those who stay change side" in said
     assert "6 of 6 finished trials are to be trained anew" in said
-    assert [line["training"]["withdrawn"] for line in read_log(opened.place) if "changed" in line] == [1]
+    assert [
+        line["training"]["withdrawn"] for line in read_log(opened.place) if "changed" in line
+    ] == [1]
     assert "the seal on the test patients was opened, 1 x" in opened.says("status")
     split = opened.place.read("splits.json")
     add(opened)
@@ -355,13 +446,20 @@ def test_the_report_says_on_its_first_screen_that_the_sources_changed(opened: Be
         assert "the sources have changed since" in text
         assert "6 of 6 trials will be trained anew" in text
     shutil.copytree(opened.work, opened.work.with_name("other"))
-    done = invoke("compare", opened.work, opened.work.with_name("other"), "-o", opened.work.with_name("compare.html"))
+    done = invoke(
+        "compare",
+        opened.work,
+        opened.work.with_name("other"),
+        "-o",
+        opened.work.with_name("compare.html"),
+    )
     assert done.output.count(f"small: {CHANGED}: 1 label") == 2
 
 
 @pytest.mark.parametrize("how", ["copied", "moved", "renamed", "linked"])
 def test_where_a_work_directory_lies_decides_nothing(opened: Bed, tmp_path: Path, how: str) -> None:
-    """All that writes, writes into the directory that was given; the original of a copy stays as it is to the byte."""
+    """All that writes, writes into the directory that was given; the original of a copy stays as it
+    is to the byte."""
     there = tmp_path / "other" / ("work" if how == "moved" else "else")
     there.parent.mkdir()
     if how == "copied":
@@ -382,7 +480,16 @@ def test_where_a_work_directory_lies_decides_nothing(opened: Bed, tmp_path: Path
         ("test", there),
         ("explain", there),
         ("report", there, "--set", "statistics.bootstrap=200"),
-        ("inspect", there, "--patients", there_are.of_training, "-o", out / "inspect.html", "--workers", 1),
+        (
+            "inspect",
+            there,
+            "--patients",
+            there_are.of_training,
+            "-o",
+            out / "inspect.html",
+            "--workers",
+            1,
+        ),
         ("predict", there, patient, "-o", out / "predicted"),
         ("export", there, "-o", out / "exported"),
     ]
@@ -411,11 +518,25 @@ def other_version(bed: Bed) -> None:
 
 
 FILES: dict[str, tuple[Callable[[Bed], object], str, str]] = {
-    "result edited": (lambda bed: damage(bed, "result.json"), "1 of 6 trials finished", "image trials of roi are missing"),
+    "result edited": (
+        lambda bed: damage(bed, "result.json"),
+        "1 of 6 trials finished",
+        "image trials of roi are missing",
+    ),
     "weights edited": (lambda bed: damage(bed, "weights.h5"), "", "weights.h5"),
-    "trial deleted": (lambda bed: shutil.rmtree(sorted((bed.work / "trials").glob("*image*"))[0]), "trials finished", "are missing"),
+    "trial deleted": (
+        lambda bed: shutil.rmtree(sorted((bed.work / "trials").glob("*image*"))[0]),
+        "trials finished",
+        "are missing",
+    ),
     "trial of another version": (other_version, "trials finished", "are missing"),
-    "split edited": (lambda bed: bed.place.write_json("splits.json", {**bed.place.read_json("splits.json"), "seed": 1}), "", "prepare"),
+    "split edited": (
+        lambda bed: bed.place.write_json(
+            "splits.json", {**bed.place.read_json("splits.json"), "seed": 1}
+        ),
+        "",
+        "prepare",
+    ),
     "split deleted": (lambda bed: (bed.work / "splits.json").unlink(), "", "prepare"),
 }
 
@@ -427,7 +548,9 @@ def test_a_file_that_was_edited_or_deleted_is_never_voted_with(closed: Bed, what
     done = invoke("status", closed.work)
     assert done.exit_code == (2 if what.startswith("split") else 0), done.output
     assert status in done.output
-    assert "6 of 6 trials finished" not in done.output or what == "weights edited"  # whose checksum is held against them when they are read
+    assert (
+        "6 of 6 trials finished" not in done.output or what == "weights edited"
+    )  # whose checksum is held against them when they are read
     assert refusal in closed.refuses("test")
     assert openings(closed.place) == []
 

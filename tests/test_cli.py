@@ -24,7 +24,15 @@ def invoke(*words: str | Path) -> Result:
 def study_file(folder: Path, **changes: object) -> Path:
     file = folder / "study.yaml"
     file.write_text(
-        yaml.safe_dump({"name": "some", "work": str(folder / "work"), "cohort": {"manifest": str(folder / "people.csv")}} | changes), encoding="utf-8"
+        yaml.safe_dump(
+            {
+                "name": "some",
+                "work": str(folder / "work"),
+                "cohort": {"manifest": str(folder / "people.csv")},
+            }
+            | changes
+        ),
+        encoding="utf-8",
     )
     return file
 
@@ -59,7 +67,11 @@ def test_no_study_file_is_refused(command: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_unknown_key_is_refused(command: str, tmp_path: Path) -> None:
-    refused(invoke(command, study_file(tmp_path), "--set", "training.lerning_rate=1"), "training.lerning_rate", "unknown key")
+    refused(
+        invoke(command, study_file(tmp_path), "--set", "training.lerning_rate=1"),
+        "training.lerning_rate",
+        "unknown key",
+    )
     assert not (tmp_path / "work").exists()
 
 
@@ -71,13 +83,19 @@ def test_an_unprepared_study_is_refused(command: str, tmp_path: Path) -> None:
 
 def test_the_status_of_an_unprepared_study(tmp_path: Path) -> None:
     result = invoke("status", study_file(tmp_path))
-    assert (result.exit_code, result.output) == (0, "some: not prepared yet; run `renal-ray prepare`\n")
+    assert (result.exit_code, result.output) == (
+        0,
+        "some: not prepared yet; run `renal-ray prepare`\n",
+    )
     assert not (tmp_path / "work").exists()
 
 
 def test_a_work_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
-    refused(invoke("prepare", study_file(tmp_path, work=str(tmp_path / "file" / "work"))), "cannot be written")
+    refused(
+        invoke("prepare", study_file(tmp_path, work=str(tmp_path / "file" / "work"))),
+        "cannot be written",
+    )
 
 
 def test_another_study_s_work_directory_is_refused(tmp_path: Path) -> None:
@@ -93,9 +111,15 @@ def test_a_manifest_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(StudyError("a: b; do c"), 2), (StrictError("--strict: patient p: code"), 1), (KeyboardInterrupt(), 130)],
+    [
+        (StudyError("a: b; do c"), 2),
+        (StrictError("--strict: patient p: code"), 1),
+        (KeyboardInterrupt(), 130),
+    ],
 )
-def test_what_went_wrong_becomes_an_exit_code(error: BaseException, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_went_wrong_becomes_an_exit_code(
+    error: BaseException, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fails(*_: object, **__: object) -> None:
         raise error
 
@@ -119,7 +143,16 @@ def test_a_defect_is_no_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert isinstance(invoke("plan", study_file(tmp_path)).exception, ZeroDivisionError)
 
 
-@pytest.mark.parametrize("words", [["prepare"], ["plan", "a", "b"], ["nonsense"], ["plan", "a", "--nonsense"], ["phantom", "x", "--patients", "0"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["prepare"],
+        ["plan", "a", "b"],
+        ["nonsense"],
+        ["plan", "a", "--nonsense"],
+        ["phantom", "x", "--patients", "0"],
+    ],
+)
 def test_wrong_usage_exits_with_2(words: list[str]) -> None:
     assert invoke(*words).exit_code == 2
 
@@ -133,7 +166,9 @@ def test_strict_exits_with_1(phantom_manifest: Path, tmp_path: Path) -> None:
         row[2:4] = [str(phantom_manifest.parent / name) for name in row[2:4]]
     cells[1][3] = str(tmp_path / "gone.dcm")
     manifest.write_text("\n".join(",".join(row) for row in cells) + "\n", encoding="utf-8")
-    file = study_file(tmp_path, images={"size": 75}, weights="random", folds={"n": 2, "method": "stratified"})
+    file = study_file(
+        tmp_path, images={"size": 75}, weights="random", folds={"n": 2, "method": "stratified"}
+    )
     for command in ("prepare", "run"):
         result = invoke(command, file, "--strict")
         assert result.exit_code == 1, result.output
@@ -148,7 +183,9 @@ def test_strict_exits_with_1(phantom_manifest: Path, tmp_path: Path) -> None:
 
 
 def test_the_phantom_command(tmp_path: Path) -> None:
-    result = invoke("phantom", tmp_path / "out", "--patients", "2", "--seed", "3", "--format", "kits")
+    result = invoke(
+        "phantom", tmp_path / "out", "--patients", "2", "--seed", "3", "--format", "kits"
+    )
     assert result.exit_code == 0, result.output
     assert result.output.strip().endswith(f"wrote {tmp_path / 'out' / 'manifest.csv'}")
     assert len((tmp_path / "out" / "manifest.csv").read_text(encoding="utf-8").splitlines()) == 3
@@ -163,6 +200,12 @@ def test_plan_status_and_report_of_a_trained_study(trained: SmallWork, tmp_path:
     file.write_text(dump_study(small.study), encoding="utf-8")
     planned = invoke("plan", file)
     assert planned.exit_code == 0, planned.output
-    assert "12 trials (roi x mixed9, mixed10 x 2 folds; heads image, fc, gru), 0 of them finished" in planned.output
+    assert (
+        "12 trials (roi x mixed9, mixed10 x 2 folds; heads image, fc, gru), 0 of them finished"
+        in planned.output
+    )
     told = invoke("status", file)
-    assert (told.exit_code, told.output.splitlines()[0]) == (0, "small: 0 of 12 trials finished, 0 failed, 0 running, 12 waiting")
+    assert (told.exit_code, told.output.splitlines()[0]) == (
+        0,
+        "small: 0 of 12 trials finished, 0 failed, 0 running, 12 waiting",
+    )

@@ -1,4 +1,5 @@
-"""All files under cluster/: no secret in them, no dashboard open, one version, and pages that name what exists."""
+"""All files under cluster/: no secret in them, no dashboard open, one version, and pages that name
+what exists."""
 
 import re
 from pathlib import Path
@@ -41,12 +42,22 @@ def test_no_secret_stands_in_a_file(path: Path) -> None:
 
 
 def test_every_tag_that_is_named_is_that_of_the_lock() -> None:
-    named = [(path, tag) for path in TEXT for tag in re.findall(r"renal-ray:(\d[\w.-]*?)-(?:cpu|gpu)\b", path.read_text(encoding="utf-8"))]
+    named = [
+        (path, tag)
+        for path in TEXT
+        for tag in re.findall(
+            r"renal-ray:(\d[\w.-]*?)-(?:cpu|gpu)\b", path.read_text(encoding="utf-8")
+        )
+    ]
     assert len({path for path, _ in named}) >= 4
     assert {f"renal-ray:{tag}" for _, tag in named} == {IMAGE}
 
 
-@pytest.mark.parametrize("path", [path for path in TEXT if path.suffix == ".md"], ids=lambda path: str(path.relative_to(REPOSITORY)))
+@pytest.mark.parametrize(
+    "path",
+    [path for path in TEXT if path.suffix == ".md"],
+    ids=lambda path: str(path.relative_to(REPOSITORY)),
+)
 def test_pages_name_files_that_exist(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     for link in re.findall(r"\]\(([^)#:]+)(?:#[\w-]*)?\)", text):

@@ -7,7 +7,19 @@ from typing import Any, Literal
 
 import pytest
 import yaml
-from cluster_files import CLUSTER, IMAGE, KUBERNETES, LOCK, RAY_TEMPLATES, TEMPLATES, clusters, of_kind, only_container, validate, validate_pod
+from cluster_files import (
+    CLUSTER,
+    IMAGE,
+    KUBERNETES,
+    LOCK,
+    RAY_TEMPLATES,
+    TEMPLATES,
+    clusters,
+    of_kind,
+    only_container,
+    validate,
+    validate_pod,
+)
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
@@ -25,8 +37,14 @@ def test_pods_have_the_shape_that_kubernetes_takes(name: str, version: str) -> N
 
 
 def test_a_misspelt_key_of_a_pod_is_noticed() -> None:
-    kubernetes = pytest.importorskip("kubernetes_validate", reason="no Kubernetes schemas here: pip install kubernetes-validate")
-    wrong = json.loads(json.dumps(TEMPLATES["RayJob gpu"]).replace("readOnlyRootFilesystem", "readOnlyRootFileSystem"))
+    kubernetes = pytest.importorskip(
+        "kubernetes_validate", reason="no Kubernetes schemas here: pip install kubernetes-validate"
+    )
+    wrong = json.loads(
+        json.dumps(TEMPLATES["RayJob gpu"]).replace(
+            "readOnlyRootFilesystem", "readOnlyRootFileSystem"
+        )
+    )
     with pytest.raises(kubernetes.ValidationError):
         validate_pod(wrong, KUBERNETES[-1])
 
@@ -126,7 +144,9 @@ def test_the_autoscaler_is_on_and_the_head_has_no_gpu() -> None:
         assert "gpu" not in json.dumps(head)
         assert head["rayStartParams"]["num-cpus"] == "0", "trials would run on the head"
         assert only_container(gpu["template"])["resources"]["limits"]["nvidia.com/gpu"] == 1
-        assert 1 <= gpu["minReplicas"] <= gpu["replicas"] < gpu["maxReplicas"], "without one node the check before any work has none to check"
+        assert 1 <= gpu["minReplicas"] <= gpu["replicas"] < gpu["maxReplicas"], (
+            "without one node the check before any work has none to check"
+        )
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -136,9 +156,17 @@ def test_pods_run_as_a_plain_user_and_cannot_become_another(name: str) -> None:
     assert pod["securityContext"]["runAsUser"] == 1000
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
-    contexts = [container["securityContext"], *(spec["autoscalerOptions"]["securityContext"] for spec in clusters().values())]
+    contexts = [
+        container["securityContext"],
+        *(spec["autoscalerOptions"]["securityContext"] for spec in clusters().values()),
+    ]
     for context in contexts:
-        assert context == {"runAsNonRoot": True, "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+        assert context == {
+            "runAsNonRoot": True,
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -152,7 +180,12 @@ def test_pods_write_to_their_volumes_only_and_every_mount_has_its_volume(name: s
         assert "emptyDir" not in volume or "sizeLimit" in volume["emptyDir"]
     if name != "submitter":
         assert mounts["/studies"] == "work"
-        assert {"name": "work", "persistentVolumeClaim": {"claimName": of_kind("PersistentVolumeClaim")["metadata"]["name"]}} in pod["volumes"]
+        assert {
+            "name": "work",
+            "persistentVolumeClaim": {
+                "claimName": of_kind("PersistentVolumeClaim")["metadata"]["name"]
+            },
+        } in pod["volumes"]
         assert mounts["/dev/shm"] == "shm"
 
 
@@ -160,7 +193,10 @@ def test_pods_write_to_their_volumes_only_and_every_mount_has_its_volume(name: s
 def test_the_token_comes_from_a_secret_and_no_other_secret_is_named(name: str) -> None:
     env = {one["name"]: one for one in only_container(TEMPLATES[name])["env"]}
     assert env["RAY_AUTH_MODE"]["value"] == "token"
-    assert env["RAY_AUTH_TOKEN"] == {"name": "RAY_AUTH_TOKEN", "valueFrom": {"secretKeyRef": {"name": "renal-ray-token", "key": "auth_token"}}}
+    assert env["RAY_AUTH_TOKEN"] == {
+        "name": "RAY_AUTH_TOKEN",
+        "valueFrom": {"secretKeyRef": {"name": "renal-ray-token", "key": "auth_token"}},
+    }
     assert env.keys() == {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN"}
     for spec in clusters().values():
         assert spec["authOptions"] == {"mode": "token", "secretName": "renal-ray-token"}
@@ -168,7 +204,10 @@ def test_the_token_comes_from_a_secret_and_no_other_secret_is_named(name: str) -
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_every_container_has_requests_and_limits(name: str) -> None:
-    everyone = [only_container(TEMPLATES[name])["resources"], *(spec["autoscalerOptions"]["resources"] for spec in clusters().values())]
+    everyone = [
+        only_container(TEMPLATES[name])["resources"],
+        *(spec["autoscalerOptions"]["resources"] for spec in clusters().values()),
+    ]
     for resources in everyone:
         assert {"cpu", "memory"} <= resources["requests"].keys()
         assert {"cpu", "memory"} <= resources["limits"].keys()
@@ -207,13 +246,21 @@ def test_images_and_ray_version_are_those_of_the_lock() -> None:
     for spec in clusters().values():
         assert spec["rayVersion"] == LOCK["ray"]
     for name, template in TEMPLATES.items():
-        assert only_container(template)["image"] == f"{IMAGE}-{'gpu' if name.endswith('gpu') else 'cpu'}"
+        assert (
+            only_container(template)["image"]
+            == f"{IMAGE}-{'gpu' if name.endswith('gpu') else 'cpu'}"
+        )
 
 
 def test_the_overlay_for_kind_makes_a_cluster_without_gpu() -> None:
     if shutil.which("kubectl") is None:
         pytest.skip("no kubectl here")
-    done = subprocess.run(["kubectl", "kustomize", CLUSTER / "kind"], capture_output=True, encoding="utf-8", check=True)
+    done = subprocess.run(
+        ["kubectl", "kustomize", CLUSTER / "kind"],
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
     made = {one["kind"]: one for one in yaml.safe_load_all(done.stdout)}
     assert made.keys() == {"Namespace", "PersistentVolumeClaim", "NetworkPolicy", "RayCluster"}
     spec = RayCluster.model_validate(made["RayCluster"]).spec

@@ -15,8 +15,14 @@ from cluster_files import CLUSTER, LOCK, REPOSITORY, clusters, documents
 
 @cache
 def start_options() -> set[str]:
-    """What `ray start --help` says; asked in a process of its own, because the command imports all of Ray."""
-    done = subprocess.run([sys.executable, "-m", "ray.scripts.scripts", "start", "--help"], capture_output=True, encoding="utf-8", check=True)
+    """What `ray start --help` says; asked in a process of its own, because the command imports all
+    of Ray."""
+    done = subprocess.run(
+        [sys.executable, "-m", "ray.scripts.scripts", "start", "--help"],
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
     return set(re.findall(r"(?<= )--[\w-]+", done.stdout))
 
 
@@ -25,7 +31,10 @@ def ray_starts() -> Iterator[tuple[str, list[str]]]:
     for path in sorted((CLUSTER / "ray-up").glob("*.yaml")):
         for key in ("head_start_ray_commands", "worker_start_ray_commands"):
             (command,) = [one for one in documents(path)[0][key] if "ray start" in one]
-            yield f"{path.name} {key}", re.findall(r"(?<= )--[\w-]+", command.partition("ray start")[2])
+            yield (
+                f"{path.name} {key}",
+                re.findall(r"(?<= )--[\w-]+", command.partition("ray start")[2]),
+            )
             assert "RAY_AUTH_MODE=token" in command.partition("ray start")[0].split(), path
 
 
@@ -46,12 +55,20 @@ def test_ray_up_takes_the_file(name: str) -> None:
     from ray.autoscaler._private.util import prepare_config, validate_config
 
     config = documents(CLUSTER / "ray-up" / name)[0]
-    schema = json.loads((Path(sys.modules["ray"].__file__ or "").parent / "autoscaler" / "ray-schema.json").read_text(encoding="utf-8"))
+    schema = json.loads(
+        (
+            Path(sys.modules["ray"].__file__ or "").parent / "autoscaler" / "ray-schema.json"
+        ).read_text(encoding="utf-8")
+    )
     jsonschema.validate(config, schema)
     filled = prepare_config(config)
     validate_config(filled)
     assert filled["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
-    assert all((REPOSITORY / local).exists() for local in config["file_mounts"].values() if not local.startswith("~"))
+    assert all(
+        (REPOSITORY / local).exists()
+        for local in config["file_mounts"].values()
+        if not local.startswith("~")
+    )
 
 
 def test_aws_gives_the_machines_no_more_than_they_need() -> None:
@@ -62,12 +79,22 @@ def test_aws_gives_the_machines_no_more_than_they_need() -> None:
     assert gpu["resources"]["GPU"] == 1
     for node in (head["node_config"], gpu["node_config"]):
         assert node["MetadataOptions"]["HttpTokens"] == "required"
-        assert node["SecurityGroupIds"] == ["${AWS_SECURITY_GROUP}"], "without one of our own Ray opens ssh to the world"
+        assert node["SecurityGroupIds"] == ["${AWS_SECURITY_GROUP}"], (
+            "without one of our own Ray opens ssh to the world"
+        )
         assert all(device["Ebs"]["Encrypted"] for device in node["BlockDeviceMappings"])
     for name in ("head", "worker"):
-        policy = json.loads((CLUSTER / "ray-up" / f"aws-{name}-policy.json").read_text(encoding="utf-8"))
-        actions = {action for one in policy["Statement"] for action in ([one["Action"]] if isinstance(one["Action"], str) else one["Action"])}
-        assert not [action for action in actions if action.endswith("*") and action != "ec2:Describe*"]
+        policy = json.loads(
+            (CLUSTER / "ray-up" / f"aws-{name}-policy.json").read_text(encoding="utf-8")
+        )
+        actions = {
+            action
+            for one in policy["Statement"]
+            for action in ([one["Action"]] if isinstance(one["Action"], str) else one["Action"])
+        }
+        assert not [
+            action for action in actions if action.endswith("*") and action != "ec2:Describe*"
+        ]
         assert any(action.startswith("ec2:") for action in actions) is (name == "head")
         for one in policy["Statement"]:
             assert "s3:" not in json.dumps(one["Action"]) or "${BUCKET}" in one["Resource"]

@@ -1,11 +1,18 @@
-"""Tables of labels as spreadsheets and programs write them: read as they are meant, or refused with the true cause."""
+"""Tables of labels as spreadsheets and programs write them: read as they are meant, or refused with
+the true cause."""
 
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from renal_ray.cohort.manifest import LABEL_COLUMNS, normal_id, read_manifest, read_table, refuse_duplicates
+from renal_ray.cohort.manifest import (
+    LABEL_COLUMNS,
+    normal_id,
+    read_manifest,
+    read_table,
+    refuse_duplicates,
+)
 from renal_ray.problems import StudyError
 
 
@@ -86,10 +93,22 @@ def test_decimal_commas(tmp_path, data):
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ("patient_id,label,age\n007,benign,63,5\n008,malignant,61,0\n", ["line 2", "decimal commas", '"63,5"', "semicolons"]),
-        ("patient_id,label,age,max_diameter_mm\n007,benign,63,5,\n", ["line 2", "decimal commas"]),  # else 5 mm
-        ("patient_id,label,age\n007,1,0,\n", ["line 2", "decimal commas"]),  # else malignant and newborn
-        ("patient_id;label;age\n007;0;1;2\n", ["line 2", "more cells (4)", "(3)", "surplus semicolons"]),
+        (
+            "patient_id,label,age\n007,benign,63,5\n008,malignant,61,0\n",
+            ["line 2", "decimal commas", '"63,5"', "semicolons"],
+        ),
+        (
+            "patient_id,label,age,max_diameter_mm\n007,benign,63,5,\n",
+            ["line 2", "decimal commas"],
+        ),  # else 5 mm
+        (
+            "patient_id,label,age\n007,1,0,\n",
+            ["line 2", "decimal commas"],
+        ),  # else malignant and newborn
+        (
+            "patient_id;label;age\n007;0;1;2\n",
+            ["line 2", "more cells (4)", "(3)", "surplus semicolons"],
+        ),
         ("patient_id;label,age\n007;0,3\n", ["commas and semicolons", "cannot be told"]),
         ("sep=,\npatient_id;label\n007;0\n", ["first line", "','", "semicolons"]),
         ('"patient_id,label"\n"007,0"\n', ["single cell in quotes"]),
@@ -97,7 +116,10 @@ def test_decimal_commas(tmp_path, data):
         ("patient_id\n007\n", ["['label']", "missing"]),
         ("Patient_ID,patient id,label\n007,007,0\n", ["'Patient_ID'", "'patient id'", "one name"]),
         ("patient_id,label,label\n007,0,1\n", ["one name"]),
-        ("patient_id,label,scaner\n007,0,S\n", ["unknown columns ['scaner']", "is 'scaner' scanner?"]),
+        (
+            "patient_id,label,scaner\n007,0,S\n",
+            ["unknown columns ['scaner']", "is 'scaner' scanner?"],
+        ),
         ("Patient,label\n007,0\n", ["unknown columns ['Patient']", "is 'Patient' patient_id?"]),
         (",patient_id,label\n0,007,0\n", ["column 1 has no name"]),
         ("patient_id,label\n007,gutartig\n", ["line 2", "'gutartig'", "0, 1, benign, malignant"]),
@@ -107,11 +129,20 @@ def test_decimal_commas(tmp_path, data):
         ("sep=;\n\npatient_id;label\n007;1\n008;2\n", ["line 5", "'2'"]),
         ('patient_id,label,histology\n007,1,"clear\ncell"\n\n008,2,\n', ["line 5", "'2'"]),
         ("patient_id,label\r007,1\r008,2\r", ["line 3", "'2'"]),
-        ("patient_id,label\n007,0\n007 ,0\n", ["patient_id 007", "lines [2, 3]", "one row a patient"]),
+        (
+            "patient_id,label\n007,0\n007 ,0\n",
+            ["patient_id 007", "lines [2, 3]", "one row a patient"],
+        ),
         ("patient_id,label\n\n007,0\n\u200b007,0\n", ["patient_id 007", "lines [3, 4]"]),
         ("patient_id,label\nJ\u00fc,0\nx,0\nJu\u0308,0\n", ["lines [2, 4]", "one row a patient"]),
-        ("patient_id,label\nkits-1,0\nx,0\nKiTS-1,1\n", ["kits-1, KiTS-1", "lines [2, 4]", "case alone"]),
-        ("patient_id,label\n007,0\n1.23E+05,1\n", ["line 3", "spreadsheet", "patient_id", "column as text"]),
+        (
+            "patient_id,label\nkits-1,0\nx,0\nKiTS-1,1\n",
+            ["kits-1, KiTS-1", "lines [2, 4]", "case alone"],
+        ),
+        (
+            "patient_id,label\n007,0\n1.23E+05,1\n",
+            ["line 3", "spreadsheet", "patient_id", "column as text"],
+        ),
         ("patient_id;label\n1,23E+15;1\n", ["line 2", "spreadsheet"]),
         ("patient_id,label\n#NAME?,1\n", ["line 2", "spreadsheet"]),
         ("patient_id,label\n########,1\n", ["line 2", "spreadsheet"]),
@@ -122,7 +153,10 @@ def test_decimal_commas(tmp_path, data):
         ("patient_id,label\n\uff0fetc,1\n", ["line 2", "slash"]),
         ('patient_id,label\n007,0\n"008,1\n009,1\n', ["line 3", "quotation mark"]),
         ('patient_id,label\n"007"x,0\n', ["line 2", "quotation mark"]),
-        ("patient_id,label\n007,0\nJ\u00fcrgen,1\n".encode("cp1252"), ["line 3", "not in UTF-8", "CSV UTF-8"]),
+        (
+            "patient_id,label\n007,0\nJ\u00fcrgen,1\n".encode("cp1252"),
+            ["line 3", "not in UTF-8", "CSV UTF-8"],
+        ),
         ("patient_id\tlabel\n007\t0\n".encode("utf-16-le"), ["UTF-16 without a byte order mark"]),
         (b"PK\x03\x04 and so on", ["workbook"]),
         (b"", ["['label', 'patient_id']", "missing"]),
@@ -138,7 +172,10 @@ def test_refused_by_its_cause(tmp_path, data, words):
 
 def test_a_changed_series_key_is_refused(tmp_path):
     path = tmp_path / "m.csv"
-    path.write_text("patient_id,label,image,mask,series\np,1,i,m,1234567e9012\nq,1,i,m,1.23E+71\n", encoding="utf-8")
+    path.write_text(
+        "patient_id,label,image,mask,series\np,1,i,m,1234567e9012\nq,1,i,m,1.23E+71\n",
+        encoding="utf-8",
+    )
     with pytest.raises(StudyError, match=r"line 3: a spreadsheet changed series"):
         read_manifest(path)
 
@@ -147,15 +184,23 @@ def test_hidden_ids_stay_hidden(tmp_path):
     path = tmp_path / "labels.csv"
     path.write_text("patient_id,label\nDoe^1,0\nDOE^1,0\n", encoding="utf-8")
     with pytest.raises(StudyError) as caught:
-        refuse_duplicates(read_table(path, required=("patient_id", "label"), known=LABEL_COLUMNS, safe_ids=False), path, show_id=False)
+        refuse_duplicates(
+            read_table(path, required=("patient_id", "label"), known=LABEL_COLUMNS, safe_ids=False),
+            path,
+            show_id=False,
+        )
     assert "lines [2, 3]" in str(caught.value)
     assert "doe" not in str(caught.value).lower()
 
 
-@pytest.mark.parametrize(("there", "written"), [("Ju\u0308rgen", "J\u00fcrgen"), ("J\u00fcrgen", "Ju\u0308rgen")])
+@pytest.mark.parametrize(
+    ("there", "written"), [("Ju\u0308rgen", "J\u00fcrgen"), ("J\u00fcrgen", "Ju\u0308rgen")]
+)
 def test_paths_in_the_other_unicode_form(tmp_path, there, written):
     (tmp_path / there).mkdir()
-    (tmp_path / "m.csv").write_text(f"patient_id,label,image,mask\np,1,\u00a0{written}/ct,{written}\n", encoding="utf-8")
+    (tmp_path / "m.csv").write_text(
+        f"patient_id,label,image,mask\np,1,\u00a0{written}/ct,{written}\n", encoding="utf-8"
+    )
     table = read_manifest(tmp_path / "m.csv")
     assert table["mask"].tolist() == [str(tmp_path / there)]
     assert table["image"].tolist() == [str(tmp_path / written / "ct")]  # absent: as written
@@ -163,11 +208,17 @@ def test_paths_in_the_other_unicode_form(tmp_path, there, written):
 
 @pytest.mark.parametrize(
     ("ids", "expected"),
-    [(pd.Series([7, 8]), ["7", "8"]), (pd.Series([b"007", b"008"]), ["007", "008"]), (pd.Series(["007", "\u200b008"], dtype="category"), ["007", "008"])],
+    [
+        (pd.Series([7, 8]), ["7", "8"]),
+        (pd.Series([b"007", b"008"]), ["007", "008"]),
+        (pd.Series(["007", "\u200b008"], dtype="category"), ["007", "008"]),
+    ],
 )
 def test_ids_in_parquet(tmp_path, ids, expected):
     path = tmp_path / "labels.parquet"
-    pd.DataFrame({"patient_id": ids, "label": pd.array([1, None], "Int64"), "max_diameter_mm": [30, 41]}).set_index("patient_id").to_parquet(path)
+    pd.DataFrame(
+        {"patient_id": ids, "label": pd.array([1, None], "Int64"), "max_diameter_mm": [30, 41]}
+    ).set_index("patient_id").to_parquet(path)
     table = read_table(path, required=("patient_id", "label"), known=LABEL_COLUMNS)
     assert table["patient_id"].tolist() == expected
     assert table["label"].tolist() == [1, pd.NA]
@@ -185,10 +236,17 @@ def test_parquet_counts_rows_and_refuses_ids_that_are_floats(tmp_path):
 
 
 IDS = st.lists(
-    st.text('AZ09._ ^-\u00e9\u00a0,;"|', max_size=6).map(lambda text: f"P{text}x"), min_size=1, max_size=4, unique_by=lambda text: normal_id(text).casefold()
+    st.text('AZ09._ ^-\u00e9\u00a0,;"|', max_size=6).map(lambda text: f"P{text}x"),
+    min_size=1,
+    max_size=4,
+    unique_by=lambda text: normal_id(text).casefold(),
 )
-NUMBERS = st.one_of(st.none(), st.floats(0, 2000, allow_nan=False, width=32), st.integers(0, 120).map(float))
-ROW = st.tuples(st.sampled_from([0, 1, None]), NUMBERS, NUMBERS, st.text("ab\u00fc ,;\t\"'\n.0", max_size=8))
+NUMBERS = st.one_of(
+    st.none(), st.floats(0, 2000, allow_nan=False, width=32), st.integers(0, 120).map(float)
+)
+ROW = st.tuples(
+    st.sampled_from([0, 1, None]), NUMBERS, NUMBERS, st.text("ab\u00fc ,;\t\"'\n.0", max_size=8)
+)
 
 
 @given(
@@ -199,15 +257,32 @@ ROW = st.tuples(st.sampled_from([0, 1, None]), NUMBERS, NUMBERS, st.text("ab\u00
     encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
     end=st.sampled_from(["\n", "\r\n", "\r"]),
 )
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_what_pandas_writes_is_read_back(tmp_path, ids, rows, separator, decimal, encoding, end):
-    written = pd.DataFrame(rows[: len(ids)], columns=["label", "age", "max_diameter_mm", "histology"])
-    written = written.astype({"label": "Int8", "age": "Float64", "max_diameter_mm": "Float64"}).assign(PatientID=ids)
+    written = pd.DataFrame(
+        rows[: len(ids)], columns=["label", "age", "max_diameter_mm", "histology"]
+    )
+    written = written.astype(
+        {"label": "Int8", "age": "Float64", "max_diameter_mm": "Float64"}
+    ).assign(PatientID=ids)
     if end == "\r":  # with which csv.writer leaves a line feed in a cell unquoted
         written["histology"] = written["histology"].str.replace("\n", " ")
-    written["age"] = written["age"].astype("float64")  # of this type pandas writes the decimal mark asked for
-    table = read(tmp_path, written.to_csv(index=False, sep=separator, decimal=decimal, lineterminator=end).encode(encoding))
+    written["age"] = written["age"].astype(
+        "float64"
+    )  # of this type pandas writes the decimal mark asked for
+    table = read(
+        tmp_path,
+        written.to_csv(index=False, sep=separator, decimal=decimal, lineterminator=end).encode(
+            encoding
+        ),
+    )
     assert table["patient_id"].tolist() == [normal_id(patient) for patient in ids]
-    assert table["histology"].fillna("").tolist() == [normal_id(text) for text in written["histology"]]
+    assert table["histology"].fillna("").tolist() == [
+        normal_id(text) for text in written["histology"]
+    ]
     for name in ("label", "age", "max_diameter_mm"):
-        pd.testing.assert_series_equal(table[name].astype("Float64").reset_index(drop=True), written[name].astype("Float64"))
+        pd.testing.assert_series_equal(
+            table[name].astype("Float64").reset_index(drop=True), written[name].astype("Float64")
+        )

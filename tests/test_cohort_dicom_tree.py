@@ -62,14 +62,22 @@ def test_one_flat_folder_with_everything(tmp_path):
     for item in arterial:
         (tree / item.filename).rename(tree / f"a{(tree / item.filename).name}")
     venous = write_series(tree, VOLUME, series="1.2.2")
-    scout = ct_slice(tree / "scout.dcm", np.zeros((8, 8), np.int16), (0, 0, 0), series="1.2.3", orientation=(1, 0, 0, 0, 0, -1))
+    scout = ct_slice(
+        tree / "scout.dcm",
+        np.zeros((8, 8), np.int16),
+        (0, 0, 0),
+        series="1.2.3",
+        orientation=(1, 0, 0, 0, 0, -1),
+    )
     scout.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
     save(scout)
     write_seg(tree / "seg.dcm", [(1, venous[1], MASK)])
     table, quarantined = read_dicom_tree(tree, labels(tmp_path, "P1,1,\n"), keep_ids=True)
     assert not quarantined
     cohort = Cohort(dicom=tree, labels=tmp_path / "labels.csv")
-    got = read_patient(Path(table["image"][0]), Path(table["mask"][0]), cohort=cohort, selection=Selection())
+    got = read_patient(
+        Path(table["image"][0]), Path(table["mask"][0]), cohort=cohort, selection=Selection()
+    )
     assert np.array_equal(got.hu[0], VOLUME[1])
 
 
@@ -91,14 +99,40 @@ def test_patients_that_cannot_be_used(tmp_path):
     write_seg(tree / "9" / "other.dcm", [(1, other[1], MASK)], patient_id="two-series")
     slices = patient(tree / "10", "unsaid", seg=False)
     write_series(tree / "10" / "other", VOLUME, patient_id="unsaid")
-    write_seg(tree / "10" / "seg.dcm", [(1, slices[1], MASK)], patient_id="unsaid", series=None, sources=False)
+    write_seg(
+        tree / "10" / "seg.dcm",
+        [(1, slices[1], MASK)],
+        patient_id="unsaid",
+        series=None,
+        sources=False,
+    )
     slices = patient(tree / "11", "elsewhere", seg=False)
-    write_seg(tree / "11" / "seg.dcm", [(1, slices[1], MASK)], patient_id="elsewhere", series="1.2.99", sources=False)
-    names = ["ok", "empty-label", "no-seg", "only-seg", "absent", "two-segs", "two-series", "unsaid", "elsewhere"]
+    write_seg(
+        tree / "11" / "seg.dcm",
+        [(1, slices[1], MASK)],
+        patient_id="elsewhere",
+        series="1.2.99",
+        sources=False,
+    )
+    names = [
+        "ok",
+        "empty-label",
+        "no-seg",
+        "only-seg",
+        "absent",
+        "two-segs",
+        "two-series",
+        "unsaid",
+        "elsewhere",
+    ]
     rows = "".join(f"{name},{'' if name == 'empty-label' else 1},\n" for name in names)
-    table, quarantined = read_dicom_tree(tree, labels(tmp_path, rows + "conflict,1,\nconflict,0,\n"), keep_ids=True)
+    table, quarantined = read_dicom_tree(
+        tree, labels(tmp_path, rows + "conflict,1,\nconflict,0,\n"), keep_ids=True
+    )
     assert table["patient_id"].tolist() == ["ok"]
-    unlisted = keyed_hash(tmp_path / KEY_FILE)("no-label")  # no table of the user's names this id: it stays in the files
+    unlisted = keyed_hash(tmp_path / KEY_FILE)(
+        "no-label"
+    )  # no table of the user's names this id: it stays in the files
     assert codes(quarantined) == {
         unlisted: Code.LABEL_MISSING,
         "empty-label": Code.LABEL_MISSING,
@@ -120,7 +154,13 @@ def test_seg_without_reference_goes_by_frame_of_reference(tmp_path):
     tree = tmp_path / "tree"
     slices = write_series(tree / "a", VOLUME, frame_of_reference="1.5.1")
     write_series(tree / "b", VOLUME, frame_of_reference="1.5.2")
-    scout = ct_slice(tree / "scout.dcm", np.zeros((8, 8), np.int16), (0, 0, 0), series="1.2.77", frame_of_reference="1.5.1")
+    scout = ct_slice(
+        tree / "scout.dcm",
+        np.zeros((8, 8), np.int16),
+        (0, 0, 0),
+        series="1.2.77",
+        frame_of_reference="1.5.1",
+    )
     scout.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
     save(scout)
     write_seg(tree / "seg.dcm", [(1, slices[1], MASK)], series=None)
@@ -136,7 +176,9 @@ def test_a_broken_header_is_reported_with_its_folder_and_patient(tmp_path):
     for number in (8, 9):
         path = tree / f"x{number}" / "ct" / patient(tree / f"x{number}", f"P{number}")[0].filename
         data = path.read_bytes()
-        start = data.index(b"\x08\x00\x60\x00CS")  # Modality; its value representation becomes one that does not exist
+        start = data.index(
+            b"\x08\x00\x60\x00CS"
+        )  # Modality; its value representation becomes one that does not exist
         path.write_bytes(data[: start + 4] + b"\x55\xe9" + data[start + 6 :])
     table, quarantined = read_dicom_tree(tree, labels(tmp_path, "P1,1,\nP8,0,\n"), keep_ids=True)
     assert table["patient_id"].tolist() == ["P1"]
@@ -160,13 +202,17 @@ def test_ids_become_a_keyed_hash(tmp_path):
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     assert table["label"].tolist() == [1, 0]
     assert table["patient_id"].str.fullmatch(r"[0-9a-f]{16}").all()
-    said = " ".join(f"{item.patient_id} {item.file} {item.message}" for item in quarantined) + " ".join(table["patient_id"])
+    said = " ".join(
+        f"{item.patient_id} {item.file} {item.message}" for item in quarantined
+    ) + " ".join(table["patient_id"])
     assert "SECRET" not in said
     assert "Doe" not in said
     assert len(quarantined) == 2
     pd.testing.assert_frame_equal(load_cohort(cohort)[0], table)  # the key is kept
     key.unlink()
-    assert not set(load_cohort(cohort)[0]["patient_id"]) & set(table["patient_id"])  # and without it the ids say nothing
+    assert not set(load_cohort(cohort)[0]["patient_id"]) & set(
+        table["patient_id"]
+    )  # and without it the ids say nothing
 
 
 def test_ids_that_cannot_be_file_names_need_the_hash(tmp_path):
@@ -195,10 +241,13 @@ def test_repeated_rows_and_absent_folders(tmp_path):
 
 
 def test_real_series_of_several_patients(real_data, tmp_path):
-    """Files of other institutions, paired by reference alone; their own ids, whatever they are, join the labels."""
+    """Files of other institutions, paired by reference alone; their own ids, whatever they are,
+    join the labels."""
     tree = real_data / "seg_liver"
     patient_id = str(dcmread(tree / "ct-3slice/01.dcm", stop_before_pixels=True).PatientID)
     path = labels(tmp_path, f"{patient_id},1,\n")
     table, quarantined = read_dicom_tree(tree, path, keep_ids=True)
     assert table.empty
-    assert codes(quarantined)[patient_id] is Code.SEVERAL_MASKS  # liver.dcm and partial_overlaps.dcm
+    assert (
+        codes(quarantined)[patient_id] is Code.SEVERAL_MASKS
+    )  # liver.dcm and partial_overlaps.dcm

@@ -17,7 +17,11 @@ from renal_ray.problems import Code
 def dicomdir(path: Path, *names: str | list[str]) -> Path:
     """A DICOMDIR with a record for each name."""
     dataset, meta = Dataset(), FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID = MediaStorageDirectoryStorage, generate_uid(), ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID = (
+        MediaStorageDirectoryStorage,
+        generate_uid(),
+        ExplicitVRLittleEndian,
+    )
     dataset.file_meta = meta
     dataset.DirectoryRecordSequence = []
     for name in names:
@@ -59,10 +63,25 @@ def test_copies_of_a_medium(tmp_path, there):
     files(tmp_path, *there)
     assert not problems(dicomdir(tmp_path / "DICOMDIR", *NAMED))
     (tmp_path / there[1]).unlink()
-    assert problems(tmp_path / "DICOMDIR") == {Code.DICOMDIR_INCOMPLETE: "1 of the 2 files that the DICOMDIR names are not there; copy the medium again"}
+    assert problems(tmp_path / "DICOMDIR") == {
+        Code.DICOMDIR_INCOMPLETE: (
+            "1 of the 2 files that the DICOMDIR names are not there; copy the medium again"
+        )
+    }
 
 
-@pytest.mark.parametrize("name", ["\\DICOM\\IM1", "/DICOM/IM1", "DICOM/IM1", ".\\DICOM\\IM1", "D:\\DICOM\\IM1", "D:/DICOM/IM1", "dicom\\im1 "])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "\\DICOM\\IM1",
+        "/DICOM/IM1",
+        "DICOM/IM1",
+        ".\\DICOM\\IM1",
+        "D:\\DICOM\\IM1",
+        "D:/DICOM/IM1",
+        "dicom\\im1 ",
+    ],
+)
 def test_names_that_start_at_the_root(tmp_path, name):
     files(tmp_path, "DICOM/IM1")
     assert not problems(dicomdir(tmp_path / "DICOMDIR", name))
@@ -86,19 +105,26 @@ def test_a_dicomdir_two_folders_down(tmp_path):
 def test_a_neighbour_is_not_taken_for_the_medium(tmp_path):
     """The files of one medium do not stand in for those of another, which have the same names."""
     files(tmp_path, "DICOM/IM1")
-    assert problems(dicomdir(tmp_path / "second/DICOMDIR", *NAMED))[Code.DICOMDIR_INCOMPLETE].startswith("2 of the 2")
+    assert problems(dicomdir(tmp_path / "second/DICOMDIR", *NAMED))[
+        Code.DICOMDIR_INCOMPLETE
+    ].startswith("2 of the 2")
 
 
-@pytest.mark.parametrize("name", ["..\\SECRET", "DICOM\\..\\..\\SECRET", "/../SECRET", "LINK\\SECRET"])
+@pytest.mark.parametrize(
+    "name", ["..\\SECRET", "DICOM\\..\\..\\SECRET", "/../SECRET", "LINK\\SECRET"]
+)
 def test_names_that_lead_outside(tmp_path, name):
     files(tmp_path, "SECRET", "medium/DICOM/IM1")
     (tmp_path / "medium/LINK").symlink_to(tmp_path)
     found = problems(dicomdir(tmp_path / "medium/DICOMDIR", name, "DICOM\\IM1"))
-    assert found == {Code.PATH_OUTSIDE: "the DICOMDIR names 1 files outside of its folder; they were not opened"}
+    assert found == {
+        Code.PATH_OUTSIDE: "the DICOMDIR names 1 files outside of its folder; they were not opened"
+    }
 
 
 def test_what_pydicom_writes(tmp_path):
-    """An independent writer, whose medium is then copied by a program that writes names in lower case."""
+    """An independent writer, whose medium is then copied by a program that writes names in lower
+    case."""
     write_series(tmp_path / "ct", np.zeros((3, 8, 8), np.int16))
     medium = FileSet()
     for path in sorted((tmp_path / "ct").iterdir()):
@@ -122,4 +148,8 @@ def test_a_damaged_one(tmp_path):
 
 def test_the_real_one(real_data):
     found = problems(real_data / "seg_variants/pydicom_dicomdirtests/DICOMDIR")
-    assert found == {Code.DICOMDIR_INCOMPLETE: "20 of the 31 files that the DICOMDIR names are not there; copy the medium again"}
+    assert found == {
+        Code.DICOMDIR_INCOMPLETE: (
+            "20 of the 31 files that the DICOMDIR names are not there; copy the medium again"
+        )
+    }

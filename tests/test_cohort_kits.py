@@ -37,7 +37,9 @@ BOTH = ("imaging.nii.gz", "segmentation.nii.gz")
 
 @pytest.mark.parametrize("name", ["kits23.json", "kits.json"])
 def test_a_case_becomes_a_row(tmp_path, name):
-    table, quarantined = load_cohort(Cohort(kits=release(tmp_path, [RECORD], {"case_00000": BOTH}, name)))
+    table, quarantined = load_cohort(
+        Cohort(kits=release(tmp_path, [RECORD], {"case_00000": BOTH}, name))
+    )
     assert not quarantined
     row = table.iloc[0].to_dict()
     assert row == {
@@ -56,7 +58,13 @@ def test_a_case_becomes_a_row(tmp_path, name):
 
 
 def test_values_that_are_not_known_are_missing(tmp_path):
-    record = RECORD | {"malignant": False, "pathology_t_stage": "na", "tumor_isup_grade": None, "radiographic_size": None, "gender": None}
+    record = RECORD | {
+        "malignant": False,
+        "pathology_t_stage": "na",
+        "tumor_isup_grade": None,
+        "radiographic_size": None,
+        "gender": None,
+    }
     table, _ = read_kits(release(tmp_path, [record], {"case_00000": BOTH}))
     assert table["label"].tolist() == [0]
     assert table.loc[0, ["stage", "grade", "max_diameter_mm", "sex"]].isna().all()
@@ -65,7 +73,11 @@ def test_values_that_are_not_known_are_missing(tmp_path):
 def test_cases_that_cannot_be_used(tmp_path):
     records = [RECORD | {"case_id": f"case_0000{n}"} for n in range(4)]
     records[1]["malignant"] = None
-    cases = {f"case_0000{n}": BOTH for n in (0, 1)} | {"case_00002": BOTH[:1], "case_00003": BOTH[1:], "case_00009": BOTH}
+    cases = {f"case_0000{n}": BOTH for n in (0, 1)} | {
+        "case_00002": BOTH[:1],
+        "case_00003": BOTH[1:],
+        "case_00009": BOTH,
+    }
     table, quarantined = read_kits(release(tmp_path, records, cases))
     assert table["patient_id"].tolist() == ["case_00000"]
     assert [(item.patient_id, item.code) for item in quarantined] == [
@@ -77,7 +89,14 @@ def test_cases_that_cannot_be_used(tmp_path):
     assert quarantined[1].file.endswith("case_00002/segmentation.nii.gz")
 
 
-@pytest.mark.parametrize(("table", "cases"), [("data/kits.json", "data"), ("dataset/kits23.json", "dataset"), ("kits21/data/kits.json", "kits21/data")])
+@pytest.mark.parametrize(
+    ("table", "cases"),
+    [
+        ("data/kits.json", "data"),
+        ("dataset/kits23.json", "dataset"),
+        ("kits21/data/kits.json", "kits21/data"),
+    ],
+)
 def test_a_clone_of_each_release(tmp_path, table, cases):
     home = tmp_path / cases
     home.mkdir(parents=True)
@@ -111,62 +130,109 @@ MAJ, OR, AND = (f"aggregated_{kind}_seg.nii.gz" for kind in ("MAJ", "OR", "AND")
     ],
 )
 def test_the_outlines_of_kits21(tmp_path, files, taken):
-    table, quarantined = read_kits(release(tmp_path, [RECORD], {"case_00000": ("imaging.nii.gz", *files)}, "kits.json"))
+    table, quarantined = read_kits(
+        release(tmp_path, [RECORD], {"case_00000": ("imaging.nii.gz", *files)}, "kits.json")
+    )
     assert not quarantined
     assert table["mask"].tolist() == [str(tmp_path / "case_00000" / taken)]
 
 
 def test_two_kinds_of_outline_are_not_mixed(tmp_path):
     records = [RECORD | {"case_id": f"case_0000{n}"} for n in range(3)]
-    cases = {"case_00000": (BOTH[0], MAJ, OR), "case_00001": (BOTH[0], OR, "notes.txt"), "case_00002": ("private name.nii.gz",)}
+    cases = {
+        "case_00000": (BOTH[0], MAJ, OR),
+        "case_00001": (BOTH[0], OR, "notes.txt"),
+        "case_00002": ("private name.nii.gz",),
+    }
     table, quarantined = read_kits(release(tmp_path, records, cases))
     assert table["mask"].tolist() == [str(tmp_path / "case_00000" / MAJ)]
-    assert [(one.patient_id, one.code) for one in quarantined] == [("case_00001", Code.FILE_MISSING), ("case_00002", Code.FILE_MISSING)]
+    assert [(one.patient_id, one.code) for one in quarantined] == [
+        ("case_00001", Code.FILE_MISSING),
+        ("case_00002", Code.FILE_MISSING),
+    ]
     message = (
-        "segmentation.nii.gz or aggregated_MAJ_seg.nii.gz is missing from the case folder, which holds imaging.nii.gz and aggregated_OR_seg.nii.gz; download it"
+        "segmentation.nii.gz or aggregated_MAJ_seg.nii.gz is missing from the case folder, "
+        "which holds imaging.nii.gz and aggregated_OR_seg.nii.gz; download it"
     )
     assert quarantined[0].message == message
-    assert "imaging.nii.gz is missing from the case folder, which holds no file of KiTS" in quarantined[1].message
+    assert (
+        "imaging.nii.gz is missing from the case folder, which holds no file of KiTS"
+        in quarantined[1].message
+    )
 
 
 def test_cases_without_a_segmentation_are_named(tmp_path):
     """KiTS19 has 300 cases and outlines of 210."""
     records = [RECORD | {"case_id": f"case_00{n}"} for n in (209, 210)]
-    table, quarantined = read_kits(release(tmp_path, records, {"case_00209": BOTH, "case_00210": BOTH[:1]}, "kits.json"))
+    table, quarantined = read_kits(
+        release(tmp_path, records, {"case_00209": BOTH, "case_00210": BOTH[:1]}, "kits.json")
+    )
     assert table["patient_id"].tolist() == ["case_00209"]
-    assert [(one.patient_id, one.code) for one in quarantined] == [("case_00210", Code.FILE_MISSING)]
+    assert [(one.patient_id, one.code) for one in quarantined] == [
+        ("case_00210", Code.FILE_MISSING)
+    ]
 
 
 @pytest.mark.parametrize(
     ("value", "label"),
-    [(True, 1), (False, 0), (1, 1), (0, 0), (1.0, 1), ("true", 1), ("False", 0), ("1", 1), (" 0 ", 0), ("malignant", 1), ("benign", 0)],
+    [
+        (True, 1),
+        (False, 0),
+        (1, 1),
+        (0, 0),
+        (1.0, 1),
+        ("true", 1),
+        ("False", 0),
+        ("1", 1),
+        (" 0 ", 0),
+        ("malignant", 1),
+        ("benign", 0),
+    ],
 )
 def test_malignant_in_other_words(tmp_path, value, label):
-    table, quarantined = read_kits(release(tmp_path, [RECORD | {"malignant": value}], {"case_00000": BOTH}))
+    table, quarantined = read_kits(
+        release(tmp_path, [RECORD | {"malignant": value}], {"case_00000": BOTH})
+    )
     assert not quarantined
     assert table["label"].tolist() == [label]
 
 
 @pytest.mark.parametrize("value", ["yes", 2, -1, 0.5, [True], {"is": True}])
 def test_malignant_that_says_neither_is_named(tmp_path, value):
-    table, quarantined = read_kits(release(tmp_path, [RECORD | {"malignant": value}], {"case_00000": BOTH}))
+    table, quarantined = read_kits(
+        release(tmp_path, [RECORD | {"malignant": value}], {"case_00000": BOTH})
+    )
     assert table.empty
     assert quarantined[0].code is Code.LABEL_MISSING
-    assert quarantined[0].message == f"the pathology table says {value!r} for malignant; enter true or false"
+    assert (
+        quarantined[0].message
+        == f"the pathology table says {value!r} for malignant; enter true or false"
+    )
 
 
 @pytest.mark.parametrize("value", [None, "", "na"])
 def test_malignant_that_is_not_known(tmp_path, value):
-    quarantined = read_kits(release(tmp_path, [RECORD | {"malignant": value}], {"case_00000": BOTH}))[1]
-    assert [one.message for one in quarantined] == ["the pathology table does not say whether the tumour is malignant"]
+    quarantined = read_kits(
+        release(tmp_path, [RECORD | {"malignant": value}], {"case_00000": BOTH})
+    )[1]
+    assert [one.message for one in quarantined] == [
+        "the pathology table does not say whether the tumour is malignant"
+    ]
 
 
 def test_numbers_as_text(tmp_path):
     record = RECORD | {"radiographic_size": "2.4", "age_at_nephrectomy": " 49 "}
-    assert read_kits(release(tmp_path, [record], {"case_00000": BOTH}))[0][["max_diameter_mm", "age"]].iloc[0].tolist() == [24.0, 49.0]
-    (tmp_path / "kits23.json").write_text(json.dumps([record | {"radiographic_size": "na", "age_at_nephrectomy": ""}]), encoding="utf-8")
+    assert read_kits(release(tmp_path, [record], {"case_00000": BOTH}))[0][
+        ["max_diameter_mm", "age"]
+    ].iloc[0].tolist() == [24.0, 49.0]
+    (tmp_path / "kits23.json").write_text(
+        json.dumps([record | {"radiographic_size": "na", "age_at_nephrectomy": ""}]),
+        encoding="utf-8",
+    )
     assert read_kits(tmp_path)[0][["max_diameter_mm", "age"]].isna().all(axis=None)
-    (tmp_path / "kits23.json").write_text(json.dumps([record | {"radiographic_size": "2,4"}]), encoding="utf-8")
+    (tmp_path / "kits23.json").write_text(
+        json.dumps([record | {"radiographic_size": "2,4"}]), encoding="utf-8"
+    )
     with pytest.raises(StudyError, match="case_00000: radiographic_size is '2,4', not a number"):
         read_kits(tmp_path)
 
@@ -203,7 +269,8 @@ def test_a_folder_in_another_layout_is_refused(tmp_path):
 
 
 def test_the_real_release(real_data, tmp_path):
-    """The real segmentations and pathology; the images, which are not here, stand in as empty files."""
+    """The real segmentations and pathology; the images, which are not here, stand in as empty
+    files."""
     source = real_data / "kits23"
     cases = sorted(path.name for path in source.glob("case_*"))
     for case in cases:
@@ -213,9 +280,14 @@ def test_the_real_release(real_data, tmp_path):
     (tmp_path / "kits23.json").write_bytes((source / "kits23.json").read_bytes())
     table, quarantined = read_kits(tmp_path)
     assert len(cases) == 25
-    assert [(item.patient_id, item.code) for item in quarantined] == [("case_00512", Code.LABEL_MISSING)]
+    assert [(item.patient_id, item.code) for item in quarantined] == [
+        ("case_00512", Code.LABEL_MISSING)
+    ]
     assert table["patient_id"].tolist() == [case for case in cases if case != "case_00512"]
-    pathology = {record["case_id"]: record for record in json.loads((source / "kits23.json").read_text(encoding="utf-8"))}
+    pathology = {
+        record["case_id"]: record
+        for record in json.loads((source / "kits23.json").read_text(encoding="utf-8"))
+    }
     for row in table.itertuples():
         record = pathology[row.patient_id]
         assert row.label == int(record["malignant"])

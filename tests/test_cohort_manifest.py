@@ -25,7 +25,13 @@ def refusal(folder, text: str) -> str:
 
 def test_labels_in_every_spelling(tmp_path):
     words = ["0", "1", "benign", "Malignant", "BENIGN", "", "1.0", " 0 "]
-    table = read_manifest(manifest(tmp_path, "patient_id,label,image,mask\n" + "".join(f"p{n},{word},i,m\n" for n, word in enumerate(words))))
+    table = read_manifest(
+        manifest(
+            tmp_path,
+            "patient_id,label,image,mask\n"
+            + "".join(f"p{n},{word},i,m\n" for n, word in enumerate(words)),
+        )
+    )
     assert table["label"].dtype == "Int8"
     assert table["label"].tolist() == [0, 1, 0, 1, 0, pd.NA, 1, 0]
 
@@ -44,17 +50,39 @@ def test_columns_and_types(tmp_path):
     assert table["location"].iloc[0] == "exophytic"
     assert table["stage"].iloc[0] == "1a"
     assert table["age"].tolist()[0] == 61.5
-    assert table.loc[1, ["age", "histology", "max_diameter_mm", "location", "stage", "grade", "scanner", "phase"]].isna().all()
+    assert (
+        table.loc[
+            1,
+            [
+                "age",
+                "histology",
+                "max_diameter_mm",
+                "location",
+                "stage",
+                "grade",
+                "scanner",
+                "phase",
+            ],
+        ]
+        .isna()
+        .all()
+    )
     assert table["age"].dtype == table["max_diameter_mm"].dtype == "float64"
 
 
 def test_optional_columns_that_are_absent_stay_absent(tmp_path):
-    assert list(read_manifest(manifest(tmp_path, "mask,image,label,patient_id\nm,i,1,p\n")).columns) == ["patient_id", "label", "image", "mask"]
+    assert list(
+        read_manifest(manifest(tmp_path, "mask,image,label,patient_id\nm,i,1,p\n")).columns
+    ) == ["patient_id", "label", "image", "mask"]
 
 
 @pytest.mark.parametrize("name", ["m.csv", "m.parquet"])
 def test_written_and_read_back(tmp_path, name):
-    text = "patient_id,label,image,mask,sex,age,grade\np1,1,ct/p1,seg/p1.dcm,M,61,2\np2,,/elsewhere/ct,/elsewhere/m.nii.gz,,,\n"
+    text = (
+        "patient_id,label,image,mask,sex,age,grade\n"
+        "p1,1,ct/p1,seg/p1.dcm,M,61,2\n"
+        "p2,,/elsewhere/ct,/elsewhere/m.nii.gz,,,\n"
+    )
     table = read_manifest(manifest(tmp_path, text))
     write_manifest(table, tmp_path / name)
     pd.testing.assert_frame_equal(read_manifest(tmp_path / name), table)
@@ -66,12 +94,22 @@ def test_a_written_manifest_moves_with_its_folder(tmp_path):
     table = read_manifest(manifest(old, "patient_id,label,image,mask\np1,1,ct/p1,seg/p1.dcm\n"))
     write_manifest(table, old / "again.csv")
     old.rename(tmp_path / "new")
-    assert read_manifest(tmp_path / "new" / "again.csv")["image"].tolist() == [str(tmp_path / "new/ct/p1")]
+    assert read_manifest(tmp_path / "new" / "again.csv")["image"].tolist() == [
+        str(tmp_path / "new/ct/p1")
+    ]
 
 
 def test_parquet_with_numbers(tmp_path):
     path = tmp_path / "m.parquet"
-    pd.DataFrame({"patient_id": [7, 8], "label": [1.0, None], "image": ["i", None], "mask": ["m", "m"], "age": [50, None]}).to_parquet(path)
+    pd.DataFrame(
+        {
+            "patient_id": [7, 8],
+            "label": [1.0, None],
+            "image": ["i", None],
+            "mask": ["m", "m"],
+            "age": [50, None],
+        }
+    ).to_parquet(path)
     table = read_manifest(path)
     assert table["patient_id"].tolist() == ["7", "8"]
     assert table["label"].tolist() == [1, pd.NA]
@@ -81,7 +119,10 @@ def test_parquet_with_numbers(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("patient_id,label,image,mask,tumour_size\np,1,i,m,3\n", ["unknown columns ['tumour_size']", "max_diameter_mm"]),
+        (
+            "patient_id,label,image,mask,tumour_size\np,1,i,m,3\n",
+            ["unknown columns ['tumour_size']", "max_diameter_mm"],
+        ),
         ("patient_id,label,image\np,1,i\n", ["['mask']", "missing"]),
         ("patient_id,label,image,mask\n", ["no patients"]),
         ("patient_id,label,image,mask\np,2,i,m\n", ["line 2", "'2'", "benign"]),
@@ -96,7 +137,10 @@ def test_parquet_with_numbers(tmp_path):
         ("patient_id,label,image,mask,max_diameter_mm\np,1,i,m,inf\n", ["max_diameter_mm"]),
         ('patient_id,label,image,mask\n"p,1,i,m\n', ["not readable"]),
         ("patient_id,label,image,mask\nx,p,1,i,m\ny,q,0,i,m\n", ["more cells"]),
-        ("patient_id,label,image,mask\np,1,i,m\nq,1,i,m,x\n", ["line 3", "more cells (5)", "(4)", "surplus commas"]),
+        (
+            "patient_id,label,image,mask\np,1,i,m\nq,1,i,m,x\n",
+            ["line 3", "more cells (5)", "(4)", "surplus commas"],
+        ),
     ],
 )
 def test_refusals_say_what_and_where(tmp_path, text, words):
@@ -113,7 +157,9 @@ def test_absent_and_foreign_files(tmp_path):
     (tmp_path / "m.parquet").write_bytes(b"no parquet")
     with pytest.raises(StudyError, match="not readable as parquet"):
         read_manifest(tmp_path / "m.parquet")
-    (tmp_path / "latin.csv").write_bytes("patient_id,label,image,mask\nJ\xfcrgen,1,i,m\n".encode("latin-1"))
+    (tmp_path / "latin.csv").write_bytes(
+        "patient_id,label,image,mask\nJ\xfcrgen,1,i,m\n".encode("latin-1")
+    )
     with pytest.raises(StudyError, match=r"not readable as csv.* UTF-8"):
         read_manifest(tmp_path / "latin.csv")
 
@@ -121,11 +167,18 @@ def test_absent_and_foreign_files(tmp_path):
 def test_rows_that_cannot_be_used_are_set_aside(tmp_path):
     for name in ("ct", "seg.dcm"):
         (tmp_path / name).mkdir()
-    text = "patient_id,label,image,mask\na,1,ct,seg.dcm\nb,,ct,seg.dcm\nc,0,nothing,seg.dcm\nd,0,ct,\ne,0,ct,seg.dcm\n"
+    text = (
+        "patient_id,label,image,mask\na,1,ct,seg.dcm\nb,,ct,seg.dcm\n"
+        "c,0,nothing,seg.dcm\nd,0,ct,\ne,0,ct,seg.dcm\n"
+    )
     table, quarantined = load_cohort(Cohort(manifest=manifest(tmp_path, text)))
     assert table["patient_id"].tolist() == ["a", "e"]
     assert table.index.tolist() == [0, 1]
-    assert [(item.patient_id, item.code) for item in quarantined] == [("b", Code.LABEL_MISSING), ("c", Code.FILE_MISSING), ("d", Code.FILE_MISSING)]
+    assert [(item.patient_id, item.code) for item in quarantined] == [
+        ("b", Code.LABEL_MISSING),
+        ("c", Code.FILE_MISSING),
+        ("d", Code.FILE_MISSING),
+    ]
     assert quarantined[1].file == str(tmp_path / "nothing")
     assert "mask" in quarantined[2].message
 

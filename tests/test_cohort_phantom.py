@@ -1,4 +1,5 @@
-"""The phantom cohort on disk: reproducible, readable by others' libraries, and what its tables say."""
+"""The phantom cohort on disk: reproducible, readable by others' libraries, and what its tables
+say."""
 
 import hashlib
 import json
@@ -25,7 +26,11 @@ def dicom_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _contents(folder: Path) -> dict[str, str]:
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def _ct(patient: Path) -> tuple[np.ndarray, list[pydicom.Dataset]]:
@@ -36,7 +41,9 @@ def _ct(patient: Path) -> tuple[np.ndarray, list[pydicom.Dataset]]:
     return np.stack(hu), slices
 
 
-def test_same_seed_gives_the_same_bytes_whatever_the_number_of_workers(dicom_cohort: Path, tmp_path: Path) -> None:
+def test_same_seed_gives_the_same_bytes_whatever_the_number_of_workers(
+    dicom_cohort: Path, tmp_path: Path
+) -> None:
     again = write_phantom(tmp_path / "two", workers=2, **SMALL).parent
     assert _contents(dicom_cohort) == _contents(again)
 
@@ -63,12 +70,22 @@ def test_both_scanners_give_the_hounsfield_units_that_were_drawn(dicom_cohort: P
     manifest = pd.read_csv(dicom_cohort / "manifest.csv")
     assert set(manifest["scanner"]) == {"siemens", "philips"}
     for plan in plan_cohort(SMALL["patients"], SMALL["seed"]):
-        drawn = build_scan(plan, seed=SMALL["seed"], matrix=SMALL["matrix"], slice_mm=SMALL["slice_mm"])
+        drawn = build_scan(
+            plan, seed=SMALL["seed"], matrix=SMALL["matrix"], slice_mm=SMALL["slice_mm"]
+        )
         hu, slices = _ct(dicom_cohort / f"phantom-{plan.number:04d}")
         padding = [getattr(ds, "PixelPaddingValue", None) for ds in slices]
-        seen = np.stack([np.ones(ds.pixel_array.shape, bool) if value is None else ds.pixel_array != value for ds, value in zip(slices, padding, strict=True)])
+        seen = np.stack(
+            [
+                np.ones(ds.pixel_array.shape, bool) if value is None else ds.pixel_array != value
+                for ds, value in zip(slices, padding, strict=True)
+            ]
+        )
         assert hu.shape == drawn.hu.shape
-        assert np.abs(hu - drawn.hu)[seen].max() <= max(float(ds.RescaleSlope) for ds in slices) / 2 + 1e-6
+        assert (
+            np.abs(hu - drawn.hu)[seen].max()
+            <= max(float(ds.RescaleSlope) for ds in slices) / 2 + 1e-6
+        )
         assert seen.mean() > 0.7
         assert (hu[~seen] < -1000).all()
 
@@ -82,7 +99,11 @@ def test_the_two_scanners_differ_in_their_habits(dicom_cohort: Path) -> None:
         positions = [float(ds.ImagePositionPatient[2]) for ds in by_name]
         head_first = sorted(by_name, key=lambda ds: -float(ds.ImagePositionPatient[2]))
         rising = [int(ds.InstanceNumber) for ds in head_first] == list(range(1, len(by_name) + 1))
-        habits[scanner] = by_name[0].PixelRepresentation, rising, positions == sorted(positions, reverse=True)
+        habits[scanner] = (
+            by_name[0].PixelRepresentation,
+            rising,
+            positions == sorted(positions, reverse=True),
+        )
     assert habits == {"siemens": (0, True, True), "philips": (1, False, False)}
 
 
@@ -91,10 +112,19 @@ def test_segmentation_reads_back_as_it_was_drawn(dicom_cohort: Path) -> None:
 
     for plan in plan_cohort(SMALL["patients"], SMALL["seed"]):
         patient = dicom_cohort / f"phantom-{plan.number:04d}"
-        drawn = build_scan(plan, seed=SMALL["seed"], matrix=SMALL["matrix"], slice_mm=SMALL["slice_mm"]).labels == LESION
+        drawn = (
+            build_scan(
+                plan, seed=SMALL["seed"], matrix=SMALL["matrix"], slice_mm=SMALL["slice_mm"]
+            ).labels
+            == LESION
+        )
         seg = hd.seg.segread(patient / "seg.dcm")
         _, slices = _ct(patient)
-        mask = seg.get_pixels_by_source_instance([ds.SOPInstanceUID for ds in slices], ignore_spatial_locations=True, assert_missing_frames_are_empty=True)
+        mask = seg.get_pixels_by_source_instance(
+            [ds.SOPInstanceUID for ds in slices],
+            ignore_spatial_locations=True,
+            assert_missing_frames_are_empty=True,
+        )
         np.testing.assert_array_equal(mask[..., 0].astype(bool), drawn)
         assert seg.get_segment_description(1).segment_label == "Lesion"
         assert seg.SegmentationType == "BINARY"
@@ -107,8 +137,18 @@ def test_headers_hold_nothing_but_the_phantom(dicom_cohort: Path) -> None:
     assert str(first.PatientName) == "Phantom^0001"
     assert first.file_meta.TransferSyntaxUID == pydicom.uid.ExplicitVRLittleEndian
     assert len({ds.SOPInstanceUID for ds in slices}) == len(slices)
-    assert len({(ds.SeriesInstanceUID, ds.StudyInstanceUID, ds.FrameOfReferenceUID) for ds in slices}) == 1
-    for keyword in ("KVP", "ContrastBolusAgent", "AcquisitionTime", "SliceThickness", "PixelSpacing", "RescaleIntercept"):
+    assert (
+        len({(ds.SeriesInstanceUID, ds.StudyInstanceUID, ds.FrameOfReferenceUID) for ds in slices})
+        == 1
+    )
+    for keyword in (
+        "KVP",
+        "ContrastBolusAgent",
+        "AcquisitionTime",
+        "SliceThickness",
+        "PixelSpacing",
+        "RescaleIntercept",
+    ):
         assert keyword in first
 
 
@@ -158,7 +198,9 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
 def test_kits_layout(tmp_path: Path) -> None:
     import nibabel as nib
 
-    out = write_phantom(tmp_path / "kits", patients=3, seed=4, format="kits", matrix=96, slice_mm=8.0, workers=1).parent
+    out = write_phantom(
+        tmp_path / "kits", patients=3, seed=4, format="kits", matrix=96, slice_mm=8.0, workers=1
+    ).parent
     entries = json.loads((out / "kits23.json").read_text(encoding="utf-8"))
     manifest = pd.read_csv(out / "manifest.csv").set_index("patient_id")
     for entry, plan in zip(entries, plan_cohort(3, 4), strict=True):
@@ -171,13 +213,25 @@ def test_kits_layout(tmp_path: Path) -> None:
         np.testing.assert_array_equal(np.asarray(labels.dataobj), drawn.labels)
         np.testing.assert_allclose(image.header.get_zooms(), drawn.grid.spacing, rtol=1e-5)
         corner = image.affine @ [0, 0, 0, 1]
-        np.testing.assert_allclose(corner[:3], [-drawn.grid.x[0], -drawn.grid.y[0], drawn.grid.z[0]], rtol=1e-5)
+        np.testing.assert_allclose(
+            corner[:3], [-drawn.grid.x[0], -drawn.grid.y[0], drawn.grid.z[0]], rtol=1e-5
+        )
         assert entry["malignant"] == bool(manifest.loc[entry["case_id"], "label"])
-        assert entry["radiographic_size"] == pytest.approx(manifest.loc[entry["case_id"], "max_diameter_mm"] / 10, abs=0.06)
+        assert entry["radiographic_size"] == pytest.approx(
+            manifest.loc[entry["case_id"], "max_diameter_mm"] / 10, abs=0.06
+        )
 
 
 def test_importing_the_room_is_cheap() -> None:
     heavy = ("highdicom", "scipy", "pydicom", "nibabel", "pandas", "numpy")
-    code = f"import sys, renal_ray.cohort.phantom; print([m for m in {heavy!r} if m in sys.modules])"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True, cwd=Path(__file__).parent.parent)
+    code = (
+        f"import sys, renal_ray.cohort.phantom; print([m for m in {heavy!r} if m in sys.modules])"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+        cwd=Path(__file__).parent.parent,
+    )
     assert found.stdout.strip() == "[]"

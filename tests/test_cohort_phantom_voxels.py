@@ -1,4 +1,5 @@
-"""What is in a phantom: the cohort's composition, the attenuation of organs and lesions, and how hard the task is."""
+"""What is in a phantom: the cohort's composition, the attenuation of organs and lesions, and how
+hard the task is."""
 
 from collections import Counter
 from dataclasses import replace
@@ -13,7 +14,14 @@ from renal_ray.cohort.phantom.anatomy import draw_build
 from renal_ray.cohort.phantom.body import paint_body
 from renal_ray.cohort.phantom.canvas import Canvas
 from renal_ray.cohort.phantom.fields import SmoothField, capsule, centred_grid, ellipsoid
-from renal_ray.cohort.phantom.patient import CYST, KIDNEY, LESION, Scan, build_scan, largest_diameter
+from renal_ray.cohort.phantom.patient import (
+    CYST,
+    KIDNEY,
+    LESION,
+    Scan,
+    build_scan,
+    largest_diameter,
+)
 from renal_ray.cohort.phantom.plan import PatientPlan, plan_cohort, systematic
 from renal_ray.types import Label
 
@@ -23,11 +31,22 @@ MATRIX, SLICE_MM = 96, 8.0
 def test_the_paper_s_cohort_has_the_paper_s_composition() -> None:
     cohort = plan_cohort(192, 3)
     assert Counter(plan.kind for plan in cohort) == {
-        "cyst": 50, "angiomyolipoma": 8, "clear_cell_rcc": 117, "papillary_rcc": 8, "chromophobe_rcc": 9,
-    }  # fmt: skip
+        "cyst": 50,
+        "angiomyolipoma": 8,
+        "clear_cell_rcc": 117,
+        "papillary_rcc": 8,
+        "chromophobe_rcc": 9,
+    }
     assert Counter(plan.sex for plan in cohort) == {"male": 127, "female": 65}
     places = Counter((int(plan.label), plan.place) for plan in cohort)
-    assert places == {(0, "exophytic"): 33, (0, "mesophytic"): 21, (0, "endophytic"): 4, (1, "exophytic"): 45, (1, "mesophytic"): 56, (1, "endophytic"): 33}
+    assert places == {
+        (0, "exophytic"): 33,
+        (0, "mesophytic"): 21,
+        (0, "endophytic"): 4,
+        (1, "exophytic"): 45,
+        (1, "mesophytic"): 56,
+        (1, "endophytic"): 33,
+    }
     sizes = np.array([plan.size_mm for plan in cohort])
     assert sizes.mean() == pytest.approx(48.2, abs=2.5)
     assert sizes.min() < 12
@@ -45,7 +64,9 @@ def test_any_cohort_has_both_classes_and_consistent_patients(patients: int, seed
         assert len({plan.kind for plan in cohort}) == 5
     assert {plan.scanner for plan in cohort} == {"siemens", "philips"} or patients < 4
     for plan in cohort:
-        assert (plan.label == Label.MALIGNANT) == plan.kind.endswith("rcc") == (plan.stage is not None)
+        assert (
+            (plan.label == Label.MALIGNANT) == plan.kind.endswith("rcc") == (plan.stage is not None)
+        )
         assert (plan.grade is not None) == (plan.kind == "clear_cell_rcc")
         assert 5 <= plan.size_mm <= 160
 
@@ -65,7 +86,9 @@ def _plan(**changes: object) -> PatientPlan:
 
 def _scan(kind: str, variant: str, number: int, size_mm: float = 45.0) -> Scan:
     label = Label.MALIGNANT if kind.endswith("rcc") else Label.BENIGN
-    plan = _plan(kind=kind, variant=variant, number=number, size_mm=size_mm, label=label, place="mesophytic")
+    plan = _plan(
+        kind=kind, variant=variant, number=number, size_mm=size_mm, label=label, place="mesophytic"
+    )
     return build_scan(plan, seed=23, matrix=MATRIX, slice_mm=SLICE_MM)
 
 
@@ -83,7 +106,9 @@ def _scan(kind: str, variant: str, number: int, size_mm: float = 45.0) -> Scan:
         ("chromophobe_rcc", "typical", 60, 130),
     ],
 )
-def test_lesions_have_the_attenuation_of_their_histology(kind: str, variant: str, low: float, high: float) -> None:
+def test_lesions_have_the_attenuation_of_their_histology(
+    kind: str, variant: str, low: float, high: float
+) -> None:
     for number in (1, 2, 3):
         scan = _scan(kind, variant, number)
         assert low < scan.hu[scan.labels == LESION].mean() < high
@@ -106,7 +131,10 @@ def test_organs_have_their_attenuation() -> None:
     paint_body(canvas, build, rng)
 
     def at(z: float, y: float, x: float) -> float:
-        i, j, k = (int(np.argmin(np.abs(axis - value))) for axis, value in zip((grid.z, grid.y, grid.x), (z, y, x), strict=True))
+        i, j, k = (
+            int(np.argmin(np.abs(axis - value)))
+            for axis, value in zip((grid.z, grid.y, grid.x), (z, y, x), strict=True)
+        )
         return float(canvas.hu[i, j - 1 : j + 2, k - 1 : k + 2].mean())
 
     assert 80 < at(50, -10, -95) < 140  # liver
@@ -164,7 +192,9 @@ def test_fields_and_distances() -> None:
     field = SmoothField(np.random.default_rng(0), 9.0)
     values = field(axes)
     assert values.std() == pytest.approx(1, abs=0.25)
-    np.testing.assert_allclose(field((axes[0][5:7], axes[1][3:9], axes[2][:4])), values[5:7, 3:9, :4], atol=1e-5)
+    np.testing.assert_allclose(
+        field((axes[0][5:7], axes[1][3:9], axes[2][:4])), values[5:7, 3:9, :4], atol=1e-5
+    )
     ball = ellipsoid(axes, (0, 0, 0), (30, 30, 30))
     assert ball[20, 20, 0] == pytest.approx(30, abs=1e-3)
     assert ball[20, 20, 30] == pytest.approx(0, abs=1e-3)
@@ -177,9 +207,13 @@ def test_a_thick_slice_averages_over_its_thickness() -> None:
     grid = centred_grid(9, 64, 64, slice_mm=8.0, pixel_mm=(2.0, 2.0))
     canvas = Canvas(grid, 0.0)
     whole = canvas.whole()
-    half_space = np.broadcast_to(whole.axes[0][:, None, None] - np.float32(2.0), tuple(len(axis) for axis in whole.axes))
+    half_space = np.broadcast_to(
+        whole.axes[0][:, None, None] - np.float32(2.0), tuple(len(axis) for axis in whole.axes)
+    )
     canvas.paint(whole, half_space, 100.0)
     profile = canvas.hu[:, 32, 32]
     assert profile[:4] == pytest.approx(0, abs=1)
-    assert profile[4] == pytest.approx(75, abs=3)  # the plane cuts the middle slice a quarter below its top
+    assert profile[4] == pytest.approx(
+        75, abs=3
+    )  # the plane cuts the middle slice a quarter below its top
     assert profile[5:] == pytest.approx(100, abs=1)

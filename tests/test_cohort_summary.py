@@ -31,16 +31,37 @@ def paper() -> pd.DataFrame:
             "location": column(LOCATION),
             "sex": column(SEX),
             "age": np.concatenate([sample(58, 62.40, 13.83, 1), sample(134, 62.22, 11.57, 2)]),
-            "histology": ["cyst"] * 50 + ["angiomyolipoma"] * 8 + ["clear cell"] * 117 + ["papillary"] * 8 + ["other"] * 9,
+            "histology": ["cyst"] * 50
+            + ["angiomyolipoma"] * 8
+            + ["clear cell"] * 117
+            + ["papillary"] * 8
+            + ["other"] * 9,
         }
     )
 
 
 def test_the_papers_table(paper):
     table = table_one(paper.sample(frac=1, random_state=0))
-    numbers = ["benign_n", "malignant_n", "benign_mean", "benign_sd", "malignant_mean", "malignant_sd"]
-    assert list(table.columns) == ["characteristic", "level", "benign", "malignant", *numbers, "p", "test"]
-    shown = {(row.characteristic, row.level): (row.benign, row.malignant) for row in table.itertuples()}
+    numbers = [
+        "benign_n",
+        "malignant_n",
+        "benign_mean",
+        "benign_sd",
+        "malignant_mean",
+        "malignant_sd",
+    ]
+    assert list(table.columns) == [
+        "characteristic",
+        "level",
+        "benign",
+        "malignant",
+        *numbers,
+        "p",
+        "test",
+    ]
+    shown = {
+        (row.characteristic, row.level): (row.benign, row.malignant) for row in table.itertuples()
+    }
     assert shown["number of samples (n %)", ""] == ("58 (30.21)", "134 (69.79)")
     assert shown["location", "exophytic"] == ("33 (42.31)", "45 (57.69)")
     assert shown["location", "mesophytic"] == ("21 (27.27)", "56 (72.73)")
@@ -51,8 +72,17 @@ def test_the_papers_table(paper):
     assert shown["histology", "clear cell"] == ("0 (0.00)", "117 (100.00)")
     behind = table.set_index(["characteristic", "level"])[numbers]
     assert behind.loc[("location", "mesophytic")].tolist()[:2] == [21, 56]
-    assert behind.loc[("location", "mesophytic")].isna().tolist() == [False, False, True, True, True, True]
-    assert behind.loc[("age (mean ± SD, years)", "")].tolist() == pytest.approx([58, 134, 62.40, 13.83, 62.22, 11.57])
+    assert behind.loc[("location", "mesophytic")].isna().tolist() == [
+        False,
+        False,
+        True,
+        True,
+        True,
+        True,
+    ]
+    assert behind.loc[("age (mean ± SD, years)", "")].tolist() == pytest.approx(
+        [58, 134, 62.40, 13.83, 62.22, 11.57]
+    )
     p = table.dropna(subset=["p"]).set_index("characteristic")["p"].round(3).to_dict()
     assert p["location"] == 0.002
     assert p["sex"] == 0.432
@@ -92,7 +122,11 @@ def test_missing_values_and_absent_columns():
         }
     )
     table = table_one(cohort)
-    assert table.loc[table["characteristic"] == "sex", "level"].tolist() == ["male", "female", "other"]
+    assert table.loc[table["characteristic"] == "sex", "level"].tolist() == [
+        "male",
+        "female",
+        "other",
+    ]
     age = table[table["characteristic"].str.startswith("age")].iloc[0]
     assert (age["benign"], age["malignant"]) == ("50.00 ± –", "65.00 ± 7.07")
     assert (age["benign_n"], age["benign_mean"], age["malignant_n"]) == (1, 50.0, 2)

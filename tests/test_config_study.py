@@ -40,10 +40,22 @@ def leaves(value: dict, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]
 
 def test_the_definitions_defaults_stand() -> None:
     study = Study.model_validate(BASE)
-    assert (study.datasets, study.freeze_points, study.heads.use) == (list(DATASETS), list(FREEZE_POINTS), list(HEADS))
-    assert (study.selection.min_area_fraction, study.selection.max_slices, study.images.size) == (0.25, None, 299)
+    assert (study.datasets, study.freeze_points, study.heads.use) == (
+        list(DATASETS),
+        list(FREEZE_POINTS),
+        list(HEADS),
+    )
+    assert (study.selection.min_area_fraction, study.selection.max_slices, study.images.size) == (
+        0.25,
+        None,
+        299,
+    )
     assert (study.split.test_fraction, study.split.stratify) == (0.2, True)
-    assert (study.folds.n, study.folds.method, study.fold_numbers) == (5, "approximate", [0, 1, 2, 3, 4])
+    assert (study.folds.n, study.folds.method, study.fold_numbers) == (
+        5,
+        "approximate",
+        [0, 1, 2, 3, 4],
+    )
     training = study.training
     assert (training.epochs.image, training.epochs.fc, training.epochs.gru) == (150, 100, 300)
     assert (training.batch_size, training.learning_rate, training.momentum) == (32, 0.01, 0.9)
@@ -63,8 +75,21 @@ def test_every_key_is_described_and_no_section_takes_unknown_ones() -> None:
             assert len(field.description) > 10, f"{model.__name__}.{name}"
 
 
-@pytest.mark.parametrize("where", [(), ("training",), ("training", "epochs"), ("cohort",), ("controls",), ("resources",), ("folds",)])
-def test_an_unknown_key_is_refused_with_file_and_place(tmp_path: Path, where: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "where",
+    [
+        (),
+        ("training",),
+        ("training", "epochs"),
+        ("cohort",),
+        ("controls",),
+        ("resources",),
+        ("folds",),
+    ],
+)
+def test_an_unknown_key_is_refused_with_file_and_place(
+    tmp_path: Path, where: tuple[str, ...]
+) -> None:
     raw: dict = yaml.safe_load(yaml.safe_dump(BASE))
     section = raw
     for step in where:
@@ -116,7 +141,9 @@ def test_an_unknown_key_is_refused_with_file_and_place(tmp_path: Path, where: tu
         ({"cohort": {"manifest": "a.csv", "labels": "c.csv"}}, "labels"),
     ],
 )
-def test_a_value_that_does_not_fit_is_refused_with_its_place(tmp_path: Path, changes: dict, said: str) -> None:
+def test_a_value_that_does_not_fit_is_refused_with_its_place(
+    tmp_path: Path, changes: dict, said: str
+) -> None:
     file = study_file(tmp_path, **changes)
     with pytest.raises(StudyError) as caught:
         load_study(file)
@@ -125,8 +152,13 @@ def test_a_value_that_does_not_fit_is_refused_with_its_place(tmp_path: Path, cha
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("cohort", [{"manifest": "a.csv"}, {"kits": "folder"}, {"dicom": "folder", "labels": "labels.csv"}])
-def test_each_source_of_patients_stands_alone_and_becomes_absolute(tmp_path: Path, cohort: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "cohort",
+    [{"manifest": "a.csv"}, {"kits": "folder"}, {"dicom": "folder", "labels": "labels.csv"}],
+)
+def test_each_source_of_patients_stands_alone_and_becomes_absolute(
+    tmp_path: Path, cohort: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     study = load_study(study_file(tmp_path, cohort=cohort, weights="some/file.h5"))
     for name, value in cohort.items():
@@ -186,46 +218,79 @@ def test_a_bad_override_is_refused(tmp_path: Path, override: str, said: str) -> 
 
 
 def test_what_is_dumped_loads_back_equal(tmp_path: Path) -> None:
-    study = load_study(study_file(tmp_path, folds={"n": 3, "run": [0, 2]}, training={"gru_l2": 1e-5, "keep": "best_val_auc"}))
+    study = load_study(
+        study_file(
+            tmp_path,
+            folds={"n": 3, "run": [0, 2]},
+            training={"gru_l2": 1e-5, "keep": "best_val_auc"},
+        )
+    )
     file = tmp_path / "again.yaml"
     file.write_text(dump_study(study), encoding="utf-8")
     assert load_study(file) == study
     file.write_text(dump_study(study, {"versions": {"numpy": "0"}, "hashes": {}}), encoding="utf-8")
     assert load_study(file) == study
-    assert yaml.safe_load(file.read_text(encoding="utf-8"))["provenance"]["versions"] == {"numpy": "0"}
+    assert yaml.safe_load(file.read_text(encoding="utf-8"))["provenance"]["versions"] == {
+        "numpy": "0"
+    }
 
 
 def test_a_dump_names_every_key(tmp_path: Path) -> None:
     text = dump_study(load_study(study_file(tmp_path)))
-    assert set(leaves(yaml.safe_load(text))) == set(leaves(Study.model_validate(BASE).model_dump(mode="json")))
+    assert set(leaves(yaml.safe_load(text))) == set(
+        leaves(Study.model_validate(BASE).model_dump(mode="json"))
+    )
 
 
 def test_a_directory_is_the_work_directory_wherever_it_was_copied_to(tmp_path: Path) -> None:
     study = load_study(study_file(tmp_path))
     assert load_study(tmp_path) == study.model_copy(update={"work": str(tmp_path)})
     shutil.copytree(tmp_path, tmp_path / "copy")
-    assert load_study(tmp_path / "copy") == study.model_copy(update={"work": str(tmp_path / "copy")})
-    assert load_study(tmp_path / "copy", [f"work={tmp_path / 'other'}"]).work == str(tmp_path / "other")
+    assert load_study(tmp_path / "copy") == study.model_copy(
+        update={"work": str(tmp_path / "copy")}
+    )
+    assert load_study(tmp_path / "copy", [f"work={tmp_path / 'other'}"]).work == str(
+        tmp_path / "other"
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("seed: 3\nseed: 4\n", "'seed' stands in line 4 and again in line 5"),
-        ("training: {batch_size: 8}\ntraining: {momentum: 0.5}\n", "'training' stands in line 4 and again in line 5"),
+        (
+            "training: {batch_size: 8}\ntraining: {momentum: 0.5}\n",
+            "'training' stands in line 4 and again in line 5",
+        ),
         ("training: {epochs: {image: 8, image: 9}}\n", "'image' stands in line 4 and again"),
         ("seed: 017\n", "017 in line 4 begins with a zero"),
         ("folds: {run: [0, 01]}\n", "01 in line 4 begins with a zero"),
-        ("training: {learning_rate: on}\n", "training.learning_rate: Input should be a valid number"),
+        (
+            "training: {learning_rate: on}\n",
+            "training.learning_rate: Input should be a valid number",
+        ),
         ("seed: yes\n", "seed: Input should be a valid integer"),
-        ("training: {batch_size: true}\n", "training.batch_size: true or false is given where a number is expected"),
-        ("robustness: {mask_mm: [true, 5]}\n", "robustness.mask_mm: true or false is given where a number is expected"),
-        ("resources: {trial_timeout: 1:30}\n", "resources.trial_timeout: Input should be a valid number"),
+        (
+            "training: {batch_size: true}\n",
+            "training.batch_size: true or false is given where a number is expected",
+        ),
+        (
+            "robustness: {mask_mm: [true, 5]}\n",
+            "robustness.mask_mm: true or false is given where a number is expected",
+        ),
+        (
+            "resources: {trial_timeout: 1:30}\n",
+            "resources.trial_timeout: Input should be a valid number",
+        ),
     ],
 )
-def test_nothing_in_a_study_file_is_lost_or_turned_into_a_number(tmp_path: Path, text: str, said: str) -> None:
+def test_nothing_in_a_study_file_is_lost_or_turned_into_a_number(
+    tmp_path: Path, text: str, said: str
+) -> None:
     file = tmp_path / "study.yaml"
-    file.write_text("name: some\nwork: work\ncohort: {manifest: people.csv}\n" + text, encoding="utf-8")
+    file.write_text(
+        "name: some\nwork: work\ncohort: {manifest: people.csv}\n" + text, encoding="utf-8"
+    )
     with pytest.raises(StudyError) as caught:
         load_study(file)
     assert said in str(caught.value)
@@ -238,14 +303,24 @@ def test_nothing_in_a_study_file_is_lost_or_turned_into_a_number(tmp_path: Path,
         ("controls: {permuted_labels: off}", "controls.permuted_labels", False),
         ("training: {learning_rate: 1e-3}", "training.learning_rate", 0.001),
         ("training: {gru_l2: 0}", "training.gru_l2", 0.0),
-        ("cohort: {manifest: people.csv, lesion_segments: [on, '017', 3]}", "cohort.lesion_segments", ["on", "017", 3]),
+        (
+            "cohort: {manifest: people.csv, lesion_segments: [on, '017', 3]}",
+            "cohort.lesion_segments",
+            ["on", "017", 3],
+        ),
         ("name: 2026-01-31", "name", "2026-01-31"),
         ("selection: {max_slices: ~}", "selection.max_slices", None),
     ],
 )
-def test_words_stay_words_and_numbers_numbers(tmp_path: Path, text: str, key: str, value: object) -> None:
+def test_words_stay_words_and_numbers_numbers(
+    tmp_path: Path, text: str, key: str, value: object
+) -> None:
     file = tmp_path / "study.yaml"
-    given = [line for line in ("name: some", "work: work", "cohort: {manifest: people.csv}") if not text.startswith(line.split(":")[0])]
+    given = [
+        line
+        for line in ("name: some", "work: work", "cohort: {manifest: people.csv}")
+        if not text.startswith(line.split(":")[0])
+    ]
     file.write_text("\n".join([*given, text]), encoding="utf-8")
     found: object = load_study(file)
     for part in key.split("."):
@@ -261,7 +336,10 @@ def test_words_stay_words_and_numbers_numbers(tmp_path: Path, text: str, key: st
         ("- a list", "mapping"),
         ("", "mapping"),
         ("just words", "mapping"),
-        ("name: !!python/object/apply:os.getcwd []\nwork: a\ncohort: {manifest: b}\n", "not readable as YAML"),
+        (
+            "name: !!python/object/apply:os.getcwd []\nwork: a\ncohort: {manifest: b}\n",
+            "not readable as YAML",
+        ),
         ("work: a", "name: Field required"),
         ("1: 2", "1"),
         ("? [a, b]\n: c\n", "not readable as YAML"),
@@ -289,6 +367,8 @@ def test_an_absent_or_undecodable_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_study_cannot_be_changed_by_accident() -> None:
     study = Study.model_validate(BASE)
-    for section, name in itertools.chain([(study, "seed")], [(study.training, "learning_rate"), (study.folds, "n")]):
+    for section, name in itertools.chain(
+        [(study, "seed")], [(study.training, "learning_rate"), (study.folds, "n")]
+    ):
         with pytest.raises(ValueError, match="frozen"):
             setattr(section, name, 1)

@@ -1,4 +1,5 @@
-"""Our header scanner against pydicom, on real files and built ones; and what a header may declare."""
+"""Our header scanner against pydicom, on real files and built ones; and what a header may
+declare."""
 
 import gzip
 import resource
@@ -12,7 +13,11 @@ from dicom_files import ct_slice, save
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from renal_ray.cohort.scan import walk
 from renal_ray.dicom import headers
@@ -43,8 +48,17 @@ def plain(value: object) -> object:
         return str(value or "").strip()
     if type(value).__name__ == "PersonName":
         return str(value).strip()
-    items = list(value) if isinstance(value, (list, tuple)) or type(value).__name__ == "MultiValue" else [value]
-    return [float(one) if isinstance(one, (int, float)) or type(one).__name__.startswith("DS") else str(one).strip() for one in items]
+    items = (
+        list(value)
+        if isinstance(value, (list, tuple)) or type(value).__name__ == "MultiValue"
+        else [value]
+    )
+    return [
+        float(one)
+        if isinstance(one, (int, float)) or type(one).__name__.startswith("DS")
+        else str(one).strip()
+        for one in items
+    ]
 
 
 @pytest.mark.parametrize("tags", [dicom_series.TAGS, walk.TAGS], ids=["series", "scan"])
@@ -57,7 +71,10 @@ def test_real_headers_are_pydicoms(real_data, tags):
         compared += 1
         assert ours.pixels is theirs.pixels, path.name
         for keyword in {*tags, *BEFORE_PIXELS}:
-            assert plain(ours.dataset.get(keyword)) == plain(theirs.dataset.get(keyword)), (path.name, keyword)
+            assert plain(ours.dataset.get(keyword)) == plain(theirs.dataset.get(keyword)), (
+                path.name,
+                keyword,
+            )
     assert compared > 30
 
 
@@ -78,7 +95,11 @@ def test_real_native_pixels_are_pydicoms(real_data):
     compared = 0
     for path in sorted(path for path in real_data.rglob("*.dcm") if "broken" not in str(path)):
         header = read_header(path, dicom_series.TAGS)
-        if header is not None and header.pixels is Pixels.PRESENT and (stored := native_pixels(header)) is not None:
+        if (
+            header is not None
+            and header.pixels is Pixels.PRESENT
+            and (stored := native_pixels(header)) is not None
+        ):
             assert np.array_equal(stored, dcmread(path).pixel_array), path.name
             compared += 1
     assert compared > 3
@@ -112,9 +133,20 @@ def test_an_image_that_ends_within_its_header_is_damaged(tmp_path, cut, known):
 @pytest.mark.parametrize(
     ("change", "code"),
     [
-        (lambda data: data.replace(b"\x28\0\x10\0US\x02\0\x0a\0", b"\x28\0\x10\0US\x02\0\xff\xff"), Code.TOO_LARGE),
-        (lambda data: data.replace(b"\x28\0\x10\0US\x02\0\x0a\0", b"\x28\0\x10\0US\x02\0\0\0"), Code.FILE_UNREADABLE),
-        (lambda data: data.replace(b"\x28\0\x10\0US\x02\0", b"\x28\0\x10\0US\x01\0"), Code.FILE_UNREADABLE),
+        (
+            lambda data: data.replace(
+                b"\x28\0\x10\0US\x02\0\x0a\0", b"\x28\0\x10\0US\x02\0\xff\xff"
+            ),
+            Code.TOO_LARGE,
+        ),
+        (
+            lambda data: data.replace(b"\x28\0\x10\0US\x02\0\x0a\0", b"\x28\0\x10\0US\x02\0\0\0"),
+            Code.FILE_UNREADABLE,
+        ),
+        (
+            lambda data: data.replace(b"\x28\0\x10\0US\x02\0", b"\x28\0\x10\0US\x01\0"),
+            Code.FILE_UNREADABLE,
+        ),
     ],
 )
 def test_who_a_broken_file_is_of_is_known(tmp_path, change, code):
@@ -126,13 +158,20 @@ def test_who_a_broken_file_is_of_is_known(tmp_path, change, code):
     assert header is not None
     assert header.fault is not None
     assert header.fault.code is code
-    assert [header.text(keyword) for keyword in ("SeriesInstanceUID", "PatientID", "Modality")] == ["1.2.3", "P1", "CT"]
+    assert [header.text(keyword) for keyword in ("SeriesInstanceUID", "PatientID", "Modality")] == [
+        "1.2.3",
+        "P1",
+        "CT",
+    ]
 
 
 def test_hidden_files_are_not_looked_at(tmp_path):
     for name in ("b.dcm", ".b.dcm", "._a.dcm", ".Trash/c.dcm", "d/e.dcm"):
         save(ct_slice(tmp_path / name, PLANE, (0, 0, 0), series="1.2.3"))
-    assert [path.relative_to(tmp_path).as_posix() for path in files_below(tmp_path)] == ["b.dcm", "d/e.dcm"]
+    assert [path.relative_to(tmp_path).as_posix() for path in files_below(tmp_path)] == [
+        "b.dcm",
+        "d/e.dcm",
+    ]
     assert [header.number for header in read_headers(tmp_path, ["Modality"])] == [1, 2]
     assert files_below(tmp_path / ".Trash/c.dcm") == [tmp_path / ".Trash/c.dcm"]
 
@@ -217,7 +256,9 @@ def test_a_codestreams_own_size(real_data):
     for path in sorted((real_data / "codecs").iterdir()):
         if any(name in path.name for name in ("JPEG", "J2KR")):
             dataset = dcmread(path, force=True)
-            declared = codestream(next(generate_frames(dataset.PixelData, number_of_frames=1))[:4096])
+            declared = codestream(
+                next(generate_frames(dataset.PixelData, number_of_frames=1))[:4096]
+            )
             assert declared is not None, path.name
             assert declared.shape == (dataset.Rows, dataset.Columns), path.name
             compared += 1

@@ -12,7 +12,15 @@ from pydicom.sequence import Sequence
 from renal_ray.dicom.acquired import ACQUISITION_TAGS, Acquired, acquired
 from renal_ray.dicom.acquisitions import acquisitions, described, longest_pause_s
 from renal_ray.dicom.headers import read_header
-from renal_ray.dicom.series import KEY_TAGS, acquisition_key, by_series, named, series_key, shortest, without_acquisition
+from renal_ray.dicom.series import (
+    KEY_TAGS,
+    acquisition_key,
+    by_series,
+    named,
+    series_key,
+    shortest,
+    without_acquisition,
+)
 
 
 def key(tmp_path, **values) -> str:
@@ -25,10 +33,21 @@ def key(tmp_path, **values) -> str:
     return series_key(header)
 
 
-@pytest.mark.parametrize("keyword", ["PatientID", "StudyInstanceUID", "FrameOfReferenceUID", "SeriesInstanceUID"])
-@pytest.mark.parametrize("emptied", [{}, {"SeriesInstanceUID": ""}, {"SeriesInstanceUID": "", "StudyInstanceUID": "", "FrameOfReferenceUID": ""}])
+@pytest.mark.parametrize(
+    "keyword", ["PatientID", "StudyInstanceUID", "FrameOfReferenceUID", "SeriesInstanceUID"]
+)
+@pytest.mark.parametrize(
+    "emptied",
+    [
+        {},
+        {"SeriesInstanceUID": ""},
+        {"SeriesInstanceUID": "", "StudyInstanceUID": "", "FrameOfReferenceUID": ""},
+    ],
+)
 def test_two_patients_never_share_a_key(tmp_path, keyword, emptied):
-    assert key(tmp_path, **{**emptied, keyword: "1.2.88"}) != key(tmp_path, **{**emptied, keyword: "1.2.99"})
+    assert key(tmp_path, **{**emptied, keyword: "1.2.88"}) != key(
+        tmp_path, **{**emptied, keyword: "1.2.99"}
+    )
 
 
 def test_the_first_part_is_the_series_alone(tmp_path):
@@ -50,7 +69,10 @@ def test_shortest_keys_name_one_series_each():
 def test_a_frame_of_reference_for_every_image_is_one_series():
     assert by_series(["a-1-1", "a-1-2", "a-1-3"]) == {"a-1": [0, 1, 2]}
     assert by_series(["a-1-1", "a-1-2", "a-1-1"]) == {"a-1-1": [0, 2], "a-1-2": [1]}
-    assert by_series(["a-1-1", "a-2-1"]) == {"a-1-1": [0], "a-2-1": [1]}  # two patients are never one
+    assert by_series(["a-1-1", "a-2-1"]) == {
+        "a-1-1": [0],
+        "a-2-1": [1],
+    }  # two patients are never one
     assert by_series(["a-1-1"]) == {"a-1-1": [0]}
 
 
@@ -62,11 +84,17 @@ def test_keys_of_acquisitions():
 
 def scan(count=6, *, first=0.0, step=2.5, down=True, **values) -> list[Acquired]:
     """Images from the head down."""
-    return [replace(Acquired(**values), along_mm=z, height_mm=z) for z in (first - k * step * (1 if down else -1) for k in range(count))]
+    return [
+        replace(Acquired(**values), along_mm=z, height_mm=z)
+        for z in (first - k * step * (1 if down else -1) for k in range(count))
+    ]
 
 
 def each(images, **functions):
-    return [replace(image, **{name: function(k) for name, function in functions.items()}) for k, image in enumerate(images)]
+    return [
+        replace(image, **{name: function(k) for name, function in functions.items()})
+        for k, image in enumerate(images)
+    ]
 
 
 A = {"number": 1, "time_s": 43200.0, "kernel": "b30f", "kvp": "120"}
@@ -91,15 +119,24 @@ SIX, OTHER = list(range(6)), list(range(6, 12))
 @pytest.mark.parametrize("first", [-1.25, 0.0, -5.0])
 def test_acquisitions_that_cover_the_same_stretch(second, first):
     """Interleaved, position on position, and overlapping: whatever tells them apart."""
-    given = {**A, **({"temporal": "1"} if "temporal" in second else {}), **({"stack": "1"} if "stack" in second else {})}
+    given = {
+        **A,
+        **({"temporal": "1"} if "temporal" in second else {}),
+        **({"stack": "1"} if "stack" in second else {}),
+    }
     given |= {"bolus": "115800"} if "bolus" in second else {}
     images = scan(**given) + scan(first=first, **second)
     assert acquisitions(images) == [SIX, OTHER]
     shuffled = np.random.default_rng(0).permutation(12)
-    assert [sorted(int(shuffled[i]) for i in part) for part in acquisitions([images[i] for i in shuffled])] == [SIX, OTHER]
+    assert [
+        sorted(int(shuffled[i]) for i in part)
+        for part in acquisitions([images[i] for i in shuffled])
+    ] == [SIX, OTHER]
 
 
-@pytest.mark.parametrize("second", [{"kernel": "b70f"}, {"kvp": "80"}, {"agent": "x"}, {"kernel": "b70f", "number": 2}])
+@pytest.mark.parametrize(
+    "second", [{"kernel": "b70f"}, {"kvp": "80"}, {"agent": "x"}, {"kernel": "b70f", "number": 2}]
+)
 def test_acquisitions_that_follow_each_other(second):
     images = scan(**A) + scan(first=-15.0, **{**A, **second})
     assert acquisitions(images) == [SIX, OTHER]
@@ -120,7 +157,10 @@ def test_two_scans_with_a_number_for_every_table_position():
 def test_order_is_by_number_then_time_then_height():
     late, early = scan(**{**B, "number": 1}), scan(first=-1.25, **A)
     assert acquisitions(late + early) == [OTHER, SIX]
-    assert acquisitions(scan(first=-1.0, number=1, kernel="a") + scan(number=1, kernel="b")) == [OTHER, SIX]
+    assert acquisitions(scan(first=-1.0, number=1, kernel="a") + scan(number=1, kernel="b")) == [
+        OTHER,
+        SIX,
+    ]
     assert acquisitions(scan(number=9, kernel="a") + scan(number=2, kernel="b")) == [OTHER, SIX]
 
 
@@ -133,10 +173,16 @@ def test_order_is_by_number_then_time_then_height():
         each(scan(12, **A), number=lambda k: 40 - k),
         each(scan(12, **A), number=lambda k: k // 4 + 1, time_s=lambda k: 43200.0 + 5 * (k // 4)),
         each(scan(12, **A), time_s=lambda k: 43200.0 + 0.04 * k),
-        each(scan(12, **A), number=lambda k: 1 + k // 6, time_s=lambda k: 43200.0 + 25 * (k // 6)),  # two breaths
+        each(
+            scan(12, **A), number=lambda k: 1 + k // 6, time_s=lambda k: 43200.0 + 25 * (k // 6)
+        ),  # two breaths
         each(scan(12, **A), time_s=lambda k: (86390.0 + 2 * k) % 86400),  # midnight
-        each(scan(12, **A), whole=lambda k: f"1.2.{k // 4}"),  # a multi-frame image for every table position
-        each(scan(12, **A), time_s=lambda k: [43200.0, 100.0, 70000.0][k % 3] + 977 * k),  # drawn by chance
+        each(
+            scan(12, **A), whole=lambda k: f"1.2.{k // 4}"
+        ),  # a multi-frame image for every table position
+        each(
+            scan(12, **A), time_s=lambda k: [43200.0, 100.0, 70000.0][k % 3] + 977 * k
+        ),  # drawn by chance
         each(scan(12, **A), number=lambda k: [7, 3, 9, 1, 12, 5, 2, 8, 4, 11, 6, 10][k]),
         each(scan(12, **A), bolus=lambda k: f"1158{k:02d}", temporal=str, stack=str),  # counted up
         each(scan(12, **A), temporal=lambda k: str(max(1, k))),  # and begun twice
@@ -161,10 +207,15 @@ def test_multi_frame_images_that_cover_the_same_stretch():
 
 
 def test_a_pause_between_two_blocks_is_seen():
-    blocks = each(scan(12, **A), number=lambda k: 1 + k // 6, time_s=lambda k: 43200.0 + 90 * (k // 6))
+    blocks = each(
+        scan(12, **A), number=lambda k: 1 + k // 6, time_s=lambda k: 43200.0 + 90 * (k // 6)
+    )
     assert longest_pause_s(blocks) == 90
     assert longest_pause_s(each(blocks, number=lambda k: 1)) == 0
-    assert longest_pause_s(each(scan(12, **A), number=lambda k: k, time_s=lambda k: 43200.0 + 15 * k)) == 0
+    assert (
+        longest_pause_s(each(scan(12, **A), number=lambda k: k, time_s=lambda k: 43200.0 + 15 * k))
+        == 0
+    )
     assert longest_pause_s(scan(12)) == 0
 
 
@@ -175,13 +226,32 @@ def test_what_differs_is_told_without_the_texts_of_the_headers():
 
 
 def test_how_an_image_came_about(tmp_path):
-    item = ct_slice(tmp_path / "a.dcm", np.zeros((4, 5), np.int16), (1, 2, 30), series="1.2.3", orientation=(1, 0, 0, 0, -1, 0))
-    item.AcquisitionNumber, item.AcquisitionTime, item.KVP, item.ConvolutionKernel = 3, "120130.5", "120", ["Br38f", "3 "]
+    item = ct_slice(
+        tmp_path / "a.dcm",
+        np.zeros((4, 5), np.int16),
+        (1, 2, 30),
+        series="1.2.3",
+        orientation=(1, 0, 0, 0, -1, 0),
+    )
+    item.AcquisitionNumber, item.AcquisitionTime, item.KVP, item.ConvolutionKernel = (
+        3,
+        "120130.5",
+        "120",
+        ["Br38f", "3 "],
+    )
     item.ContrastBolusAgent, item.AcquisitionDate = " OMNI  350", "20200101"
     noon = date(2020, 1, 1).toordinal() * 86400 + 43200
     header = read_header(save(item), [*ACQUISITION_TAGS])
     assert header is not None
-    expected = Acquired(number=3, time_s=noon + 90.5, kernel="br38f\\3", kvp="120", agent="omni 350", along_mm=-30, height_mm=30)
+    expected = Acquired(
+        number=3,
+        time_s=noon + 90.5,
+        kernel="br38f\\3",
+        kvp="120",
+        agent="omni 350",
+        along_mm=-30,
+        height_mm=30,
+    )
     assert acquired(header) == [expected]
 
 
@@ -198,25 +268,59 @@ def test_frames_say_it_in_their_functional_groups(tmp_path):
     for k in range(2):
         frame = Dataset()
         frame.FrameContentSequence = group(
-            FrameAcquisitionNumber=k + 1, FrameAcquisitionDateTime=f"20200101120{k}00", TemporalPositionIndex=k + 4, StackID=f"S{k}", InStackPositionNumber=1
+            FrameAcquisitionNumber=k + 1,
+            FrameAcquisitionDateTime=f"20200101120{k}00",
+            TemporalPositionIndex=k + 4,
+            StackID=f"S{k}",
+            InStackPositionNumber=1,
         )
         frame.PlanePositionSequence = group(ImagePositionPatient=[0, 0, 10.0 * k])
         frame.CTXRayDetailsSequence = group(KVP=100 + 20 * k)
-        frame.ContrastBolusUsageSequence = group(ContrastBolusAgentAdministered="YES" if k else "NO")
+        frame.ContrastBolusUsageSequence = group(
+            ContrastBolusAgentAdministered="YES" if k else "NO"
+        )
         frames.append(frame)
     shared = Dataset()
-    shared.CTReconstructionSequence, shared.PlaneOrientationSequence = group(ConvolutionKernel="B30"), group(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])
-    item.PerFrameFunctionalGroupsSequence, item.SharedFunctionalGroupsSequence = Sequence(frames), Sequence([shared])
+    shared.CTReconstructionSequence, shared.PlaneOrientationSequence = (
+        group(ConvolutionKernel="B30"),
+        group(ImageOrientationPatient=[1, 0, 0, 0, 1, 0]),
+    )
+    item.PerFrameFunctionalGroupsSequence, item.SharedFunctionalGroupsSequence = (
+        Sequence(frames),
+        Sequence([shared]),
+    )
     item.NumberOfFrames, item.PixelData = 2, bytes(80)
     header = read_header(save(item), [*ACQUISITION_TAGS])
     assert header is not None
     noon, uid = date(2020, 1, 1).toordinal() * 86400 + 43200, str(item.SOPInstanceUID)
-    one = Acquired(number=1, time_s=noon, whole=uid, kernel="b30", kvp="100", agent="", temporal="4", stack="s0")
-    other = Acquired(number=2, time_s=noon + 60, whole=uid, kernel="b30", kvp="120", agent="yes", temporal="5", stack="s1", along_mm=10, height_mm=10)
+    one = Acquired(
+        number=1,
+        time_s=noon,
+        whole=uid,
+        kernel="b30",
+        kvp="100",
+        agent="",
+        temporal="4",
+        stack="s0",
+    )
+    other = Acquired(
+        number=2,
+        time_s=noon + 60,
+        whole=uid,
+        kernel="b30",
+        kvp="120",
+        agent="yes",
+        temporal="5",
+        stack="s1",
+        along_mm=10,
+        height_mm=10,
+    )
     assert acquired(header) == [one, other]
 
 
-@pytest.mark.parametrize("lost", [{"number": None}, {"time_s": None}, {"number": None, "time_s": None}])
+@pytest.mark.parametrize(
+    "lost", [{"number": None}, {"time_s": None}, {"number": None, "time_s": None}]
+)
 @pytest.mark.parametrize("which", [0, 5, 11, 17])
 def test_one_image_that_says_nothing_hides_no_second_acquisition(lost, which):
     """It goes with its neighbour in one of the two."""
@@ -267,7 +371,9 @@ def test_a_time_is_compared_as_a_time(tmp_path):
         return one.bolus
 
     assert bolus("101010") == bolus("101010.000000") != bolus("101011")
-    assert len({bolus(f"101010.{k:02d}") for k in range(12)}) == 12  # some programs count it up in fractions
+    assert (
+        len({bolus(f"101010.{k:02d}") for k in range(12)}) == 12
+    )  # some programs count it up in fractions
 
 
 @pytest.mark.parametrize("name", ["temporal", "stack"])
@@ -280,7 +386,9 @@ def test_a_counter_that_changes_with_the_table_is_sound(name):
 
 @pytest.mark.parametrize("silent", [{5}, {0, 11}, {0, 4}])
 def test_an_agent_that_few_images_leave_out_is_no_second_acquisition(silent):
-    assert acquisitions(each(scan(12, **A), agent=lambda k: "" if k in silent else "x")) == [list(range(12))]
+    assert acquisitions(each(scan(12, **A), agent=lambda k: "" if k in silent else "x")) == [
+        list(range(12))
+    ]
 
 
 @pytest.mark.parametrize("silent", [{0, 1, 2}, {9, 10, 11}, {1, 3, 5, 7, 9, 11}])

@@ -1,4 +1,5 @@
-"""Varied images: mirrored, turned and shifted as they should be, and black where nothing is known."""
+"""Varied images: mirrored, turned and shifted as they should be, and black where nothing is
+known."""
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ def one(mirrored: bool = False, turned: float = 0.0, hu: float = 0.0) -> Variati
 
 @pytest.fixture
 def image() -> np.ndarray:
-    """A smooth lesion of 20 to 70 HU in the middle of black, with a bright corner so that left and right, up and down differ."""
+    """A smooth lesion of 20 to 70 HU in the middle of black, with a bright corner so that left and
+    right, up and down differ."""
     rows, columns = np.mgrid[0:40, 0:40]
     hu = 45 + 25 * np.sin(rows / 6) * np.cos(columns / 9)
     rgb = three_windows(hu)
@@ -33,7 +35,8 @@ def test_mirrored_is_left_to_right(image: np.ndarray) -> None:
 
 
 def test_a_quarter_turn_is_numpy_s(image: np.ndarray) -> None:
-    """The edge of 45 degrees is the configuration's; the function takes any angle, and a right one has an exact oracle."""
+    """The edge of 45 degrees is the configuration's; the function takes any angle, and a right one
+    has an exact oracle."""
     assert np.array_equal(varied(image[None], one(turned=90))[0], np.rot90(image))
 
 
@@ -45,13 +48,19 @@ def test_turned_about_the_centre_and_black_beyond(image: np.ndarray) -> None:
     back = varied(varied(image[None], one(turned=10)), one(turned=-10))[0].astype(int)
     inner = (slice(14, 27), slice(12, 20))
     assert np.abs(back[inner] - image[inner]).mean() < 8
-    assert np.abs(varied(image[None], one(turned=10))[0].astype(int)[inner] - image[inner]).mean() > np.abs(back[inner] - image[inner]).mean()
+    assert (
+        np.abs(varied(image[None], one(turned=10))[0].astype(int)[inner] - image[inner]).mean()
+        > np.abs(back[inner] - image[inner]).mean()
+    )
 
 
 @pytest.mark.parametrize("hu_shift", [-30.0, -7.5, 4.0, 25.0])
 def test_a_shift_is_what_the_windows_would_show_of_the_shifted_attenuation(hu_shift: float) -> None:
     hu = np.arange(-60, 150, 0.25)  # the widest window tells all of these
-    found, wanted = shifted(three_windows(hu), hu_shift).astype(int), three_windows(hu + hu_shift).astype(int)
+    found, wanted = (
+        shifted(three_windows(hu), hu_shift).astype(int),
+        three_windows(hu + hu_shift).astype(int),
+    )
     error = np.abs(found - wanted)
     assert error[:, 0].max() <= 1
     assert error[:, 1:].max() <= 3  # where only the widest window told: it is three times as coarse
@@ -77,4 +86,6 @@ def test_the_draw_is_seeded_and_within_its_bounds() -> None:
     off = draw(4000, np.random.default_rng(3), flip=False, rotate_deg=0, hu_jitter=20)
     assert not off.mirrored.any()
     assert not off.turned_deg.any()
-    assert np.array_equal(off.shifted_hu, found.shifted_hu)  # one setting does not change what another draws
+    assert np.array_equal(
+        off.shifted_hu, found.shifted_hu
+    )  # one setting does not change what another draws

@@ -22,8 +22,13 @@ COHORT = Cohort(manifest="unused.csv")
 def phantoms(phantom_manifest):
     """Surveyed slices and spacing of phantom patients."""
     table = pd.read_csv(phantom_manifest)
-    sources = [open_image(phantom_manifest.parent / name, References(), COHORT) for name in table["image"]]
-    return [(source.read(survey_slices(source.grid.shape[0])), source.grid.spacing) for source in sources]
+    sources = [
+        open_image(phantom_manifest.parent / name, References(), COHORT) for name in table["image"]
+    ]
+    return [
+        (source.read(survey_slices(source.grid.shape[0])), source.grid.spacing)
+        for source in sources
+    ]
 
 
 def codes(hu, spacing) -> set[Code]:
@@ -39,10 +44,21 @@ def test_a_missing_intercept_is_seen(phantoms):
         assert codes(np.maximum(hu, -1024) + 1024, spacing) == {Code.INTERCEPT_SUSPECTED}
 
 
-@pytest.mark.parametrize("wrong", [lambda hu: hu * 4.0, lambda hu: hu * 0.7, lambda hu: hu + 600, lambda hu: np.zeros_like(hu) - 1000])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda hu: hu * 4.0,
+        lambda hu: hu * 0.7,
+        lambda hu: hu + 600,
+        lambda hu: np.zeros_like(hu) - 1000,
+    ],
+)
 def test_wrong_values_are_seen(phantoms, wrong):
     for hu, spacing in phantoms:
-        assert codes(wrong(hu.astype(np.float32)), spacing) & {Code.IMAGE_HU_IMPLAUSIBLE, Code.INTERCEPT_SUSPECTED}
+        assert codes(wrong(hu.astype(np.float32)), spacing) & {
+            Code.IMAGE_HU_IMPLAUSIBLE,
+            Code.INTERCEPT_SUSPECTED,
+        }
 
 
 def scaled(hu, low, high):
@@ -53,9 +69,13 @@ IMPLAUSIBLE = {
     "normalised": lambda hu: scaled(hu, 0, 1),
     "normalised about 0": lambda hu: scaled(hu, -1, 1),
     "z-scores": lambda hu: (hu - hu.mean()) / hu.std(),
-    "z-scores of the body, air kept": lambda hu: np.where(hu < -300, -1000, (hu - hu[hu > -300].mean()) / hu[hu > -300].std()),
+    "z-scores of the body, air kept": lambda hu: np.where(
+        hu < -300, -1000, (hu - hu[hu > -300].mean()) / hu[hu > -300].std()
+    ),
     "normalised body, air kept": lambda hu: np.where(hu < -300, -1000, scaled(hu, 0, 1)),
-    "picture of a window": lambda hu: np.rint(np.clip(np.interp(hu, (-160, 240), (0, 255)), 0, 255)),
+    "picture of a window": lambda hu: np.rint(
+        np.clip(np.interp(hu, (-160, 240), (0, 255)), 0, 255)
+    ),
     "picture of everything": lambda hu: np.rint(scaled(hu, 0, 255)),
     "cut off at a window": lambda hu: np.clip(hu, -160, 240),
     "cut off at 0": lambda hu: np.maximum(hu, 0),
@@ -64,8 +84,16 @@ IMPLAUSIBLE = {
     "attenuation per mm": lambda hu: 0.02 * (1 + hu / 1000),
     "negated": lambda hu: -hu,
     "intercept twice": lambda hu: hu - 1024,
-    "PET": lambda hu: np.interp(hu, (-300, -100, 60, 300), (0, 0.4, 1.5, 21)) * np.random.default_rng(0).gamma(9, 1 / 9, hu.shape),
-    "MR": lambda hu: np.rint(np.hypot(np.interp(hu, (-300, -100, 60, 300), (0, 500, 250, 60)), np.random.default_rng(0).normal(0, 15, hu.shape))),
+    "PET": lambda hu: (
+        np.interp(hu, (-300, -100, 60, 300), (0, 0.4, 1.5, 21))
+        * np.random.default_rng(0).gamma(9, 1 / 9, hu.shape)
+    ),
+    "MR": lambda hu: np.rint(
+        np.hypot(
+            np.interp(hu, (-300, -100, 60, 300), (0, 500, 250, 60)),
+            np.random.default_rng(0).normal(0, 15, hu.shape),
+        )
+    ),
     "label map": lambda hu: 1.0 * (hu > 0) + (hu > 100),
     "mask": lambda hu: 255.0 * (hu > 100),
     "mask rescaled as CT": lambda hu: (hu > 100) - 1024.0,
@@ -84,7 +112,10 @@ def crops(hu, spacing, rng):
     """Boxes of 50 to 220 mm, most of them filled by the body."""
     for size in rng.uniform(50, 220, (40, 2)):
         rows, columns = np.minimum(np.rint(size / spacing[1:]).astype(int), hu.shape[1:])
-        row, column = rng.integers(0, hu.shape[1] - rows + 1), rng.integers(0, hu.shape[2] - columns + 1)
+        row, column = (
+            rng.integers(0, hu.shape[1] - rows + 1),
+            rng.integers(0, hu.shape[2] - columns + 1),
+        )
         cut = hu[:, row : row + rows, column : column + columns]
         if (cut > -300).mean() > 0.6:
             yield cut
@@ -104,7 +135,11 @@ def sound_variants(hu):
 def test_nothing_is_suspected_of_crops_and_of_paddings(phantoms, real_data):
     rng = np.random.default_rng(3)
     folder, images = real_data / "abdomen", list(phantoms)
-    for path in (folder / "example_ct.nii.gz", folder / "example_ct_dicom", real_data / "rtstruct_sarcoma/STS_008/dicom/CT/image"):
+    for path in (
+        folder / "example_ct.nii.gz",
+        folder / "example_ct_dicom",
+        real_data / "rtstruct_sarcoma/STS_008/dicom/CT/image",
+    ):
         source = open_image(path, References(), COHORT)
         images.append((source.read(survey_slices(source.grid.shape[0])), source.grid.spacing))
     tried = 0
@@ -128,7 +163,12 @@ def test_nothing_is_suspected_of_legs(radius, centres, tumour):
     """Fat, muscle and femur, apart or touching; a mass in the left one."""
     y, x = np.mgrid[:400:2, :400:2]
     hu = np.full(y.shape, -1000.0)
-    for tissue, size, at in ((-105, radius, 200), (58, radius - 15, 200), (1000, 16, 170), (-40, 8, 170)):
+    for tissue, size, at in (
+        (-105, radius, 200),
+        (58, radius - 15, 200),
+        (1000, 16, 170),
+        (-40, 8, 170),
+    ):
         for centre in centres:
             hu[np.hypot(x - centre, y - at) < size] = tissue
     hu[np.hypot(x - centres[-1], y - 215) < tumour] = 50
@@ -138,10 +178,17 @@ def test_nothing_is_suspected_of_legs(radius, centres, tumour):
 
 @pytest.mark.parametrize(
     ("flip", "what"),
-    [(lambda hu: hu[:, ::-1], "front to back"), (lambda hu: hu[::-1], "head to foot"), (lambda hu: hu[:, :, ::-1], "left to right")],
+    [
+        (lambda hu: hu[:, ::-1], "front to back"),
+        (lambda hu: hu[::-1], "head to foot"),
+        (lambda hu: hu[:, :, ::-1], "left to right"),
+    ],
 )
 def test_flipped_anatomy_is_suspected(phantoms, flip, what):
-    messages = [" ".join(finding.message for finding in survey_findings(flip(hu), spacing)) for hu, spacing in phantoms]
+    messages = [
+        " ".join(finding.message for finding in survey_findings(flip(hu), spacing))
+        for hu, spacing in phantoms
+    ]
     assert sum(what in message for message in messages) >= 0.9 * len(phantoms)
 
 
@@ -155,9 +202,16 @@ def test_fingerprints_are_of_the_pixels_alone(phantoms):
 
 @pytest.fixture(scope="module")
 def patient(tmp_path_factory):
-    manifest = write_phantom(tmp_path_factory.mktemp("one") / "cohort", patients=1, seed=1, matrix=128, slice_mm=10)
+    manifest = write_phantom(
+        tmp_path_factory.mktemp("one") / "cohort", patients=1, seed=1, matrix=128, slice_mm=10
+    )
     row = pd.read_csv(manifest).iloc[0]
-    return read_patient(manifest.parent / row["image"], manifest.parent / row["mask"], cohort=COHORT, selection=Selection())
+    return read_patient(
+        manifest.parent / row["image"],
+        manifest.parent / row["mask"],
+        cohort=COHORT,
+        selection=Selection(),
+    )
 
 
 @pytest.mark.parametrize(
@@ -172,7 +226,10 @@ def patient(tmp_path_factory):
 )
 def test_lesions_that_cannot_be(patient, change, code):
     assert lesion_findings(patient) == []
-    changed = {name: np.full_like(patient.hu, value) if name == "hu" else value for name, value in change.items()}
+    changed = {
+        name: np.full_like(patient.hu, value) if name == "hu" else value
+        for name, value in change.items()
+    }
     assert [finding.code for finding in lesion_findings(replace(patient, **changed))] == [code]
 
 

@@ -12,7 +12,11 @@ from renal_ray.problems import Code
 def raster(points: np.ndarray) -> np.ndarray:
     """Pixels of an outline (n, 2) in pixels, by matplotlib."""
     rows, columns = np.mgrid[:20, :24]
-    return Path(points).contains_points(np.stack([rows.ravel(), columns.ravel()], axis=1)).reshape(20, 24)
+    return (
+        Path(points)
+        .contains_points(np.stack([rows.ravel(), columns.ravel()], axis=1))
+        .reshape(20, 24)
+    )
 
 
 def circle(radius: float, centre: tuple[float, float] = (9.7, 11.2)) -> np.ndarray:
@@ -25,7 +29,9 @@ def write(folder, contours, kinds=None, **options):
     """Writes the series and an RTSTRUCT with one ROI; kinds are the types of its contours."""
     slices = write_series(folder / "ct", VOLUME)
     rt = write_rtstruct(folder / "rt.dcm", [("GTV", one) for one in contours], **options)
-    for item, kind in zip(rt.ROIContourSequence[0].ContourSequence if kinds else [], kinds or [], strict=True):
+    for item, kind in zip(
+        rt.ROIContourSequence[0].ContourSequence if kinds else [], kinds or [], strict=True
+    ):
         item.ContourGeometricType = kind
     save(rt)
     return slices
@@ -48,7 +54,10 @@ def test_a_cylinder_drawn_at_other_heights_is_one(tmp_path, step_mm, shift):
 def test_each_slice_of_a_cone_takes_the_plane_nearest_to_it(tmp_path):
     levels = np.arange(0.9, 4.2, 0.4)  # 0.9 1.3 1.7 2.1 2.5 2.9 3.3 3.7 4.1
     radii = 2.1 + 1.3 * levels
-    write(tmp_path, [in_mm(circle(radius), level) for level, radius in zip(levels, radii, strict=True)])
+    write(
+        tmp_path,
+        [in_mm(circle(radius), level) for level, radius in zip(levels, radii, strict=True)],
+    )
     got = read(tmp_path, mask_resample=True)
     nearest = [radii[np.abs(levels - k).argmin()] for k in (1, 2, 3, 4)]
     assert got.slice_index.tolist() == [1, 2, 3, 4]
@@ -68,10 +77,15 @@ def test_planes_as_near_to_a_slice_are_united(tmp_path):
 
 
 def test_planes_half_way_between_slices_go_to_one_slice_each(tmp_path):
-    write(tmp_path, [in_mm(circle(radius), level) for level, radius in ((1.5, 3.1), (2.5, 4.2), (3.5, 5.3))])
+    write(
+        tmp_path,
+        [in_mm(circle(radius), level) for level, radius in ((1.5, 3.1), (2.5, 4.2), (3.5, 5.3))],
+    )
     got = read(tmp_path, mask_resample=True)
     assert got.slice_index.tolist() == [2, 3, 4]
-    assert np.array_equal(got.mask, np.stack([raster(circle(radius)) for radius in (3.1, 4.2, 5.3)]))
+    assert np.array_equal(
+        got.mask, np.stack([raster(circle(radius)) for radius in (3.1, 4.2, 5.3)])
+    )
 
 
 def test_a_plane_on_the_outer_edge_of_the_last_slice_belongs_to_it(tmp_path):
@@ -82,18 +96,26 @@ def test_a_plane_on_the_outer_edge_of_the_last_slice_belongs_to_it(tmp_path):
 def test_contours_a_little_further_apart_than_the_slices_leave_no_gap(tmp_path):
     """No plane lies within half a slice of slice 1."""
     levels, radii = np.array([0.3, 1.6, 2.9, 4.2]), np.array([3.1, 4.2, 5.3, 6.4])
-    write(tmp_path, [in_mm(circle(radius), level) for level, radius in zip(levels, radii, strict=True)])
+    write(
+        tmp_path,
+        [in_mm(circle(radius), level) for level, radius in zip(levels, radii, strict=True)],
+    )
     got = read(tmp_path, mask_resample=True)
     nearest = [radii[np.abs(levels - k).argmin()] for k in range(5)]
     assert np.array_equal(got.mask, np.stack([raster(circle(radius)) for radius in nearest]))
-    assert "slices between planes that took the nearer one: 1" in findings(got, Code.MASK_RESAMPLED)[0]
+    assert (
+        "slices between planes that took the nearer one: 1" in findings(got, Code.MASK_RESAMPLED)[0]
+    )
 
 
 def test_where_planes_are_missing_none_is_invented_and_that_is_said(tmp_path):
     write(tmp_path, [square(level, 3) for level in (0.4, 1.4, 4.4, 5.4)])
     got = read(tmp_path, mask_resample=True)
     assert got.slice_index.tolist() == [0, 1, 4, 5]
-    assert "slices between planes that took none, as planes are missing there: 2" in findings(got, Code.MASK_RESAMPLED)[0]
+    assert (
+        "slices between planes that took none, as planes are missing there: 2"
+        in findings(got, Code.MASK_RESAMPLED)[0]
+    )
 
 
 def test_contours_of_several_heights_on_one_slice_are_no_rings(tmp_path):
@@ -107,7 +129,10 @@ def test_contours_of_several_heights_on_one_slice_are_no_rings(tmp_path):
 @pytest.mark.parametrize("resample", [False, True])
 def test_a_hole_a_little_beside_its_plane_stays_one(tmp_path, off_mm, resample):
     outer, hole = circle(6.3), circle(3.3)
-    write(tmp_path, [one for k in (1, 2, 3) for one in (in_mm(outer, k), in_mm(hole, k + off_mm / 2.5))])
+    write(
+        tmp_path,
+        [one for k in (1, 2, 3) for one in (in_mm(outer, k), in_mm(hole, k + off_mm / 2.5))],
+    )
     got = read(tmp_path, mask_resample=resample)
     assert got.slice_index.tolist() == [1, 2, 3]
     assert all(np.array_equal(mask, raster(outer) & ~raster(hole)) for mask in got.mask)
@@ -119,7 +144,10 @@ def test_dense_planes_that_narrow_are_never_rings(tmp_path, step):
     """However near to each other they are: the next ones are as near."""
     levels = np.arange(1, 4 + 1e-6, step)
     radii = 2.1 + 1.3 * levels
-    write(tmp_path, [in_mm(circle(radius), level) for level, radius in zip(levels, radii, strict=True)])
+    write(
+        tmp_path,
+        [in_mm(circle(radius), level) for level, radius in zip(levels, radii, strict=True)],
+    )
     got = read(tmp_path, mask_resample=True)
     last = int(np.floor(levels[-1] + 0.5))
     nearest = [radii[np.abs(levels - k).argmin()] for k in range(1, last + 1)]
@@ -128,14 +156,23 @@ def test_dense_planes_that_narrow_are_never_rings(tmp_path, step):
 
 @pytest.mark.parametrize(
     "change",
-    [lambda p: p, lambda p: p[::-1], lambda p: np.roll(p, 7, axis=0), lambda p: p[::-1] + 0.04, lambda p: p.round(1), lambda p: p[::2]],
+    [
+        lambda p: p,
+        lambda p: p[::-1],
+        lambda p: np.roll(p, 7, axis=0),
+        lambda p: p[::-1] + 0.04,
+        lambda p: p.round(1),
+        lambda p: p[::2],
+    ],
     ids=["identical", "reversed", "begun elsewhere", "a little off", "rounded", "of fewer points"],
 )
 def test_a_contour_that_is_stored_twice_is_one(tmp_path, change):
     one = circle(5.3)
     write(tmp_path, [*(in_mm(one, k) for k in (1, 2, 3)), in_mm(change(one), 2)])
     got = read(tmp_path)
-    assert np.array_equal(got.mask, np.stack([raster(one), raster(one) | raster(change(one)), raster(one)]))
+    assert np.array_equal(
+        got.mask, np.stack([raster(one), raster(one) | raster(change(one)), raster(one)])
+    )
     assert not findings(got, Code.CONTOURS_CROSS)
 
 
@@ -152,7 +189,17 @@ def test_contours_that_cross_are_united_and_reported(tmp_path):
     assert message.startswith("in 1 of 2 planes contours cross each other, 2 together")
 
 
-@pytest.mark.parametrize("kind", ["INTERPOLATED_PLANAR", "closed_planar", " Closed_Planar ", "CLOSED PLANAR", "CLOSEDPLANAR_XOR", "interpolated_planar"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "INTERPOLATED_PLANAR",
+        "closed_planar",
+        " Closed_Planar ",
+        "CLOSED PLANAR",
+        "CLOSEDPLANAR_XOR",
+        "interpolated_planar",
+    ],
+)
 def test_types_that_are_areas(tmp_path, kind):
     write(tmp_path, [square(k, 3) for k in (1, 2, 3, 4)], ["CLOSED_PLANAR", kind] * 2)
     got = read(tmp_path)
@@ -168,7 +215,11 @@ def test_types_that_are_areas(tmp_path, kind):
     ],
 )
 def test_types_that_are_none_are_left_out_and_counted(tmp_path, kind, shown):
-    write(tmp_path, [square(k, 3) for k in (1, 2, 2, 3)], ["CLOSED_PLANAR", kind, "CLOSED_PLANAR", kind])
+    write(
+        tmp_path,
+        [square(k, 3) for k in (1, 2, 2, 3)],
+        ["CLOSED_PLANAR", kind, "CLOSED_PLANAR", kind],
+    )
     got = read(tmp_path)
     assert pixels(got) == {1: 36, 2: 36}
     (message,) = findings(got, Code.CONTOURS_LEFT_OUT)
@@ -182,7 +233,10 @@ def test_contours_of_too_few_points_are_left_out(tmp_path, points):
     write(tmp_path, [square(1, 3), square(2, 3)[:points], np.repeat(square(3, 3)[:1], 4, axis=0)])
     got = read(tmp_path)
     assert pixels(got) == {1: 36}
-    assert "2 of 3 contours enclose no area and were left out (2 of fewer than 3 points)" in findings(got, Code.CONTOURS_LEFT_OUT)[0]
+    assert (
+        "2 of 3 contours enclose no area and were left out (2 of fewer than 3 points)"
+        in findings(got, Code.CONTOURS_LEFT_OUT)[0]
+    )
 
 
 def test_where_nothing_is_left_it_says_why(tmp_path):
@@ -195,7 +249,11 @@ def test_where_nothing_is_left_it_says_why(tmp_path):
 def test_what_toggles_and_what_does_not_are_combined_in_one_plane(tmp_path):
     halves = [6, 4, 2]
     kinds = ["CLOSED_PLANAR", "CLOSEDPLANAR_XOR", "CLOSED_PLANAR"]
-    write(tmp_path, [square(k, half) for k in (1, 2, 3) for half in halves], [*kinds, *kinds[::-1], *["CLOSEDPLANAR_XOR"] * 3])
+    write(
+        tmp_path,
+        [square(k, half) for k in (1, 2, 3) for half in halves],
+        [*kinds, *kinds[::-1], *["CLOSEDPLANAR_XOR"] * 3],
+    )
     assert pixels(read(tmp_path)) == dict.fromkeys((1, 2, 3), 144 - 64 + 16)
 
 
@@ -203,7 +261,9 @@ def test_copies_that_toggle_cancel_as_their_type_says_and_that_is_said(tmp_path)
     write(tmp_path, [square(1, 3), square(2, 3), square(2, 3)], ["CLOSEDPLANAR_XOR"] * 3)
     got = read(tmp_path)
     assert pixels(got) == {1: 36}
-    assert "2 contours of type CLOSEDPLANAR_XOR are copies" in findings(got, Code.CONTOURS_LEFT_OUT)[0]
+    assert (
+        "2 contours of type CLOSEDPLANAR_XOR are copies" in findings(got, Code.CONTOURS_LEFT_OUT)[0]
+    )
 
 
 def cut_short(folder, contours, keep, **options):
@@ -214,7 +274,13 @@ def cut_short(folder, contours, keep, **options):
         slices[k].filename = folder / f"ct/{k}.dcm"
         save(slices[k])
     names = [str(slices[k].SOPInstanceUID) for k, _ in contours]
-    write_rtstruct(folder / "rt.dcm", [("GTV", one) for _, one in contours], series=str(slices[0].SeriesInstanceUID), sources=names, **options)
+    write_rtstruct(
+        folder / "rt.dcm",
+        [("GTV", one) for _, one in contours],
+        series=str(slices[0].SeriesInstanceUID),
+        sources=names,
+        **options,
+    )
 
 
 def test_a_series_cut_short_is_said_to_be(tmp_path):
@@ -222,22 +288,31 @@ def test_a_series_cut_short_is_said_to_be(tmp_path):
     error = refusal(tmp_path)
     assert error.code is Code.MASK_OFF_GRID
     assert "slices are missing of the series that the RTSTRUCT was drawn on" in error.message
-    assert "2 contours at 2 heights lie up to 5.0 mm beyond its last slice towards the head" in error.message
-    assert "2 contours at 2 heights lie up to 5.0 mm beyond its last slice towards the foot" in error.message
+    assert (
+        "2 contours at 2 heights lie up to 5.0 mm beyond its last slice towards the head"
+        in error.message
+    )
+    assert (
+        "2 contours at 2 heights lie up to 5.0 mm beyond its last slice towards the foot"
+        in error.message
+    )
 
 
 def test_every_second_slice_lost_is_said_too(tmp_path):
     cut_short(tmp_path, [(k, square(k, 3)) for k in range(5)], [0, 2, 4])
     assert "slices are missing of the series" in refusal(tmp_path).message
-    assert "2 contours at 2 heights lie between its slices and name images that are not there" in refusal(tmp_path).message
+    assert (
+        "2 contours at 2 heights lie between its slices and name images that are not there"
+        in refusal(tmp_path).message
+    )
 
 
 def test_contours_beyond_a_series_that_may_be_another(tmp_path):
     write(tmp_path, [square(k, 3) for k in (4, 5, 6)])
     assert (
-        "1 contour at 1 height lies up to 2.5 mm beyond its last slice towards the foot: slices are missing there, or it is another series"
-        in refusal(tmp_path).message
-    )
+        "1 contour at 1 height lies up to 2.5 mm beyond its last slice towards the "
+        "foot: slices are missing there, or it is another series"
+    ) in refusal(tmp_path).message
 
 
 def test_a_lesion_that_reaches_beyond_the_ends_is_cut_only_where_that_is_little(tmp_path):
@@ -249,7 +324,9 @@ def test_a_lesion_that_reaches_beyond_the_ends_is_cut_only_where_that_is_little(
     write(tmp_path, [square(k, 6) for k in (2, 3, 4, 5)] + [square(6, 1)])
     got = read(tmp_path, mask_resample=True)
     assert pixels(got) == dict.fromkeys((2, 3, 4, 5), 144)
-    assert "0.69 % of the lesion lies outside of the image (foot) and was cut off" in findings(got, Code.CONTOURS_LEFT_OUT)
+    assert "0.69 % of the lesion lies outside of the image (foot) and was cut off" in findings(
+        got, Code.CONTOURS_LEFT_OUT
+    )
 
 
 @pytest.mark.parametrize("resample", [False, True])
@@ -261,4 +338,6 @@ def test_a_lesion_that_reaches_beyond_the_field_of_view(tmp_path, resample):
     write(tmp_path, [box(2, (2.5, 12.5), (-0.5, 19.5)), box(3, (5.5, 6.5), (-1.5, 2.5))])
     got = read(tmp_path, mask_resample=resample)
     assert pixels(got) == {2: 200, 3: 3}
-    assert findings(got, Code.CONTOURS_LEFT_OUT) == ["0.49 % of the lesion lies outside of the image (right) and was cut off"]
+    assert findings(got, Code.CONTOURS_LEFT_OUT) == [
+        "0.49 % of the lesion lies outside of the image (right) and was cut off"
+    ]

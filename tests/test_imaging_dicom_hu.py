@@ -1,4 +1,5 @@
-"""Attenuation from stored values: which bits, which sign, which unit; and what is no attenuation."""
+"""Attenuation from stored values: which bits, which sign, which unit; and what is no
+attenuation."""
 
 import numpy as np
 import pytest
@@ -8,7 +9,14 @@ from openjpeg.utils import encode_array
 from pydicom import dcmread, dcmwrite
 from pydicom.dataelem import DataElement
 from pydicom.encaps import encapsulate
-from pydicom.uid import JPEG2000, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, JPEG2000Lossless, RLELossless
+from pydicom.uid import (
+    JPEG2000,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    RLELossless,
+)
 
 from renal_ray.config import Cohort
 from renal_ray.imaging.images.dicom_series import open_series
@@ -50,10 +58,14 @@ def test_the_pixel_lies_below_the_high_bit(tmp_path, volume, syntax, signed, sto
     """Whatever stands in the other bits, as overlays once did."""
     intercept = 0 if signed else -1024
     rng = np.random.default_rng(0)
-    for dataset, hu in zip(write_series(tmp_path, volume, intercept=intercept), volume, strict=True):
+    for dataset, hu in zip(
+        write_series(tmp_path, volume, intercept=intercept), volume, strict=True
+    ):
         shift = high + 1 - stored
         mask = ((1 << stored) - 1) << shift
-        words = (hu.astype(int) - intercept << shift) & mask | rng.integers(0, 1 << 16, hu.shape) & ~mask & 0xFFFF
+        words = (hu.astype(int) - intercept << shift) & mask | rng.integers(
+            0, 1 << 16, hu.shape
+        ) & ~mask & 0xFFFF
         dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = stored, high, int(signed)
         dataset.PixelData = words.astype("<u2").tobytes()
         if syntax == "big endian":
@@ -62,9 +74,17 @@ def test_the_pixel_lies_below_the_high_bit(tmp_path, volume, syntax, signed, sto
         elif syntax == "rle":
             dataset.compress(RLELossless, generate_instance_uid=False)
         elif syntax != "native":
-            dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if syntax == "implicit" else DeflatedExplicitVRLittleEndian
+            dataset.file_meta.TransferSyntaxUID = (
+                ImplicitVRLittleEndian if syntax == "implicit" else DeflatedExplicitVRLittleEndian
+            )
         if syntax == "big endian":
-            dcmwrite(dataset.filename, dataset, implicit_vr=False, little_endian=False, force_encoding=True)
+            dcmwrite(
+                dataset.filename,
+                dataset,
+                implicit_vr=False,
+                little_endian=False,
+                force_encoding=True,
+            )
         else:
             save(dataset)
     assert np.array_equal(read(tmp_path), volume)
@@ -86,9 +106,12 @@ def test_bits_that_are_not_said(tmp_path, volume):
 
 
 def jpeg2000(folder, volume, *, intercept, coded, precision, header, **values):
-    """A series in JPEG 2000 whose codestream holds `coded` values of some precision; the header says something of its own."""
+    """A series in JPEG 2000 whose codestream holds `coded` values of some precision; the header
+    says something of its own."""
     for dataset, hu in zip(write_series(folder, volume, intercept=intercept), volume, strict=True):
-        stream = encode_array(coded(hu.astype(int) - intercept), bits_stored=precision, photometric_interpretation=2)
+        stream = encode_array(
+            coded(hu.astype(int) - intercept), bits_stored=precision, photometric_interpretation=2
+        )
         dataset.file_meta.TransferSyntaxUID = JPEG2000Lossless
         dataset.BitsStored = values.pop("stored", precision)
         dataset.HighBit, dataset.PixelRepresentation = dataset.BitsStored - 1, header
@@ -101,32 +124,67 @@ def jpeg2000(folder, volume, *, intercept, coded, precision, header, **values):
 
 @pytest.mark.parametrize("precision", [12, 13, 16])
 def test_a_signed_codestream_of_an_unsigned_header_is_signed(tmp_path, volume, precision):
-    jpeg2000(tmp_path, volume, intercept=0, coded=lambda values: values.astype(np.int16), precision=precision, header=0)
+    jpeg2000(
+        tmp_path,
+        volume,
+        intercept=0,
+        coded=lambda values: values.astype(np.int16),
+        precision=precision,
+        header=0,
+    )
     assert np.array_equal(read(tmp_path), volume)
 
 
 @pytest.mark.parametrize("precision", [12, 13, 16])
 def test_an_unsigned_codestream_of_a_signed_header_is_unsigned(tmp_path, volume, precision):
     dense = np.where(volume > 800, 2000, volume)  # above half of what 12 bits hold
-    jpeg2000(tmp_path, dense, intercept=-1024, coded=lambda values: values.astype(np.uint16), precision=precision, header=1)
+    jpeg2000(
+        tmp_path,
+        dense,
+        intercept=-1024,
+        coded=lambda values: values.astype(np.uint16),
+        precision=precision,
+        header=1,
+    )
     if precision == 12:  # a constant below air may be padding
         assert code_of(tmp_path) is Code.FILE_UNREADABLE
         dense[:, 12, 12] = 2100
-        jpeg2000(tmp_path, dense, intercept=-1024, coded=lambda values: values.astype(np.uint16), precision=precision, header=1)
+        jpeg2000(
+            tmp_path,
+            dense,
+            intercept=-1024,
+            coded=lambda values: values.astype(np.uint16),
+            precision=precision,
+            header=1,
+        )
     assert np.array_equal(read(tmp_path), dense)
 
 
 @pytest.mark.parametrize("precision", [12, 13, 16])
 def test_negative_values_in_an_unsigned_codestream(tmp_path, volume, precision):
     """Encoders that know no sign; the header has it."""
-    jpeg2000(tmp_path, volume, intercept=0, coded=lambda values: (values & ((1 << precision) - 1)).astype(np.uint16), precision=precision, header=1)
+    jpeg2000(
+        tmp_path,
+        volume,
+        intercept=0,
+        coded=lambda values: (values & ((1 << precision) - 1)).astype(np.uint16),
+        precision=precision,
+        header=1,
+    )
     assert np.array_equal(read(tmp_path), volume)
 
 
 def test_a_sign_that_cannot_be_known_is_refused(tmp_path, volume):
     noisy = volume.copy()
     noisy[:, 0, 0] = -1030  # -6 where it is signed, 4090 where it is not
-    jpeg2000(tmp_path, noisy, intercept=-1024, coded=lambda values: (values & 0xFFF).astype(np.uint16), precision=12, header=1)
+    jpeg2000(
+        tmp_path,
+        noisy,
+        intercept=-1024,
+        coded=lambda values: (values & 0xFFF).astype(np.uint16),
+        precision=12,
+        header=1,
+    )
     assert code_of(tmp_path) is Code.FILE_UNREADABLE
 
 
@@ -141,7 +199,10 @@ def test_twos_complement_called_unsigned_is_refused(tmp_path, volume, share):
     assert code_of(tmp_path) is Code.HU_OUT_OF_RANGE
 
 
-@pytest.mark.parametrize(("value", "named"), [(-3024, False), (3071, False), (19_999, False), (-32_000, True), (32_000, True)])
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [(-3024, False), (3071, False), (19_999, False), (-32_000, True), (32_000, True)],
+)
 def test_padding_is_no_attenuation(tmp_path, volume, value, named):
     hu = volume.copy()
     hu[:, 0, 0] = value
@@ -169,7 +230,9 @@ DERIVED = ["DERIVED", "SECONDARY", "AXIAL"]
 ORIGINAL = ["ORIGINAL", "PRIMARY", "AXIAL"]
 
 
-@pytest.mark.parametrize("unit", ["HU", "hu", "Hounsfield", "HOUNSFIELD UNITS", "H.U.", "HU_MOD", ""])
+@pytest.mark.parametrize(
+    "unit", ["HU", "hu", "Hounsfield", "HOUNSFIELD UNITS", "H.U.", "HU_MOD", ""]
+)
 @pytest.mark.parametrize("kind", [ORIGINAL, DERIVED])
 def test_spellings_of_hu(tmp_path, volume, unit, kind):
     for dataset in write_series(tmp_path, volume):
@@ -189,7 +252,9 @@ def test_a_derived_image_that_leaves_its_unit_open(tmp_path, volume, unit):
         assert codes(tmp_path) == expected
 
 
-@pytest.mark.parametrize("values", [lambda hu: hu * 0 + np.arange(40), lambda hu: hu + 1024, lambda hu: hu % 256 + 200])
+@pytest.mark.parametrize(
+    "values", [lambda hu: hu * 0 + np.arange(40), lambda hu: hu + 1024, lambda hu: hu % 256 + 200]
+)
 def test_a_derived_image_whose_values_are_no_hu(tmp_path, volume, values):
     for dataset in write_series(tmp_path, values(volume).astype(np.int16)):
         dataset.RescaleType, dataset.ImageType = "US", DERIVED
@@ -214,7 +279,13 @@ def test_a_series_that_simpleitk_wrote(tmp_path, volume, kind):
     writer.KeepOriginalImageUIDOn()
     for k in range(4):
         plane = image[:, :, k]
-        tags = {"0008|0060": "CT", "0020|000e": "1.2.3", "0008|0008": kind, "0020|0037": "1\\0\\0\\0\\1\\0", "0020|0032": f"0\\0\\{-2.5 * k}"}
+        tags = {
+            "0008|0060": "CT",
+            "0020|000e": "1.2.3",
+            "0008|0008": kind,
+            "0020|0037": "1\\0\\0\\0\\1\\0",
+            "0020|0032": f"0\\0\\{-2.5 * k}",
+        }
         for tag, value in tags.items():
             plane.SetMetaData(tag, value)
         writer.SetFileName(str(tmp_path / f"{k}.dcm"))
@@ -240,7 +311,11 @@ def other_vr(keyword, vr, value):
     [
         other_vr("PixelSpacing", "FD", [0.5, 0.5]),
         other_vr("PixelSpacing", "LO", ["0.5", "0.5"]),
-        other_vr("ImagePositionPatient", "UN", lambda dataset: b"\\".join(b"%.1f" % value for value in (-10, -20, 97.5)) + b" "),
+        other_vr(
+            "ImagePositionPatient",
+            "UN",
+            lambda dataset: b"\\".join(b"%.1f" % value for value in (-10, -20, 97.5)) + b" ",
+        ),
         other_vr("RescaleIntercept", "LO", "-1024"),
         other_vr("RescaleSlope", "IS", 1),
         other_vr("Rows", "UL", 32),
@@ -270,7 +345,11 @@ def test_a_meta_header_that_lies_about_the_encoding(tmp_path, volume, implicit):
             dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
         path = save(dataset)
         old, new = (other, said) if implicit else (said, other)
-        data = path.read_bytes().replace(b"UI" + len(old).to_bytes(2, "little") + old, b"UI" + len(new).to_bytes(2, "little") + new, 1)
+        data = path.read_bytes().replace(
+            b"UI" + len(old).to_bytes(2, "little") + old,
+            b"UI" + len(new).to_bytes(2, "little") + new,
+            1,
+        )
         length = int.from_bytes(data[140:144], "little") + len(new) - len(old)
         path.write_bytes(data[:140] + length.to_bytes(4, "little") + data[144:])
     assert np.array_equal(read(tmp_path), volume)
@@ -300,7 +379,9 @@ def test_compression_with_loss_is_reported_with_its_ratio(tmp_path, volume, valu
 def test_a_codestream_tells_of_its_loss(tmp_path, volume, ratio):
     for dataset in write_series(tmp_path, np.tile(volume, (1, 4, 4))):
         stored = np.frombuffer(dataset.PixelData, "<i2").reshape(128, 160)
-        stream = encode_array(stored, bits_stored=16, photometric_interpretation=2, compression_ratios=ratio)
+        stream = encode_array(
+            stored, bits_stored=16, photometric_interpretation=2, compression_ratios=ratio
+        )
         dataset.file_meta.TransferSyntaxUID = JPEG2000
         dataset.PixelData = encapsulate([stream])
         dataset["PixelData"].VR = "OB"

@@ -5,7 +5,12 @@ import pytest
 from dicom_files import ct_slice, save, write_series
 from pydicom import Dataset, dcmread
 from pydicom.sequence import Sequence as DicomSequence
-from pydicom.uid import DeflatedExplicitVRLittleEndian, EnhancedCTImageStorage, JPEGLosslessSV1, RLELossless
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    EnhancedCTImageStorage,
+    JPEGLosslessSV1,
+    RLELossless,
+)
 
 from renal_ray.config import Cohort
 from renal_ray.imaging.images import dicom_series
@@ -56,7 +61,9 @@ def test_slope_and_intercept_belong_to_the_slice(tmp_path, volume):
         dataset.RescaleSlope, dataset.RescaleIntercept = slope, intercept
         dataset.PixelData = ((even - intercept) // slope).astype("<i2").tobytes()
         save(dataset)
-    expected = np.stack([hu // (2 if k % 3 == 1 else 1) * (2 if k % 3 == 1 else 1) for k, hu in enumerate(volume)])
+    expected = np.stack(
+        [hu // (2 if k % 3 == 1 else 1) * (2 if k % 3 == 1 else 1) for k, hu in enumerate(volume)]
+    )
     assert np.array_equal(read(tmp_path), expected)
 
 
@@ -100,7 +107,15 @@ def test_other_orientations_of_the_same_patient(tmp_path, volume, orientation, t
     rows, columns = volume.shape[1:]
     x, y = -10 + corner[0] * 0.5 * (columns - 1), -20 + corner[1] * 0.5 * (rows - 1)
     for k, hu in enumerate(volume):
-        save(ct_slice(tmp_path / f"{k}.dcm", np.ascontiguousarray(turn(hu)) + np.int16(1024), (x, y, 50 - 2 * k), series="1.2.9", orientation=orientation))
+        save(
+            ct_slice(
+                tmp_path / f"{k}.dcm",
+                np.ascontiguousarray(turn(hu)) + np.int16(1024),
+                (x, y, 50 - 2 * k),
+                series="1.2.9",
+                orientation=orientation,
+            )
+        )
     series = open_series(tmp_path, NOTHING, COHORT)
     assert np.array_equal(series.read(np.arange(6)), volume)
     assert np.allclose(series.grid.origin, (-10, -20, 50))
@@ -108,7 +123,16 @@ def test_other_orientations_of_the_same_patient(tmp_path, volume, orientation, t
 
 def test_row_and_column_spacing_follow_the_axes(tmp_path, volume):
     for k, hu in enumerate(volume):
-        save(ct_slice(tmp_path / f"{k}.dcm", hu.T.copy() + np.int16(1024), (0, 0, -k), series="1.2.9", orientation=(0, 1, 0, 1, 0, 0), spacing=(0.3, 0.9)))
+        save(
+            ct_slice(
+                tmp_path / f"{k}.dcm",
+                hu.T.copy() + np.int16(1024),
+                (0, 0, -k),
+                series="1.2.9",
+                orientation=(0, 1, 0, 1, 0, 0),
+                spacing=(0.3, 0.9),
+            )
+        )
     assert open_series(tmp_path, NOTHING, COHORT).grid.spacing.tolist() == [1, 0.9, 0.3]
 
 
@@ -117,11 +141,21 @@ def test_other_files_in_the_folder_are_passed_over(tmp_path, volume):
     (tmp_path / "notes.txt").write_text("no DICOM", encoding="utf-8")
     (tmp_path / ".DS_Store").write_bytes(b"\0\0\0\1Bud1" + bytes(200))
     (tmp_path / "empty").write_bytes(b"")
-    scout = ct_slice(tmp_path / "scout.dcm", np.zeros((8, 8), np.int16), (0, 0, 0), series="1.2.77", orientation=(1, 0, 0, 0, 0, -1))
+    scout = ct_slice(
+        tmp_path / "scout.dcm",
+        np.zeros((8, 8), np.int16),
+        (0, 0, 0),
+        series="1.2.77",
+        orientation=(1, 0, 0, 0, 0, -1),
+    )
     scout.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
     save(scout)
     report = Dataset()
-    report.Modality, report.SeriesInstanceUID, report.SOPClassUID = "SR", "1.2.88", "1.2.840.10008.5.1.4.1.1.88.11"
+    report.Modality, report.SeriesInstanceUID, report.SOPClassUID = (
+        "SR",
+        "1.2.88",
+        "1.2.840.10008.5.1.4.1.1.88.11",
+    )
     report.file_meta = slices[0].file_meta
     report.save_as(tmp_path / "report.dcm", enforce_file_format=False)
     assert np.array_equal(read(tmp_path), volume)
@@ -136,7 +170,9 @@ def test_files_without_preamble_are_read(tmp_path, volume):
 
 def test_empty_uids_are_no_obstacle(tmp_path, volume):
     for dataset in write_series(tmp_path, volume):
-        dataset.SOPInstanceUID = dataset.SeriesInstanceUID = dataset.StudyInstanceUID = dataset.SOPClassUID = dataset.PatientID = ""
+        dataset.SOPInstanceUID = dataset.SeriesInstanceUID = dataset.StudyInstanceUID = (
+            dataset.SOPClassUID
+        ) = dataset.PatientID = ""
         dataset.save_as(dataset.filename, enforce_file_format=False)
     assert np.array_equal(read(tmp_path), volume)
     assert open_series(tmp_path, NOTHING, COHORT).slices_named({""}) == set()
@@ -219,14 +255,30 @@ def test_a_slice_less_is_a_missing_slice(tmp_path, volume):
 def test_coronal_and_sagittal_series_are_not_axial(tmp_path, orientation):
     normal = np.cross(orientation[:3], orientation[3:])
     for k in range(4):
-        save(ct_slice(tmp_path / f"{k}.dcm", np.zeros((4, 4), np.int16), normal * k, series="1.2", orientation=orientation))
+        save(
+            ct_slice(
+                tmp_path / f"{k}.dcm",
+                np.zeros((4, 4), np.int16),
+                normal * k,
+                series="1.2",
+                orientation=orientation,
+            )
+        )
     assert code_of(tmp_path) is Code.NOT_AXIAL
 
 
 def test_tilted_gantry(tmp_path):
     a = np.deg2rad(10)
     for k in range(4):
-        save(ct_slice(tmp_path / f"{k}.dcm", np.zeros((4, 4), np.int16), (0, 0, 5 * k), series="1.2", orientation=(1, 0, 0, 0, np.cos(a), np.sin(a))))
+        save(
+            ct_slice(
+                tmp_path / f"{k}.dcm",
+                np.zeros((4, 4), np.int16),
+                (0, 0, 5 * k),
+                series="1.2",
+                orientation=(1, 0, 0, 0, np.cos(a), np.sin(a)),
+            )
+        )
     assert code_of(tmp_path) is Code.TILT
 
 
@@ -251,7 +303,9 @@ def test_undecodable_transfer_syntax_is_named(tmp_path, volume):
     stored.compress(RLELossless)
     stored.file_meta.TransferSyntaxUID = JPEGLosslessSV1
     stored.save_as(dataset.filename)
-    with pytest.raises(PatientError, match="JPEG Lossless, Non-Hierarchical, First-Order Prediction") as caught:
+    with pytest.raises(
+        PatientError, match="JPEG Lossless, Non-Hierarchical, First-Order Prediction"
+    ) as caught:
         read(tmp_path)
     assert caught.value.code is Code.UNDECODABLE_SYNTAX
 
@@ -265,21 +319,38 @@ def enhanced(path, volume):
     """The volume as one enhanced CT object, frames in a scrambled order."""
     dataset = ct_slice(path, np.zeros((4, 5), np.int16), (0, 0, 0), series="1.2.9")
     dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = EnhancedCTImageStorage
-    without("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept")(dataset)
+    without(
+        "ImagePositionPatient",
+        "ImageOrientationPatient",
+        "PixelSpacing",
+        "RescaleSlope",
+        "RescaleIntercept",
+    )(dataset)
     order = np.random.default_rng(0).permutation(len(volume))
     frames = []
     for k in order:
         frame, plane, value = Dataset(), Dataset(), Dataset()
         plane.ImagePositionPatient = [-10, -20, 100 - 2.5 * k]
         value.RescaleSlope, value.RescaleIntercept, value.RescaleType = 1, -int(k), "HU"
-        frame.PlanePositionSequence, frame.PixelValueTransformationSequence = DicomSequence([plane]), DicomSequence([value])
+        frame.PlanePositionSequence, frame.PixelValueTransformationSequence = (
+            DicomSequence([plane]),
+            DicomSequence([value]),
+        )
         frames.append(frame)
     shared, direction, measures = Dataset(), Dataset(), Dataset()
     direction.ImageOrientationPatient, measures.PixelSpacing = [1, 0, 0, 0, 1, 0], [0.5, 0.5]
-    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = DicomSequence([direction]), DicomSequence([measures])
-    dataset.PerFrameFunctionalGroupsSequence, dataset.SharedFunctionalGroupsSequence = DicomSequence(frames), DicomSequence([shared])
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = (
+        DicomSequence([direction]),
+        DicomSequence([measures]),
+    )
+    dataset.PerFrameFunctionalGroupsSequence, dataset.SharedFunctionalGroupsSequence = (
+        DicomSequence(frames),
+        DicomSequence([shared]),
+    )
     dataset.NumberOfFrames = len(volume)
-    dataset.PixelData = (volume + np.arange(len(volume))[:, None, None])[order].astype("<i2").tobytes()
+    dataset.PixelData = (
+        (volume + np.arange(len(volume))[:, None, None])[order].astype("<i2").tobytes()
+    )
     return dataset
 
 
@@ -296,20 +367,32 @@ def frames_of(dataset):
 def test_an_enhanced_object_is_parsed_once_for_all_its_frames(tmp_path, volume, monkeypatch):
     save(enhanced(tmp_path / "mf.dcm", volume))
     parsed, load = [], dicom_series.load
-    monkeypatch.setattr(dicom_series, "load", lambda path, **options: parsed.append(path) or load(path, **options))
+    monkeypatch.setattr(
+        dicom_series, "load", lambda path, **options: parsed.append(path) or load(path, **options)
+    )
     assert np.array_equal(read(tmp_path), volume)
     assert len(parsed) == 1
 
 
 def test_a_concatenation_of_enhanced_objects_is_one_series(tmp_path, volume):
-    """Instances of one concatenation share the series; each describes its own frames (PS3.3, C.7.6.16.2.2.4)."""
+    """Instances of one concatenation share the series; each describes its own frames (PS3.3,
+    C.7.6.16.2.2.4)."""
     whole = enhanced(tmp_path / "whole.dcm", volume)
     frame_bytes = volume[0].size * 2
     for part, (first, last) in enumerate(((0, 4), (4, 6))):
         dataset = enhanced(tmp_path / f"part{part}.dcm", volume)
-        dataset.PerFrameFunctionalGroupsSequence = whole.PerFrameFunctionalGroupsSequence[first:last]
-        dataset.ConcatenationUID, dataset.InConcatenationNumber, dataset.InConcatenationTotalNumber = "1.2.88", part + 1, 2
-        dataset.NumberOfFrames, dataset.PixelData = last - first, whole.PixelData[first * frame_bytes : last * frame_bytes]
+        dataset.PerFrameFunctionalGroupsSequence = whole.PerFrameFunctionalGroupsSequence[
+            first:last
+        ]
+        (
+            dataset.ConcatenationUID,
+            dataset.InConcatenationNumber,
+            dataset.InConcatenationTotalNumber,
+        ) = "1.2.88", part + 1, 2
+        dataset.NumberOfFrames, dataset.PixelData = (
+            last - first,
+            whole.PixelData[first * frame_bytes : last * frame_bytes],
+        )
         save(dataset)
     assert np.array_equal(read(tmp_path), volume)
     (tmp_path / "part1.dcm").unlink()
@@ -320,7 +403,10 @@ def test_a_concatenation_of_enhanced_objects_is_one_series(tmp_path, volume):
 
 def test_two_phases_in_one_object_are_two_slices_at_each_position(tmp_path, volume):
     dataset = enhanced(tmp_path / "mf.dcm", volume)
-    dataset.PerFrameFunctionalGroupsSequence = [*frames_of(dataset), *frames_of(enhanced(tmp_path / "other.dcm", volume))]
+    dataset.PerFrameFunctionalGroupsSequence = [
+        *frames_of(dataset),
+        *frames_of(enhanced(tmp_path / "other.dcm", volume)),
+    ]
     dataset.NumberOfFrames, dataset.PixelData = 12, dataset.PixelData * 2
     save(dataset)
     with pytest.raises(PatientError, match="one phase") as caught:
@@ -348,8 +434,11 @@ def test_frames_that_are_not_described_have_no_position(tmp_path, volume, frames
 
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("deflated", [False, True])
-def test_what_stands_above_the_stored_bits_is_no_part_of_a_pixel(tmp_path, volume, signed, deflated):
-    """Twelve bits of sixteen; old scanners kept overlays in the other four, and did not extend the sign into them (PS3.5, 8.1.1)."""
+def test_what_stands_above_the_stored_bits_is_no_part_of_a_pixel(
+    tmp_path, volume, signed, deflated
+):
+    """Twelve bits of sixteen; old scanners kept overlays in the other four, and did not extend the
+    sign into them (PS3.5, 8.1.1)."""
     intercept = 0 if signed else -1024
     for dataset in write_series(tmp_path, volume, intercept=intercept):
         stored = np.frombuffer(dataset.PixelData, "<u2").copy()
@@ -393,15 +482,28 @@ def test_a_tilted_coronal_series_is_coronal_first(tmp_path):
     a = np.deg2rad(10)
     for k in range(4):
         orientation = (1, 0, 0, 0, np.sin(a), -np.cos(a))
-        save(ct_slice(tmp_path / f"{k}.dcm", np.zeros((4, 4), np.int16), (0, 5 * k, 0), series="1.2", orientation=orientation))
+        save(
+            ct_slice(
+                tmp_path / f"{k}.dcm",
+                np.zeros((4, 4), np.int16),
+                (0, 5 * k, 0),
+                series="1.2",
+                orientation=orientation,
+            )
+        )
     with pytest.raises(PatientError, match="coronal"):
         open_series(tmp_path, NOTHING, Cohort(manifest="unused.csv", tilt="resample"))
-    both = open_series(tmp_path, NOTHING, Cohort(manifest="unused.csv", tilt="resample", oblique="resample"))
+    both = open_series(
+        tmp_path, NOTHING, Cohort(manifest="unused.csv", tilt="resample", oblique="resample")
+    )
     assert not both.straight
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32])
-@pytest.mark.parametrize(("slope", "intercept"), [(1, -1024), (1, 0), (3, -1000), (-1, 40), (1, 32767), (2, -32768), (16000, 5), (1, 40000)])
+@pytest.mark.parametrize(
+    ("slope", "intercept"),
+    [(1, -1024), (1, 0), (3, -1000), (-1, 40), (1, 32767), (2, -32768), (16000, 5), (1, 40000)],
+)
 def test_whole_numbers_never_wrap(dtype, slope, intercept):
     limits = np.iinfo(dtype)
     for values in ([0, 100, 200], [limits.min, 0, limits.max], [limits.max - 1, limits.max, 7]):

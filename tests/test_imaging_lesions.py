@@ -1,4 +1,5 @@
-"""Separate lesions: which parts of a mask are one, which of them is shown, and what is said of it."""
+"""Separate lesions: which parts of a mask are one, which of them is shown, and what is said of
+it."""
 
 from dataclasses import replace
 from itertools import pairwise, product
@@ -45,7 +46,8 @@ def neighbours_of(at: tuple[int, ...]) -> list[tuple[int, ...]]:
 
 
 def brute(volume: np.ndarray, spacing: tuple[float, float, float]) -> list[set[tuple[int, ...]]]:
-    """Lesions as sets of voxels, the largest first: parts by walking from voxel to voxel, then every pair of parts by every pair of their voxels."""
+    """Lesions as sets of voxels, the largest first: parts by walking from voxel to voxel, then
+    every pair of parts by every pair of their voxels."""
     left, parts = {tuple(int(v) for v in at) for at in np.argwhere(volume)}, []
     while left:
         part, edge = set(), [min(left)]
@@ -58,8 +60,14 @@ def brute(volume: np.ndarray, spacing: tuple[float, float, float]) -> list[set[t
     while joined:
         joined = False
         for one, other in product(parts, parts):
-            if one is not other and cdist(np.array(list(one)) * spacing, np.array(list(other)) * spacing).min() <= 10.0005:
-                parts = [part for part in parts if part is not one and part is not other] + [one | other]
+            if (
+                one is not other
+                and cdist(np.array(list(one)) * spacing, np.array(list(other)) * spacing).min()
+                <= 10.0005
+            ):
+                parts = [part for part in parts if part is not one and part is not other] + [
+                    one | other
+                ]
                 joined = True
                 break
     return sorted(parts, key=lambda part: (-len(part), min(part)[0]))
@@ -70,11 +78,21 @@ def check(volume: np.ndarray, spacing: tuple[float, float, float]) -> Lesions:
     sizes = [len(part) for part in expected]
     assert len(found.extents) + found.specks == len(expected)
     assert found.extents[0].volume_mm3 == pytest.approx(sizes[0] * np.prod(spacing))
-    shown = {tuple(int(v) for v in at) for at in np.argwhere(volume_of(found.largest, volume.shape))}
+    shown = {
+        tuple(int(v) for v in at) for at in np.argwhere(volume_of(found.largest, volume.shape))
+    }
     assert shown in [part for part in expected if len(part) == sizes[0]]
-    assert min(shown)[0] == min(min(part)[0] for part in expected if len(part) == sizes[0])  # of equal ones the nearest to the head
-    larger = [part for part in expected if (len(part) > 2 and _diameter(part, spacing) >= 3) or part == shown]
-    assert sorted(one.volume_mm3 for one in found.extents) == pytest.approx(sorted(len(part) * np.prod(spacing) for part in larger))
+    assert min(shown)[0] == min(
+        min(part)[0] for part in expected if len(part) == sizes[0]
+    )  # of equal ones the nearest to the head
+    larger = [
+        part
+        for part in expected
+        if (len(part) > 2 and _diameter(part, spacing) >= 3) or part == shown
+    ]
+    assert sorted(one.volume_mm3 for one in found.extents) == pytest.approx(
+        sorted(len(part) * np.prod(spacing) for part in larger)
+    )
     assert all(one.volume_mm3 >= other.volume_mm3 for one, other in pairwise(found.extents))
     places = {(one.first, one.last) for one in found.extents}
     assert places == {(min(at[0] for at in part), max(at[0] for at in part)) for part in larger}
@@ -84,7 +102,11 @@ def check(volume: np.ndarray, spacing: tuple[float, float, float]) -> Lesions:
 def _diameter(part: set[tuple[int, ...]], spacing: tuple[float, float, float]) -> float:
     edges = np.array([[0.5, 0], [-0.5, 0], [0, 0.5], [0, -0.5]])
     by_slice = [np.array([at[1:] for at in part if at[0] == k]) for k in {at[0] for at in part}]
-    return max(cdist(points, points).max() for flat in by_slice if len(points := (flat[:, None] + edges).reshape(-1, 2) * spacing[1:]))
+    return max(
+        cdist(points, points).max()
+        for flat in by_slice
+        if len(points := (flat[:, None] + edges).reshape(-1, 2) * spacing[1:])
+    )
 
 
 @pytest.mark.parametrize(
@@ -93,7 +115,11 @@ def _diameter(part: set[tuple[int, ...]], spacing: tuple[float, float, float]) -
         ((1.0, 0.1, 1.0), (0, 99, 0), 1),  # 9.9 mm down the rows
         ((1.0, 0.1, 1.0), (0, 100, 0), 1),  # exactly 10
         ((1.0, 0.1, 1.0), (0, 101, 0), 2),
-        ((1.0, 1.0, float(np.float32(0.1))), (0, 0, 100), 1),  # 10, but for the rounding of a NIfTI header
+        (
+            (1.0, 1.0, float(np.float32(0.1))),
+            (0, 0, 100),
+            1,
+        ),  # 10, but for the rounding of a NIfTI header
         ((1.0, 1.0, 0.1), (0, 0, 101), 2),
         ((2.5, 1.0, 1.0), (4, 0, 0), 1),  # along z alone
         ((2.525, 1.0, 1.0), (4, 0, 0), 2),
@@ -140,8 +166,13 @@ def test_the_largest_is_the_one_of_the_largest_volume_and_of_equal_ones_the_uppe
     volume[30:34, 0:5, 40:45] = True  # 100 voxels, in many slices
     volume[2, 0:9, 0:9] = True  # 81, wider
     found = check(volume, (1.0, 1.0, 1.0))
-    assert [(one.first, one.last, one.largest) for one in found.extents] == [(30, 33, 30), (2, 2, 2)]
-    assert [one.max_diameter_mm for one in found.extents] == pytest.approx([np.hypot(5, 4), np.hypot(9, 8)])
+    assert [(one.first, one.last, one.largest) for one in found.extents] == [
+        (30, 33, 30),
+        (2, 2, 2),
+    ]
+    assert [one.max_diameter_mm for one in found.extents] == pytest.approx(
+        [np.hypot(5, 4), np.hypot(9, 8)]
+    )
     volume[2, 9, 0:9] = volume[2, 10, 0:9] = True  # 99
     volume[2, 11, 0] = True  # 100, and nearer to the head
     assert check(volume, (1.0, 1.0, 1.0)).extents[0].first == 2
@@ -156,7 +187,10 @@ def test_specks_are_no_lesions_unless_nothing_else_is_there():
     assert volume_of(lesions.largest, volume.shape).sum() == 49
     [said] = lesion_count_findings(lesions, "largest")
     assert said.code is Code.MASK_SPECKS
-    assert "more than 10 mm from any lesion: 2; roi and rbr show them only where a slice has nothing else" in said.message
+    assert (
+        "more than 10 mm from any lesion: 2; roi and rbr show them "
+        "only where a slice has nothing else"
+    ) in said.message
     assert "reaches to them" in lesion_count_findings(lesions, "all")[0].message
     volume[0, 30, 30:33] = True  # 3 mm
     assert check(volume, (2.0, 1.0, 1.0)).specks == 1
@@ -167,13 +201,29 @@ def test_specks_are_no_lesions_unless_nothing_else_is_there():
     assert volume_of(lesions.largest, volume.shape).sum() == 2
 
 
-blobs = st.tuples(st.integers(0, 7), st.integers(0, 29), st.integers(0, 29), st.integers(1, 3), st.integers(1, 6), st.integers(1, 6))
+blobs = st.tuples(
+    st.integers(0, 7),
+    st.integers(0, 29),
+    st.integers(0, 29),
+    st.integers(1, 3),
+    st.integers(1, 6),
+    st.integers(1, 6),
+)
 
 
 @settings(deadline=None, max_examples=60)
 @given(
     st.lists(blobs, min_size=1, max_size=7),
-    st.sampled_from([(1.0, 1.0, 1.0), (5.0, 0.7, 0.8), (2.5, 2.0, 1.5), (12.0, 1.0, 1.0), (0.5, 0.3, 0.9), (10.0, 3.0, 3.0)]),
+    st.sampled_from(
+        [
+            (1.0, 1.0, 1.0),
+            (5.0, 0.7, 0.8),
+            (2.5, 2.0, 1.5),
+            (12.0, 1.0, 1.0),
+            (0.5, 0.3, 0.9),
+            (10.0, 3.0, 3.0),
+        ]
+    ),
 )
 def test_lesions_are_those_of_every_pair_of_voxels(boxes, spacing):
     volume = np.zeros((10, 36, 36), bool)
@@ -183,7 +233,10 @@ def test_lesions_are_those_of_every_pair_of_voxels(boxes, spacing):
 
 
 @settings(deadline=None, max_examples=60)
-@given(arrays(bool, (5, 9, 11), elements=st.sampled_from([False] * 14 + [True])), st.sampled_from([(4.0, 3.0, 3.5), (6.0, 2.0, 2.0), (11.0, 7.0, 7.0)]))
+@given(
+    arrays(bool, (5, 9, 11), elements=st.sampled_from([False] * 14 + [True])),
+    st.sampled_from([(4.0, 3.0, 3.5), (6.0, 2.0, 2.0), (11.0, 7.0, 7.0)]),
+)
 def test_lesions_of_noise_are_those_of_every_pair_of_voxels(volume, spacing):
     volume = volume.copy()
     volume[2, 4, 4] = True
@@ -193,11 +246,18 @@ def test_lesions_of_noise_are_those_of_every_pair_of_voxels(volume, spacing):
 def test_a_lesion_drawn_on_some_slices_only_is_told_so():
     volume = np.zeros((10, 20, 20), bool)
     volume[::4, 3:12, 3:12] = True
-    [said] = lesion_count_findings(separate_lesions(lesion_in(volume), np.array((3.0, 1.0, 1.0))), "largest")
+    [said] = lesion_count_findings(
+        separate_lesions(lesion_in(volume), np.array((3.0, 1.0, 1.0))), "largest"
+    )
     assert "3 lesions" in said.message
-    assert "each lies on one slice: if one lesion was drawn on some slices only, use all" in said.message
+    assert (
+        "each lies on one slice: if one lesion was drawn on some slices only, use all"
+        in said.message
+    )
     volume[1, 5, 5] = True
-    [said] = lesion_count_findings(separate_lesions(lesion_in(volume), np.array((3.0, 1.0, 1.0))), "largest")
+    [said] = lesion_count_findings(
+        separate_lesions(lesion_in(volume), np.array((3.0, 1.0, 1.0))), "largest"
+    )
     assert "each lies" not in said.message
 
 
@@ -218,16 +278,23 @@ def test_a_message_names_the_first_sizes():
     for number in range(8):
         volume[0, 0 : number + 3, number * 25 : number * 25 + 4] = True
     said = lesion_count_findings(separate_lesions(lesion_in(volume), np.ones(3)), "largest")[0]
-    assert (said.code, said.message.startswith("8 lesions more than 10 mm apart, 10, 9, 9, 8, 7, 6 ... mm across")) == (Code.SEVERAL_LESIONS, True), said
+    assert (
+        said.code,
+        said.message.startswith("8 lesions more than 10 mm apart, 10, 9, 9, 8, 7, 6 ... mm across"),
+    ) == (Code.SEVERAL_LESIONS, True), said
 
 
 SPACING = (0.8, 0.8)
-LEFT, RIGHT = np.s_[:, 40:60, 10:36], np.s_[:, 44:54, 300:312]  # 212 mm apart: columns 35 and 300, 265 pixels of 0.8 mm
+LEFT, RIGHT = (
+    np.s_[:, 40:60, 10:36],
+    np.s_[:, 44:54, 300:312],
+)  # 212 mm apart: columns 35 and 300, 265 pixels of 0.8 mm
 
 
 @pytest.fixture(scope="module")
 def bilateral(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray, np.ndarray]:
-    """Tumours of both kidneys: slices 3 to 8 have the larger one, 6 to 11 the smaller, 14 the smaller again after a gap of 7.5 mm, 20 a third one."""
+    """Tumours of both kidneys: slices 3 to 8 have the larger one, 6 to 11 the smaller, 14 the
+    smaller again after a gap of 7.5 mm, 20 a third one."""
     folder = tmp_path_factory.mktemp("bilateral")
     rng = np.random.default_rng(4)
     volume = rng.integers(-120, 200, (24, 100, 330)).astype(np.int16)
@@ -235,7 +302,10 @@ def bilateral(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarra
     lesion[3:9][LEFT] = lesion[6:12][RIGHT] = lesion[14:15][RIGHT] = True
     lesion[20, 10:20, 200:210] = True
     slices = write_series(folder / "ct", volume, spacing=SPACING)
-    write_seg(folder / "seg.dcm", [(1, slices[k], lesion[k]) for k in range(len(volume)) if lesion[k].any()])
+    write_seg(
+        folder / "seg.dcm",
+        [(1, slices[k], lesion[k]) for k in range(len(volume)) if lesion[k].any()],
+    )
     return folder, volume, lesion
 
 
@@ -251,14 +321,27 @@ def test_of_two_tumours_in_a_slice_the_largest_is_shown(bilateral):
     assert np.array_equal(found.mask, lesion[3:9])
     assert found.shown.sum() == 6 * 20 * 26
     assert found.shown[LEFT].all()
-    assert found.lesion_area_mm2 == pytest.approx([20 * 26 * 0.64] * 3 + [(20 * 26 + 120) * 0.64] * 3)  # of all lesions
+    assert found.lesion_area_mm2 == pytest.approx(
+        [20 * 26 * 0.64] * 3 + [(20 * 26 + 120) * 0.64] * 3
+    )  # of all lesions
     assert found.max_diameter_mm == pytest.approx(0.8 * np.hypot(26, 19))
-    assert [(one.first, one.last, one.largest) for one in found.lesions] == [(3, 8, 3), (6, 14, 6), (20, 20, 20)]
-    assert [one.volume_mm3 for one in found.lesions] == pytest.approx([6 * 520 * 1.6, 7 * 120 * 1.6, 100 * 1.6])
+    assert [(one.first, one.last, one.largest) for one in found.lesions] == [
+        (3, 8, 3),
+        (6, 14, 6),
+        (20, 20, 20),
+    ]
+    assert [one.volume_mm3 for one in found.lesions] == pytest.approx(
+        [6 * 520 * 1.6, 7 * 120 * 1.6, 100 * 1.6]
+    )
     several = [one for one in found.findings if one.code is Code.SEVERAL_LESIONS]
     assert len(several) == 1
-    assert several[0].message.startswith("3 lesions more than 10 mm apart, 26, 12, 11 mm across; roi and rbr show the largest that a slice has")
-    assert not [one for one in found.findings if one.code in (Code.LESION_TOO_LARGE, Code.MASK_SPECKS)]
+    assert several[0].message.startswith(
+        "3 lesions more than 10 mm apart, 26, 12, 11 mm across; roi "
+        "and rbr show the largest that a slice has"
+    )
+    assert not [
+        one for one in found.findings if one.code in (Code.LESION_TOO_LARGE, Code.MASK_SPECKS)
+    ]
 
 
 def test_roi_and_rbr_are_the_largest_lesion_and_slice_is_the_whole_image(bilateral):
@@ -287,13 +370,19 @@ def test_all_lesions_in_one_box_is_what_the_mask_says(bilateral):
     for n, k in enumerate(kept):
         rgb, box = three_windows(volume[k]), lesion_box(lesion[k])
         assert np.array_equal(made[Dataset.RBR][n], fit_square(rgb[box], SPACING, 75))
-        assert np.array_equal(made[Dataset.ROI][n], fit_square(np.where(lesion[k][box][..., None], rgb[box], 0), SPACING, 75))
+        assert np.array_equal(
+            made[Dataset.ROI][n],
+            fit_square(np.where(lesion[k][box][..., None], rgb[box], 0), SPACING, 75),
+        )
     assert found.lesions == read(folder).lesions
-    assert "one box round all" in next(one.message for one in found.findings if one.code is Code.SEVERAL_LESIONS)
+    assert "one box round all" in next(
+        one.message for one in found.findings if one.code is Code.SEVERAL_LESIONS
+    )
 
 
 def test_slices_are_kept_for_every_lesion_and_each_shows_its_largest(bilateral):
-    """No slice with a lesion is lost: where the largest has ended, roi and rbr show the largest of those that go on."""
+    """No slice with a lesion is lost: where the largest has ended, roi and rbr show the largest of
+    those that go on."""
     folder, _, lesion = bilateral
     with_lesion = [*range(3, 12), 14, 20]
     for which in ("largest", "all"):
@@ -315,7 +404,12 @@ def test_some_of_the_kept_slices(bilateral):
     assert np.array_equal(some.hu, found.hu[[1, 4]])
     assert np.array_equal(some.mask, found.mask[[1, 4]])
     assert np.array_equal(some.shown, found.shown[[1, 4]])
-    assert (some.lesions, some.n_slices_total, len(some.position_mm), len(some.lesion_area_mm2)) == (found.lesions, 24, 2, 2)
+    assert (
+        some.lesions,
+        some.n_slices_total,
+        len(some.position_mm),
+        len(some.lesion_area_mm2),
+    ) == (found.lesions, 24, 2, 2)
 
 
 def test_whatever_looks_at_the_lesion_looks_at_the_one_that_is_shown(bilateral):
@@ -325,15 +419,27 @@ def test_whatever_looks_at_the_lesion_looks_at_the_one_that_is_shown(bilateral):
     assert same is not None
     again = dataset_images(same, images=images)
     assert all(np.array_equal(made[dataset], again[dataset]) for dataset in made)
-    columns = np.flatnonzero(dataset_masks(found, images=images)[Dataset.SLICE].any(axis=(0, 1))) * 330 / 75
+    columns = (
+        np.flatnonzero(dataset_masks(found, images=images)[Dataset.SLICE].any(axis=(0, 1)))
+        * 330
+        / 75
+    )
     assert 5 < columns.min() < columns.max() < 40
-    in_air = replace(found, hu=np.where(found.shown, 40, -1000).astype(np.int16))  # where the other tumour lies
+    in_air = replace(
+        found, hu=np.where(found.shown, 40, -1000).astype(np.int16)
+    )  # where the other tumour lies
     assert in_air.hu[in_air.shown].mean() == 40
     assert lesion_findings(in_air) == []
-    assert [one.code for one in lesion_findings(replace(in_air, largest=in_air.mask & ~in_air.shown))] == [Code.MASK_OUTSIDE_BODY]
+    assert [
+        one.code for one in lesion_findings(replace(in_air, largest=in_air.mask & ~in_air.shown))
+    ] == [Code.MASK_OUTSIDE_BODY]
 
 
-REAL = {"case_00041": [39, 37], "case_00529": [42, 27, 22], "case_00565": [115, 22]}  # mm across; every other one of the 25 has one tumour
+REAL = {
+    "case_00041": [39, 37],
+    "case_00529": [42, 27, 22],
+    "case_00565": [115, 22],
+}  # mm across; every other one of the 25 has one tumour
 
 
 def test_tumours_of_real_patients(real_data: Path):
@@ -346,10 +452,20 @@ def test_tumours_of_real_patients(real_data: Path):
         found = separate_lesions(lesion_in(volume), spacing)
         assert found.specks == 0
         parts, n = label(volume[find_objects(volume.astype(np.uint8))[0]], np.ones((3, 3, 3)))
-        reached = {part: set(np.unique(parts[distance_transform_edt(parts != part, sampling=spacing) <= 10.001])) - {0} for part in range(1, n + 1) if n > 1}
+        reached = {
+            part: set(
+                np.unique(parts[distance_transform_edt(parts != part, sampling=spacing) <= 10.001])
+            )
+            - {0}
+            for part in range(1, n + 1)
+            if n > 1
+        }
         groups = []
         for near in reached.values():
-            groups = [near.union(*(one for one in groups if one & near)), *(one for one in groups if not one & near)]
+            groups = [
+                near.union(*(one for one in groups if one & near)),
+                *(one for one in groups if not one & near),
+            ]
         sizes = sorted((np.isin(parts, list(one)).sum() for one in groups or [{1}]), reverse=True)
         assert [round(one.volume_mm3 / spacing.prod()) for one in found.extents] == sizes
         if len(sizes) > 1:

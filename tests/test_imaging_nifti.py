@@ -14,7 +14,9 @@ from renal_ray.imaging.patient import read_patient
 from renal_ray.problems import Code, PatientError
 
 ALL_CODES = [
-    "".join(code[flip] for code, flip in zip(axes, flips, strict=True)) for axes in permutations(("LR", "PA", "IS")) for flips in product((0, 1), repeat=3)
+    "".join(code[flip] for code, flip in zip(axes, flips, strict=True))
+    for axes in permutations(("LR", "PA", "IS"))
+    for flips in product((0, 1), repeat=3)
 ]
 COHORT = Cohort(manifest="unused.csv", lesion_labels=[2])
 EVERYTHING = Selection(min_area_fraction=0)
@@ -23,7 +25,9 @@ EVERYTHING = Selection(min_area_fraction=0)
 def image(shape=(5, 4, 6), zooms=(0.7, 0.8, 3.0), dtype=np.int16) -> nib.Nifti1Image:
     """RAS: x to the right, y to the front, z to the head."""
     values = (np.arange(np.prod(shape)).reshape(shape) - 50).astype(dtype)
-    return nib.Nifti1Image(values, np.array(nib.affines.from_matvec(np.diag(zooms), (-20, 30, 100))))
+    return nib.Nifti1Image(
+        values, np.array(nib.affines.from_matvec(np.diag(zooms), (-20, 30, 100)))
+    )
 
 
 def label_map(like: nib.Nifti1Image) -> nib.Nifti1Image:
@@ -42,7 +46,12 @@ def turned(item: nib.Nifti1Image, code: str) -> nib.Nifti1Image:
 def patient(folder, ct, mask, **options):
     nib.save(ct, folder / "ct.nii.gz")
     nib.save(mask, folder / "mask.nii.gz")
-    return read_patient(folder / "ct.nii.gz", folder / "mask.nii.gz", cohort=options.get("cohort", COHORT), selection=options.get("selection", EVERYTHING))
+    return read_patient(
+        folder / "ct.nii.gz",
+        folder / "mask.nii.gz",
+        cohort=options.get("cohort", COHORT),
+        selection=options.get("selection", EVERYTHING),
+    )
 
 
 def code_of(*args, **options) -> Code:
@@ -56,7 +65,8 @@ def test_there_are_48_orientations():
 
 
 def test_standard_axial_display(tmp_path):
-    """Worked out by hand: slice 0 is the highest z, row 0 the most anterior, column 0 the patient's right."""
+    """Worked out by hand: slice 0 is the highest z, row 0 the most anterior, column 0 the patient's
+    right."""
     ct = image()
     got = patient(tmp_path, ct, label_map(ct))
     stored = np.asanyarray(ct.dataobj)
@@ -97,8 +107,16 @@ def test_every_orientation_in_every_type(tmp_path, dtype, ending):
         for name, item in (("ct", values), ("mask", np.asanyarray(mask.dataobj))):
             header = nib.Nifti1Header(endianness=dtype[0])
             header.set_data_dtype(dtype)
-            nib.save(turned(nib.Nifti1Image(item.astype(dtype), ct.affine, header), code), tmp_path / f"{name}{ending}")
-        got = read_patient(tmp_path / f"ct{ending}", tmp_path / f"mask{ending}", cohort=COHORT, selection=EVERYTHING)
+            nib.save(
+                turned(nib.Nifti1Image(item.astype(dtype), ct.affine, header), code),
+                tmp_path / f"{name}{ending}",
+            )
+        got = read_patient(
+            tmp_path / f"ct{ending}",
+            tmp_path / f"mask{ending}",
+            cohort=COHORT,
+            selection=EVERYTHING,
+        )
         assert np.array_equal(got.hu, expected[got.slice_index]), code
         assert np.array_equal(got.mask, wanted[got.slice_index]), code
         assert got.mask.sum() == wanted.sum()
@@ -109,7 +127,9 @@ def test_every_orientation_in_every_type(tmp_path, dtype, ending):
 def test_slope_and_intercept_are_honoured(tmp_path, code, ending):
     ct = turned(image(), code)
     expected = open_and_read(save(tmp_path / "plain.nii", ct))
-    scaled = nib.Nifti1Image(((np.asanyarray(ct.dataobj) + 1024) // 2 * 2).astype(np.int16), ct.affine)
+    scaled = nib.Nifti1Image(
+        ((np.asanyarray(ct.dataobj) + 1024) // 2 * 2).astype(np.int16), ct.affine
+    )
     scaled.header.set_slope_inter(0.5, -1024)
     nib.save(scaled, tmp_path / f"scaled{ending}")
     raw = nib.Nifti1Image((np.asanyarray(scaled.dataobj)).astype(np.int16), ct.affine)
@@ -140,7 +160,9 @@ def test_slope_is_applied_slice_by_slice(tmp_path):
     nib.save(item, path)
     expected = nib.load(path).get_fdata()[::-1, ::-1, ::-1].T.astype(np.float32)
     assert np.allclose(open_and_read(path), expected)
-    assert np.allclose(open_volume_image(path, COHORT).read(np.array([0, 1, 4])), expected[[0, 1, 4]])
+    assert np.allclose(
+        open_volume_image(path, COHORT).read(np.array([0, 1, 4])), expected[[0, 1, 4]]
+    )
 
 
 def test_floating_point_images(tmp_path):
@@ -171,7 +193,9 @@ def test_label_values_that_are_the_lesion(tmp_path):
     both = Cohort(manifest="unused.csv", lesion_labels=[1, 2])
     assert patient(tmp_path, ct, label_map(ct), cohort=both).mask.sum() == 12
     with pytest.raises(PatientError, match=r"\[0, 1, 2\].*cohort.lesion_labels \[7\]") as caught:
-        patient(tmp_path, ct, label_map(ct), cohort=Cohort(manifest="unused.csv", lesion_labels=[7]))
+        patient(
+            tmp_path, ct, label_map(ct), cohort=Cohort(manifest="unused.csv", lesion_labels=[7])
+        )
     assert caught.value.code is Code.MASK_EMPTY
     assert caught.value.file.endswith("mask.nii.gz")
 
@@ -179,7 +203,9 @@ def test_label_values_that_are_the_lesion(tmp_path):
 def test_trailing_axis_of_one(tmp_path):
     ct = image()
     four = nib.Nifti1Image(np.asanyarray(ct.dataobj)[..., None], ct.affine)
-    assert np.array_equal(patient(tmp_path, four, label_map(ct)).hu, patient(tmp_path, ct, label_map(ct)).hu)
+    assert np.array_equal(
+        patient(tmp_path, four, label_map(ct)).hu, patient(tmp_path, ct, label_map(ct)).hu
+    )
     series = nib.Nifti1Image(np.zeros((5, 4, 6, 2), np.int16), ct.affine)
     assert code_of(tmp_path, series, label_map(ct)) is Code.FILE_UNREADABLE
 
@@ -225,7 +251,12 @@ def test_rounding_of_the_header_is_no_reason_to_refuse(tmp_path):
 def rotated(degrees, first, second):
     a = np.deg2rad(degrees)
     turn = np.eye(4)
-    turn[[first, first, second, second], [first, second, first, second]] = np.cos(a), -np.sin(a), np.sin(a), np.cos(a)
+    turn[[first, first, second, second], [first, second, first, second]] = (
+        np.cos(a),
+        -np.sin(a),
+        np.sin(a),
+        np.cos(a),
+    )
     return lambda item: nib.Nifti1Image(np.asanyarray(item.dataobj), turn @ item.affine)
 
 
@@ -239,7 +270,9 @@ def test_oblique_volumes_are_not_axial(tmp_path, degrees, first, second):
 def test_an_almost_straight_volume_is_read_as_it_is(tmp_path):
     ct = image()
     turn = rotated(2, 1, 2)
-    assert np.array_equal(patient(tmp_path, turn(ct), turn(label_map(ct))).hu, patient(tmp_path, ct, label_map(ct)).hu)
+    assert np.array_equal(
+        patient(tmp_path, turn(ct), turn(label_map(ct))).hu, patient(tmp_path, ct, label_map(ct)).hu
+    )
 
 
 def test_sheared_volume_is_tilt(tmp_path):
@@ -254,11 +287,15 @@ def test_sheared_volume_is_tilt(tmp_path):
 def test_coronal_stack_is_not_axial(tmp_path):
     ct = image(zooms=(0.7, 5.0, 0.7))
     assert code_of(tmp_path, ct, label_map(ct)) is Code.NOT_AXIAL
-    got = patient(tmp_path, ct, label_map(ct), cohort=Cohort(manifest="unused.csv", oblique="resample"))
+    got = patient(
+        tmp_path, ct, label_map(ct), cohort=Cohort(manifest="unused.csv", oblique="resample")
+    )
     assert got.spacing_mm == pytest.approx((0.7, 0.7))
     assert Code.IMAGE_RESAMPLED in {finding.code for finding in got.findings}
     stored = np.asanyarray(ct.dataobj)[::-1, ::-1, ::-1].T  # display: slices, rows, columns
-    assert np.array_equal(got.hu[:, 0], stored[got.slice_index, 0])  # the first row lies on a coronal slice, the others between
+    assert np.array_equal(
+        got.hu[:, 0], stored[got.slice_index, 0]
+    )  # the first row lies on a coronal slice, the others between
     assert got.hu.shape[1] == 1 + np.ceil(3 * 5 / 0.7)
 
 
@@ -275,12 +312,19 @@ def test_truncated_and_foreign_files(tmp_path):
     nib.save(label_map(ct), tmp_path / "mask.nii.gz")
     nib.save(ct, tmp_path / "whole.nii")
     whole = (tmp_path / "whole.nii").read_bytes()
-    cases = {"cut.nii": whole[:-5000], "cut.nii.gz": gzip.compress(whole)[:-2000], "text.nii": b"no image at all", "text.nii.gz": b"no gzip"}
+    cases = {
+        "cut.nii": whole[:-5000],
+        "cut.nii.gz": gzip.compress(whole)[:-2000],
+        "text.nii": b"no image at all",
+        "text.nii.gz": b"no gzip",
+    }
     codes = {}
     for name, content in cases.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(PatientError) as caught:
-            read_patient(tmp_path / name, tmp_path / "mask.nii.gz", cohort=COHORT, selection=EVERYTHING)
+            read_patient(
+                tmp_path / name, tmp_path / "mask.nii.gz", cohort=COHORT, selection=EVERYTHING
+            )
         codes[name] = caught.value.code
     assert codes == {
         "cut.nii": Code.FILE_TRUNCATED,
@@ -307,7 +351,10 @@ def test_a_label_map_may_use_a_negative_value(tmp_path):
     mask = label_map(ct)
     values = np.asanyarray(mask.dataobj).astype(np.int16)
     values[0, 0, 0] = -1
-    assert patient(tmp_path, ct, nib.Nifti1Image(values, mask.affine)).mask.sum() == (values == 2).sum()
+    assert (
+        patient(tmp_path, ct, nib.Nifti1Image(values, mask.affine)).mask.sum()
+        == (values == 2).sum()
+    )
 
 
 @pytest.mark.parametrize(
@@ -325,7 +372,9 @@ def test_hu_that_no_ct_has_are_refused_whatever_their_share(tmp_path, change, dt
     """One voxel of 120 is enough; what is padding has to be said."""
     ct = image()
     assert np.asanyarray(ct.dataobj).min() == -50
-    values = change(np.asanyarray(ct.dataobj) if dtype == np.uint16 else np.asanyarray(ct.dataobj).astype(dtype)).astype(dtype)
+    values = change(
+        np.asanyarray(ct.dataobj) if dtype == np.uint16 else np.asanyarray(ct.dataobj).astype(dtype)
+    ).astype(dtype)
     changed = nib.Nifti1Image(values, ct.affine)
     with pytest.raises(PatientError, match="padding at -1024") as caught:
         open_and_read(save(tmp_path / "a.nii.gz", changed))
@@ -337,7 +386,10 @@ def test_paddings_and_metal_are_read_as_they_are(tmp_path, value):
     ct = image()
     values = np.asanyarray(ct.dataobj).copy()
     values[0, 0, 0] = value
-    assert open_and_read(save(tmp_path / "a.nii.gz", nib.Nifti1Image(values, ct.affine)))[-1, -1, -1] == value
+    assert (
+        open_and_read(save(tmp_path / "a.nii.gz", nib.Nifti1Image(values, ct.affine)))[-1, -1, -1]
+        == value
+    )
 
 
 def body(shape=(26, 26, 12)) -> np.ndarray:
@@ -359,11 +411,15 @@ def body(shape=(26, 26, 12)) -> np.ndarray:
         (lambda hu: 21 * (hu > 0) * np.random.default_rng(0).random(hu.shape), False),
     ],
 )
-def test_an_image_that_is_no_ct_is_left_out_where_that_is_certain_and_else_reported(tmp_path, change, left_out):
+def test_an_image_that_is_no_ct_is_left_out_where_that_is_certain_and_else_reported(
+    tmp_path, change, left_out
+):
     affine = np.diag([3.0, 3, 3, 1])
     mask = np.zeros((26, 26, 12), np.uint8)
     mask[10:14, 10:14, 4:7] = 2
-    got = patient(tmp_path, nib.Nifti1Image(body().astype(np.float32), affine), nib.Nifti1Image(mask, affine))
+    got = patient(
+        tmp_path, nib.Nifti1Image(body().astype(np.float32), affine), nib.Nifti1Image(mask, affine)
+    )
     assert got.findings == ()
     wrong = nib.Nifti1Image(np.asarray(change(body())).astype(np.float32), affine)
     if left_out:

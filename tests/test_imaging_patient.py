@@ -37,7 +37,11 @@ def lesion_with(areas: list[int], first: int = 0) -> Lesion:
         ([3, 10, 7], {"min_area_fraction": 0.7}, [1, 2]),
         ([3, 10, 1], {"min_area_fraction": 0.3}, [0, 1]),
         ([1, 2, 4, 8, 3, 1], {"max_slices": 2}, [2, 3]),
-        ([5, 9, 2, 9, 9], {"max_slices": 2}, [1, 3]),  # of three equal ones the two nearest to the middle
+        (
+            [5, 9, 2, 9, 9],
+            {"max_slices": 2},
+            [1, 3],
+        ),  # of three equal ones the two nearest to the middle
         ([4, 4, 4, 4], {"max_slices": 1}, [1]),  # equally near: the upper
         ([9, 1, 1, 1, 8], {"max_slices": 2, "min_area_fraction": 0}, [0, 4]),  # area before place
         ([4, 4], {"max_slices": 5}, [0, 1]),
@@ -47,13 +51,24 @@ def test_selection(areas, options, expected):
     assert kept(lesion_with(areas, first=10), Selection(**options)).tolist() == expected
 
 
-@given(st.integers(1, 2**30).flatmap(lambda seed: st.just(np.random.default_rng(seed))), st.floats(0.3, 3), st.floats(0.3, 3))
+@given(
+    st.integers(1, 2**30).flatmap(lambda seed: st.just(np.random.default_rng(seed))),
+    st.floats(0.3, 3),
+    st.floats(0.3, 3),
+)
 def test_diameter_is_the_longest_distance_on_the_outline(rng, row_spacing, column_spacing):
     mask = rng.random((2, rng.integers(1, 9), rng.integers(1, 9))) < 0.4
     mask[:, 0, 0] = True
     edges = np.array([[0.5, 0], [-0.5, 0], [0, 0.5], [0, -0.5]])
-    brute = max(pdist((np.argwhere(m)[:, None] + edges).reshape(-1, 2) * (row_spacing, column_spacing)).max() for m in mask)
-    assert max_diameter_mm(Lesion(np.arange(2), mask), (row_spacing, column_spacing)) == pytest.approx(brute)
+    brute = max(
+        pdist(
+            (np.argwhere(m)[:, None] + edges).reshape(-1, 2) * (row_spacing, column_spacing)
+        ).max()
+        for m in mask
+    )
+    assert max_diameter_mm(
+        Lesion(np.arange(2), mask), (row_spacing, column_spacing)
+    ) == pytest.approx(brute)
 
 
 def test_diameter_of_known_shapes():
@@ -95,16 +110,26 @@ def test_only_kept_slices_are_decoded(patient, monkeypatch):
     assert np.array_equal(got.mask, lesion[[4, 5]])
     assert got.position_mm.tolist() == [90.0, 87.5]
     assert got.lesion_area_mm2.tolist() == [81 * 0.25, 64 * 0.25]
-    assert (got.slice_index.dtype, got.position_mm.dtype, got.lesion_area_mm2.dtype) == (np.int32, np.float32, np.float32)
+    assert (got.slice_index.dtype, got.position_mm.dtype, got.lesion_area_mm2.dtype) == (
+        np.int32,
+        np.float32,
+        np.float32,
+    )
     assert got.spacing_mm == (0.5, 0.5)
     assert got.n_slices_total == 10
-    assert got.max_diameter_mm == pytest.approx(np.hypot(4.5, 4.0))  # a square's corners are cut at the middles of the edges
+    assert got.max_diameter_mm == pytest.approx(
+        np.hypot(4.5, 4.0)
+    )  # a square's corners are cut at the middles of the edges
 
 
 def test_diameter_does_not_depend_on_the_selection(patient):
     folder = patient[0]
-    few = read_patient(folder / "ct", folder / "seg.dcm", cohort=COHORT, selection=Selection(max_slices=1))
-    all_of_them = read_patient(folder / "ct", folder / "seg.dcm", cohort=COHORT, selection=Selection(min_area_fraction=0))
+    few = read_patient(
+        folder / "ct", folder / "seg.dcm", cohort=COHORT, selection=Selection(max_slices=1)
+    )
+    all_of_them = read_patient(
+        folder / "ct", folder / "seg.dcm", cohort=COHORT, selection=Selection(min_area_fraction=0)
+    )
     assert few.max_diameter_mm == all_of_them.max_diameter_mm
     assert len(all_of_them.hu) == 4
 
@@ -112,9 +137,13 @@ def test_diameter_does_not_depend_on_the_selection(patient):
 @pytest.mark.parametrize("code", ["RAS", "LPS", "IPL", "ASL"])
 def test_nifti_mask_over_a_dicom_series(patient, code):
     folder, volume, lesion, _ = patient
-    affine = np.array([[-0.5, 0, 0, 10], [0, -0.5, 0, 20], [0, 0, -2.5, 100], [0, 0, 0, 1.0]])  # LPS (-10, -20, 100) in RAS, slices downwards
+    affine = np.array(
+        [[-0.5, 0, 0, 10], [0, -0.5, 0, 20], [0, 0, -2.5, 100], [0, 0, 0, 1.0]]
+    )  # LPS (-10, -20, 100) in RAS, slices downwards
     mask = nib.Nifti1Image(lesion.transpose(2, 1, 0).astype(np.uint8), affine)
-    turn = nib.orientations.ornt_transform(nib.io_orientation(affine), nib.orientations.axcodes2ornt(code))
+    turn = nib.orientations.ornt_transform(
+        nib.io_orientation(affine), nib.orientations.axcodes2ornt(code)
+    )
     nib.save(mask.as_reoriented(turn), folder / "mask.nii.gz")
     cohort = Cohort(manifest="unused.csv", lesion_labels=[1])
     got = read_patient(folder / "ct", folder / "mask.nii.gz", cohort=cohort, selection=Selection())
@@ -137,7 +166,11 @@ def test_errors_survive_the_way_between_processes(patient):
     with pytest.raises(PatientError) as caught:
         read_patient(folder / "ct", folder / "nothing", cohort=COHORT, selection=Selection())
     copy = pickle.loads(pickle.dumps(caught.value))  # noqa: S301
-    assert (copy.code, copy.message, copy.file) == (caught.value.code, caught.value.message, caught.value.file)
+    assert (copy.code, copy.message, copy.file) == (
+        caught.value.code,
+        caught.value.message,
+        caught.value.file,
+    )
 
 
 @pytest.mark.parametrize("name", ["seg.dcm", "ct/I0001.dcm", "image.nii", "mask.nii"])
@@ -156,7 +189,9 @@ def test_damaged_files_are_refused_and_never_crash(patient, name):
     for _ in range(40):
         damaged = bytearray(whole)
         damaged[rng.integers(start, end)] = rng.choice([0, 32, 65, 92, 255])
-        path.write_bytes(damaged[: rng.integers(start, len(whole))] if rng.random() < 0.4 else damaged)
+        path.write_bytes(
+            damaged[: rng.integers(start, len(whole))] if rng.random() < 0.4 else damaged
+        )
         try:
             read_patient(folder / image, folder / mask, cohort=COHORT, selection=Selection())
         except PatientError as error:
@@ -165,14 +200,19 @@ def test_damaged_files_are_refused_and_never_crash(patient, name):
     assert 5 < refused < 40
 
 
-@pytest.mark.parametrize("keyword", ["PixelSpacing", "ImagePositionPatient", "RescaleSlope", "Rows"])
+@pytest.mark.parametrize(
+    "keyword", ["PixelSpacing", "ImagePositionPatient", "RescaleSlope", "Rows"]
+)
 def test_nothing_of_the_patient_is_said(patient, keyword, capfd, caplog):
-    """A value that is no number, and the error and the warnings about it quote neither it nor the patient."""
+    """A value that is no number, and the error and the warnings about it quote neither it nor the
+    patient."""
     folder, _, _, slices = patient
     path = save(slices[3])
     data = path.read_bytes()
     tag = slices[3].data_element(keyword).tag
-    start = data.index(int(tag.group).to_bytes(2, "little") + int(tag.element).to_bytes(2, "little"))
+    start = data.index(
+        int(tag.group).to_bytes(2, "little") + int(tag.element).to_bytes(2, "little")
+    )
     length = int.from_bytes(data[start + 6 : start + 8], "little")
     canary = (NAME * 10).encode()[:length]
     path.write_bytes(data[: start + 8] + canary + data[start + 8 + length :])
@@ -180,8 +220,21 @@ def test_nothing_of_the_patient_is_said(patient, keyword, capfd, caplog):
         warnings.simplefilter("always")
         with pytest.raises(PatientError) as caught:
             read_patient(folder / "ct", folder / "seg.dcm", cohort=COHORT, selection=Selection())
-    said = " ".join([str(caught.value), *(str(w.message) for w in caught_warnings), *capfd.readouterr(), caplog.text])
-    for secret in ("CANARY", BIRTH_DATE, slices[3].SeriesInstanceUID, slices[3].SOPInstanceUID, "CAN"):
+    said = " ".join(
+        [
+            str(caught.value),
+            *(str(w.message) for w in caught_warnings),
+            *capfd.readouterr(),
+            caplog.text,
+        ]
+    )
+    for secret in (
+        "CANARY",
+        BIRTH_DATE,
+        slices[3].SeriesInstanceUID,
+        slices[3].SOPInstanceUID,
+        "CAN",
+    ):
         assert secret not in said
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__ or caught.value.__context__ is None

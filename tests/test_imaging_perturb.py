@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from renal_ray.imaging.geometry.grid import PatientSlices
-from renal_ray.imaging.masks.perturb import ORIGINAL, Perturbation, perturb, perturbations, perturbed
+from renal_ray.imaging.masks.perturb import (
+    ORIGINAL,
+    Perturbation,
+    perturb,
+    perturbations,
+    perturbed,
+)
 
 SPACING = (0.7, 0.9)
 
@@ -15,15 +21,23 @@ def blob(seed: int, shape: tuple[int, int] = (17, 21)) -> np.ndarray:
     mask = np.zeros(shape, bool)
     rng = np.random.default_rng(seed)
     for _ in range(4):
-        row, column, size = rng.integers(0, shape[0] - 4), rng.integers(0, shape[1] - 4), rng.integers(2, 7)
+        row, column, size = (
+            rng.integers(0, shape[0] - 4),
+            rng.integers(0, shape[1] - 4),
+            rng.integers(2, 7),
+        )
         mask[row : row + size, column : column + size] = True
     return mask
 
 
 def brute(mask: np.ndarray, kind: str, mm: float) -> np.ndarray:
-    """Dilation and erosion by the distance of every pair of pixels; beyond the image all is outside."""
+    """Dilation and erosion by the distance of every pair of pixels; beyond the image all is
+    outside."""
     wide = np.pad(mask, 12)
-    points = [(row * SPACING[0], column * SPACING[1], wide[row, column]) for row, column in product(*map(range, wide.shape))]
+    points = [
+        (row * SPACING[0], column * SPACING[1], wide[row, column])
+        for row, column in product(*map(range, wide.shape))
+    ]
     out = np.zeros_like(wide)
     for (row, column), (y, x, inside) in zip(product(*map(range, wide.shape)), points, strict=True):
         near = [other for v, u, other in points if (y - v) ** 2 + (x - u) ** 2 <= (mm + 1e-6) ** 2]
@@ -48,14 +62,20 @@ def test_anisotropic_spacing_is_respected() -> None:
     assert wide.any(axis=0).sum() == 9
 
 
-@pytest.mark.parametrize(("direction", "moved"), [("anterior", (-3, 0)), ("posterior", (3, 0)), ("right", (0, -2)), ("left", (0, 2))])
+@pytest.mark.parametrize(
+    ("direction", "moved"),
+    [("anterior", (-3, 0)), ("posterior", (3, 0)), ("right", (0, -2)), ("left", (0, 2))],
+)
 def test_a_shift_is_in_the_patient_s_directions(direction: str, moved: tuple[int, int]) -> None:
-    """Rows run anterior to posterior, columns from the patient's right to left; 2 mm are 3 rows of 0.7 and 2 columns of 0.9."""
+    """Rows run anterior to posterior, columns from the patient's right to left; 2 mm are 3 rows of
+    0.7 and 2 columns of 0.9."""
     mask = np.zeros((11, 11), bool)
     mask[5, 5] = True
     found = perturb(mask, Perturbation("shift", 2.0, direction), SPACING)
     assert np.argwhere(found).tolist() == [[5 + moved[0], 5 + moved[1]]]
-    assert not perturb(mask, Perturbation("shift", 50.0, direction), SPACING).any()  # out of the image
+    assert not perturb(
+        mask, Perturbation("shift", 50.0, direction), SPACING
+    ).any()  # out of the image
     assert not perturb(mask, Perturbation("shift", 5.0, direction), SPACING).any()
 
 
@@ -63,7 +83,12 @@ def test_each_distance_has_six_perturbations_with_names_of_their_own() -> None:
     found = perturbations([2, 4.5])
     assert found[0] == ORIGINAL
     assert len(found) == len({one.name for one in found}) == 13
-    assert [one.name for one in found[:4]] == ["original", "dilate 2 mm", "erode 2 mm", "shift 2 mm anterior"]
+    assert [one.name for one in found[:4]] == [
+        "original",
+        "dilate 2 mm",
+        "erode 2 mm",
+        "shift 2 mm anterior",
+    ]
     assert found[-1].name == "shift 4.5 mm left"
 
 

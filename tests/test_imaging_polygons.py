@@ -20,7 +20,9 @@ def by_hand(points: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     for row in range(shape[0]):
         for column in range(shape[1]):
             for (r0, c0), (r1, c1) in zip(points, np.roll(points, -1, axis=0), strict=True):
-                if (min(r0, r1) <= row < max(r0, r1)) and c0 + (row - r0) / (r1 - r0) * (c1 - c0) <= column:
+                if (min(r0, r1) <= row < max(r0, r1)) and c0 + (row - r0) / (r1 - r0) * (
+                    c1 - c0
+                ) <= column:
                     inside[row, column] ^= True
     return inside
 
@@ -34,25 +36,40 @@ def test_any_polygon_is_filled_as_by_hand(corners):
 
 def test_a_smooth_outline_is_filled_as_matplotlib_does():
     angle = np.linspace(0, 2 * np.pi, 997, endpoint=False)
-    points = np.stack([31.3 + 17.9 * np.sin(angle) + 3.1 * np.cos(5 * angle), 40.7 + 25.2 * np.cos(angle)], axis=1)
+    points = np.stack(
+        [31.3 + 17.9 * np.sin(angle) + 3.1 * np.cos(5 * angle), 40.7 + 25.2 * np.cos(angle)], axis=1
+    )
     rows, columns = np.mgrid[:64, :80]
-    expected = Path(points).contains_points(np.stack([rows.ravel(), columns.ravel()], axis=1)).reshape(64, 80)
+    expected = (
+        Path(points)
+        .contains_points(np.stack([rows.ravel(), columns.ravel()], axis=1))
+        .reshape(64, 80)
+    )
     assert np.array_equal(fill(points, (64, 80)), expected)
 
 
 def test_two_polygons_with_a_common_edge_share_no_pixel():
     left, right = (np.array([[2, a], [8, a], [8, b], [2, b]], float) for a, b in ((1, 5), (5, 9)))
     assert not (fill(left, (10, 10)) & fill(right, (10, 10))).any()
-    assert np.array_equal(fill(left, (10, 10)) | fill(right, (10, 10)), fill(np.array([[2, 1], [8, 1], [8, 9], [2, 9]], float), (10, 10)))
+    assert np.array_equal(
+        fill(left, (10, 10)) | fill(right, (10, 10)),
+        fill(np.array([[2, 1], [8, 1], [8, 9], [2, 9]], float), (10, 10)),
+    )
 
 
 def raster(points: np.ndarray) -> np.ndarray:
     """The pixels of a simple polygon, by matplotlib."""
     rows, columns = np.mgrid[: SHAPE[0], : SHAPE[1]]
-    return Path(points).contains_points(np.stack([rows.ravel(), columns.ravel()], axis=1)).reshape(SHAPE)
+    return (
+        Path(points)
+        .contains_points(np.stack([rows.ravel(), columns.ravel()], axis=1))
+        .reshape(SHAPE)
+    )
 
 
-def star(rng: np.random.Generator, centre: tuple[float, float], low: float, high: float, most: int = 60) -> np.ndarray:
+def star(
+    rng: np.random.Generator, centre: tuple[float, float], low: float, high: float, most: int = 60
+) -> np.ndarray:
     """A simple polygon, star-shaped about its centre, whose radius stays between two bounds."""
     count = int(rng.integers(5, most + 1))
     angle = (np.arange(count) + rng.uniform(0.05, 0.95, count)) * 2 * np.pi / count
@@ -66,9 +83,16 @@ def copy_of(rng: np.random.Generator, points: np.ndarray) -> np.ndarray:
     return np.concatenate([points, points[:1]]) if rng.random() < 0.5 else points
 
 
-def together(outlines: list[np.ndarray], toggles: list[bool] | None = None) -> tuple[np.ndarray, Enclosed]:
+def together(
+    outlines: list[np.ndarray], toggles: list[bool] | None = None
+) -> tuple[np.ndarray, Enclosed]:
     """What outlines enclose, on an image, and as it was found."""
-    found = enclosed([Outline(points, toggle) for points, toggle in zip(outlines, toggles or [False] * len(outlines), strict=True)])
+    found = enclosed(
+        [
+            Outline(points, toggle)
+            for points, toggle in zip(outlines, toggles or [False] * len(outlines), strict=True)
+        ]
+    )
     frame = np.zeros(SHAPE, bool)
     paste(found, frame)
     return frame, found
@@ -84,7 +108,9 @@ def deep(mask: np.ndarray) -> bool:
 def test_nested_outlines_are_holes_and_islands_however_often_they_are_stored(seed, rings, copies):
     rng = np.random.default_rng(seed)
     outer = star(rng, (23.3, 27.6), 12, 22)
-    nested = [(23.3, 27.6) + (outer - (23.3, 27.6)) * share for share in (1, 0.7, 0.45, 0.25)[:rings]]
+    nested = [
+        (23.3, 27.6) + (outer - (23.3, 27.6)) * share for share in (1, 0.7, 0.45, 0.25)[:rings]
+    ]
     expected = np.logical_xor.reduce([raster(points) for points in nested])
     stored = [*nested, *(copy_of(rng, nested[int(rng.integers(rings))]) for _ in range(copies))]
     mask, found = together([stored[n] for n in rng.permutation(len(stored))])
@@ -97,7 +123,11 @@ def test_nested_outlines_are_holes_and_islands_however_often_they_are_stored(see
 def test_a_copy_that_is_a_little_off_makes_no_ring(seed, off):
     rng = np.random.default_rng(seed)
     points = star(rng, (23.3, 27.6), 12, 20, most=16)
-    moved = [points + rng.uniform(-off, off, points.shape), points + off, (23.3, 27.6) + (points - (23.3, 27.6)) * (1 - off / 20)]
+    moved = [
+        points + rng.uniform(-off, off, points.shape),
+        points + off,
+        (23.3, 27.6) + (points - (23.3, 27.6)) * (1 - off / 20),
+    ]
     mask, found = together([points, *moved])
     assert np.array_equal(mask, np.logical_or.reduce([raster(one) for one in (points, *moved)]))
     assert not found.crossing
@@ -126,7 +156,16 @@ def test_outlines_that_toggle_are_combined_by_exclusive_disjunction_whatever_the
     assert not found.cancelling
 
 
-@pytest.mark.parametrize("toggles", [(False, True, False), (True, False, False), (False, False, True), (True, True, False), (True, True, True)])
+@pytest.mark.parametrize(
+    "toggles",
+    [
+        (False, True, False),
+        (True, False, False),
+        (False, False, True),
+        (True, True, False),
+        (True, True, True),
+    ],
+)
 def test_types_of_one_plane_are_combined(toggles):
     """Outline, hole and island, whichever of them toggle."""
     outlines = [box(4.5, 40.5), box(10.5, 30.5), box(15.5, 20.5)]
@@ -159,7 +198,18 @@ def test_a_copy_of_a_jagged_outline_makes_no_ring_either(seed, off):
 
 def test_an_edited_copy_is_united_with_what_it_was_made_of_and_counted():
     one = box(4.5, 40.5)
-    lobe = np.array([[4.5, 4.5], [4.5, 40.5], [40.5, 40.5], [40.5, 22.5], [44.5, 22.5], [44.5, 18.5], [40.5, 18.5], [40.5, 4.5]])
+    lobe = np.array(
+        [
+            [4.5, 4.5],
+            [4.5, 40.5],
+            [40.5, 40.5],
+            [40.5, 22.5],
+            [44.5, 22.5],
+            [44.5, 18.5],
+            [40.5, 18.5],
+            [40.5, 4.5],
+        ]
+    )
     mask, found = together([one, lobe])
     assert np.array_equal(mask, raster(lobe))
     assert found.crossing == 2
@@ -209,7 +259,10 @@ def test_a_keyhole_and_what_lies_in_its_hole():
 def test_fragments_that_share_edges_are_all_there():
     """Masks exported pixel by pixel: each outline touches its neighbours."""
     mask = np.random.default_rng(0).random((10, 12)) < 0.5
-    outlines = [np.array([[r, c], [r, c + 1], [r + 1, c + 1], [r + 1, c]]) - 0.5 for r, c in np.argwhere(mask)]
+    outlines = [
+        np.array([[r, c], [r, c + 1], [r + 1, c + 1], [r + 1, c]]) - 0.5
+        for r, c in np.argwhere(mask)
+    ]
     found, _ = together(outlines)
     assert np.array_equal(found[:10, :12], mask)
 

@@ -12,7 +12,16 @@ from renal_ray.types import DATASETS, Dataset
 
 def slices_of(hu: np.ndarray, mask: np.ndarray, spacing=(0.8, 0.8)) -> PatientSlices:
     n = len(hu)
-    return PatientSlices(np.arange(n, dtype=np.int32), -np.arange(n, dtype=np.float32), mask.sum((1, 2)).astype(np.float32), hu, mask, spacing, n, 1.0)
+    return PatientSlices(
+        np.arange(n, dtype=np.int32),
+        -np.arange(n, dtype=np.float32),
+        mask.sum((1, 2)).astype(np.float32),
+        hu,
+        mask,
+        spacing,
+        n,
+        1.0,
+    )
 
 
 @pytest.fixture
@@ -41,7 +50,9 @@ def test_regions_before_resizing(one_slice):
     assert np.array_equal(full[1:4, 2:5], rgb[1:4, 2:5])
     full[1:4, 2:5] = 0
     assert not full.any()
-    assert np.array_equal(region(rgb, mask, box, dataset=Dataset.ROI, crop=False), np.where(mask[..., None], rgb, 0))
+    assert np.array_equal(
+        region(rgb, mask, box, dataset=Dataset.ROI, crop=False), np.where(mask[..., None], rgb, 0)
+    )
 
 
 def test_square_of_the_right_size_is_left_as_it_is():
@@ -50,7 +61,12 @@ def test_square_of_the_right_size_is_left_as_it_is():
 
 
 @pytest.mark.parametrize(
-    ("shape", "rows", "columns"), [((3, 8), slice(2, 5), slice(0, 8)), ((8, 4), slice(0, 8), slice(2, 6)), ((8, 5), slice(0, 8), slice(1, 6))]
+    ("shape", "rows", "columns"),
+    [
+        ((3, 8), slice(2, 5), slice(0, 8)),
+        ((8, 4), slice(0, 8), slice(2, 6)),
+        ((8, 5), slice(0, 8), slice(1, 6)),
+    ],
 )
 def test_padding_is_black_and_centred(shape, rows, columns):
     image = np.full((*shape, 3), 200, np.uint8)
@@ -97,21 +113,31 @@ def test_shapes_types_and_repeatability(one_slice, crop):
 
 
 def test_only_the_datasets_asked_for(one_slice):
-    assert set(dataset_images(slices_of(*one_slice), images=Images(size=75), datasets=[Dataset.ROI])) == {Dataset.ROI}
+    assert set(
+        dataset_images(slices_of(*one_slice), images=Images(size=75), datasets=[Dataset.ROI])
+    ) == {Dataset.ROI}
 
 
 def test_int16_and_float32_give_the_same_images(one_slice):
     hu, mask = one_slice
-    whole, fractional = (dataset_images(slices_of(h, mask), images=Images(size=75)) for h in (hu, hu.astype(np.float32)))
+    whole, fractional = (
+        dataset_images(slices_of(h, mask), images=Images(size=75))
+        for h in (hu, hu.astype(np.float32))
+    )
     assert all(np.array_equal(whole[dataset], fractional[dataset]) for dataset in DATASETS)
 
 
 @pytest.mark.parametrize("crop", [True, False])
 @pytest.mark.parametrize("spacing", [(0.8, 0.8), (0.5, 1.0)])
-def test_masks_lie_where_the_images_have_the_lesion(crop: bool, spacing: tuple[float, float]) -> None:
-    """HU that fill the renal window inside the lesion and leave it empty outside: the red channel then is the mask as the image was resized."""
+def test_masks_lie_where_the_images_have_the_lesion(
+    crop: bool, spacing: tuple[float, float]
+) -> None:
+    """HU that fill the renal window inside the lesion and leave it empty outside: the red channel
+    then is the mask as the image was resized."""
     y, x = np.mgrid[:40, :60]
-    mask = np.stack([(y - 15) ** 2 / 60 + (x - 38) ** 2 / 150 < 1, (y - 25) ** 2 + (x - 10) ** 2 < 30])
+    mask = np.stack(
+        [(y - 15) ** 2 / 60 + (x - 38) ** 2 / 150 < 1, (y - 25) ** 2 + (x - 10) ** 2 < 30]
+    )
     slices = slices_of(np.where(mask, 190, -110).astype(np.int16), mask, spacing)
     images = Images(size=75, crop=crop)
     made, masks = dataset_images(slices, images=images), dataset_masks(slices, images=images)
@@ -121,4 +147,7 @@ def test_masks_lie_where_the_images_have_the_lesion(crop: bool, spacing: tuple[f
         assert 0.01 < masks[dataset].mean() < 0.99
         assert np.array_equal(masks[dataset], made[dataset][..., 0] > 127)
     assert np.array_equal(masks[Dataset.ROI], masks[Dataset.RBR])
-    assert masks.keys() - dataset_masks(slices, images=images, datasets=[Dataset.ROI]).keys() == {Dataset.SLICE, Dataset.RBR}
+    assert masks.keys() - dataset_masks(slices, images=images, datasets=[Dataset.ROI]).keys() == {
+        Dataset.SLICE,
+        Dataset.RBR,
+    }

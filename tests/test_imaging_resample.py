@@ -1,4 +1,5 @@
-"""Tilted and oblique acquisitions brought to straight axial slices, against SciPy on the whole volume and a ball of known size."""
+"""Tilted and oblique acquisitions brought to straight axial slices, against SciPy on the whole
+volume and a ball of known size."""
 
 from dataclasses import replace
 from itertools import product
@@ -49,7 +50,11 @@ def tilted_grid(degrees: float) -> Grid:
     return Grid(shape, CENTRE - np.array(shape) / 2 @ steps, steps)
 
 
-@pytest.mark.parametrize("grid", [oblique_grid(20), tilted_grid(-15), oblique_grid(0)], ids=["oblique", "tilted", "straight"])
+@pytest.mark.parametrize(
+    "grid",
+    [oblique_grid(20), tilted_grid(-15), oblique_grid(0)],
+    ids=["oblique", "tilted", "straight"],
+)
 def test_linear_resampling_is_scipys_on_the_whole_volume(grid):
     hu = np.random.default_rng(1).normal(0, 100, grid.shape).astype(np.float32)
     target = straight_grid(grid)
@@ -62,9 +67,14 @@ def test_linear_resampling_is_scipys_on_the_whole_volume(grid):
 
     got = resample_linear(read, grid, target, slices, most=16)
     for n, k in enumerate(slices):
-        index = np.stack(np.meshgrid(k, np.arange(target.shape[1]), np.arange(target.shape[2]), indexing="ij"), axis=-1).reshape(-1, 3)
+        index = np.stack(
+            np.meshgrid(k, np.arange(target.shape[1]), np.arange(target.shape[2]), indexing="ij"),
+            axis=-1,
+        ).reshape(-1, 3)
         places = grid.index_of(target.origin + index @ target.steps).T
-        expected = map_coordinates(hu, places, order=1, mode="constant", cval=np.nan).reshape(target.shape[1:])
+        expected = map_coordinates(hu, places, order=1, mode="constant", cval=np.nan).reshape(
+            target.shape[1:]
+        )
         known = np.isfinite(expected) & (got[n] != -1000)
         assert np.allclose(got[n][known], expected[known], atol=1e-2)
         assert (got[n] != -1000).sum() >= np.isfinite(expected).sum()
@@ -73,7 +83,11 @@ def test_linear_resampling_is_scipys_on_the_whole_volume(grid):
 
 def any_grid(rng: np.random.Generator, shape: tuple[int, ...], *, degrees: float = 35) -> Grid:
     """Axes turned at random, and sheared."""
-    turn = Rotation.random(random_state=rng.integers(2**31)) if degrees >= 90 else Rotation.from_rotvec(rng.normal(0, np.deg2rad(degrees) / 2, 3))
+    turn = (
+        Rotation.random(random_state=rng.integers(2**31))
+        if degrees >= 90
+        else Rotation.from_rotvec(rng.normal(0, np.deg2rad(degrees) / 2, 3))
+    )
     steps = AXIAL_DISPLAY * rng.uniform(0.5, 4, 3)[:, None] @ turn.as_matrix()
     steps[0] += rng.uniform(-0.3, 0.3) * steps[1]
     return Grid(shape, rng.uniform(-50, 50, 3), steps[rng.permutation(3)])
@@ -82,11 +96,15 @@ def any_grid(rng: np.random.Generator, shape: tuple[int, ...], *, degrees: float
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 30))
 def test_blocks_do_not_show_in_the_result(seed, most):
-    """Any grid onto any other, some of its slices: as SciPy on the whole volume, each source slice read once but for those that two blocks share."""
+    """Any grid onto any other, some of its slices: as SciPy on the whole volume, each source slice
+    read once but for those that two blocks share."""
     rng = np.random.default_rng(seed)
     source = any_grid(rng, tuple(rng.integers(2, 14, 3)), degrees=180)
     target = any_grid(rng, tuple(rng.integers(1, 14, 3)), degrees=180)
-    target = replace(target, origin=source.corners()[1].mean(axis=0) - (np.array(target.shape) - 1) / 2 @ target.steps)  # one lies in the other
+    target = replace(
+        target,
+        origin=source.corners()[1].mean(axis=0) - (np.array(target.shape) - 1) / 2 @ target.steps,
+    )  # one lies in the other
     hu = rng.normal(0, 100, source.shape).astype(np.float32)
     slices = np.flatnonzero(rng.random(target.shape[0]) < 0.7)
     reads: list[np.ndarray] = []
@@ -99,11 +117,18 @@ def test_blocks_do_not_show_in_the_result(seed, most):
     index = np.stack(np.meshgrid(slices, *map(np.arange, target.shape[1:]), indexing="ij"), axis=-1)
     places = np.moveaxis(source.index_of(target.origin + index @ target.steps), -1, 0)
     expected = map_coordinates(hu, places, order=1, mode="nearest")
-    margin = np.min([np.minimum(places[axis], source.shape[axis] - 1 - places[axis]) for axis in range(3)], axis=0)  # how far inside
+    margin = np.min(
+        [np.minimum(places[axis], source.shape[axis] - 1 - places[axis]) for axis in range(3)],
+        axis=0,
+    )  # how far inside
     assert np.allclose(got[margin > 1e-6], expected[margin > 1e-6], atol=0.05)
     assert (got[margin < -2e-3] == -1000).all()
     assert all(len(wanted) <= most for wanted in reads)
-    read_twice = sum(len(wanted) for wanted in reads) - len(set(np.concatenate(reads).tolist())) if reads else 0
+    read_twice = (
+        sum(len(wanted) for wanted in reads) - len(set(np.concatenate(reads).tolist()))
+        if reads
+        else 0
+    )
     assert read_twice <= max(0, len(reads) - 1)
 
 
@@ -111,20 +136,30 @@ def test_blocks_do_not_show_in_the_result(seed, most):
 @given(st.integers(0, 2**32 - 1))
 def test_nearest_resampling_asks_every_voxel_for_its_nearest(seed):
     rng = np.random.default_rng(seed)
-    source, target = any_grid(rng, tuple(rng.integers(1, 10, 3)), degrees=180), any_grid(rng, tuple(rng.integers(1, 12, 3)), degrees=180)
-    target = replace(target, origin=source.corners()[1].mean(axis=0) - (np.array(target.shape) - 1) / 2 @ target.steps)
+    source, target = (
+        any_grid(rng, tuple(rng.integers(1, 10, 3)), degrees=180),
+        any_grid(rng, tuple(rng.integers(1, 12, 3)), degrees=180),
+    )
+    target = replace(
+        target,
+        origin=source.corners()[1].mean(axis=0) - (np.array(target.shape) - 1) / 2 @ target.steps,
+    )
     whole = rng.random(source.shape) < 0.3
     whole[rng.random(source.shape[0]) < 0.5] = False
     slices = np.flatnonzero(whole.any(axis=(1, 2)))
     frames = resample_nearest(whole[slices], slices, source, target)
-    got = np.stack([frames.get(k, np.zeros(target.shape[1:], bool)) for k in range(target.shape[0])])
+    got = np.stack(
+        [frames.get(k, np.zeros(target.shape[1:], bool)) for k in range(target.shape[0])]
+    )
     index = np.stack(np.meshgrid(*map(np.arange, target.shape), indexing="ij"), axis=-1)
     places = source.index_of(target.origin + index @ target.steps)
     nearest = np.floor(places + 0.5).astype(int)
     inside = ((nearest >= 0) & (nearest < source.shape)).all(axis=-1)
     expected = np.zeros(target.shape, bool)
     expected[inside] = whole[tuple(nearest[inside].T)]
-    undecided = (np.abs(places + 0.5 - np.rint(places + 0.5)) < 1e-6).any(axis=-1)  # in the middle between two
+    undecided = (np.abs(places + 0.5 - np.rint(places + 0.5)) < 1e-6).any(
+        axis=-1
+    )  # in the middle between two
     assert np.array_equal(got[~undecided], expected[~undecided])
     assert all(frame.any() for frame in frames.values())
 
@@ -133,17 +168,24 @@ def test_simpleitk_resamples_to_the_same_values():
     grid = tilted_grid(-15)
     hu = np.random.default_rng(4).normal(0, 100, grid.shape).astype(np.float32)
     target = straight_grid(grid)
-    image, straight = SimpleITK.GetImageFromArray(hu), SimpleITK.Image([int(n) for n in target.shape[::-1]], SimpleITK.sitkFloat32)
+    image, straight = (
+        SimpleITK.GetImageFromArray(hu),
+        SimpleITK.Image([int(n) for n in target.shape[::-1]], SimpleITK.sitkFloat32),
+    )
     for one, its in ((image, grid), (straight, target)):
         one.SetSpacing(its.spacing[::-1].tolist())
         one.SetDirection((its.steps / its.spacing[:, None])[::-1].T.ravel().tolist())
         one.SetOrigin(its.origin.tolist())
-    expected = SimpleITK.GetArrayFromImage(SimpleITK.Resample(image, straight, SimpleITK.Transform(), SimpleITK.sitkLinear, -1000.0))
+    expected = SimpleITK.GetArrayFromImage(
+        SimpleITK.Resample(image, straight, SimpleITK.Transform(), SimpleITK.sitkLinear, -1000.0)
+    )
     got = resample_linear(lambda wanted: hu[wanted], grid, target, np.arange(target.shape[0]))
     known = (expected != -1000) & (got != -1000)
     assert known.mean() > 0.5
     assert np.abs(got - expected)[known].max() < 0.05
-    assert (got[expected == -1000] == -1000).all()  # ITK counts half a voxel around the volume as inside, and no less
+    assert (
+        got[expected == -1000] == -1000
+    ).all()  # ITK counts half a voxel around the volume as inside, and no less
 
 
 def test_an_axial_series_whose_slices_were_shifted_keeps_its_planes():
@@ -160,17 +202,23 @@ def policies(grid: Grid) -> dict[tuple[str, str], str]:
     outcomes = {}
     for tilt, oblique in product(("refuse", "resample"), repeat=2):
         try:
-            outcomes[tilt, oblique] = "resampled" if turn_to_axial(grid, tilt=tilt, oblique=oblique) is None else "read"
+            outcomes[tilt, oblique] = (
+                "resampled" if turn_to_axial(grid, tilt=tilt, oblique=oblique) is None else "read"
+            )
         except PatientError as error:
             outcomes[tilt, oblique] = str(error.code)
     return outcomes
 
 
 def test_each_policy_is_for_its_own_fault():
-    """A tilted gantry needs tilt, an oblique volume oblique, and one that is both needs both: neither lets the other in."""
+    """A tilted gantry needs tilt, an oblique volume oblique, and one that is both needs both:
+    neither lets the other in."""
     both = tilted_grid(12)
     both = replace(both, steps=both.steps @ Rotation.from_euler("z", 20, degrees=True).as_matrix())
-    found = [list(policies(grid).values()) for grid in (oblique_grid(3), oblique_grid(20), tilted_grid(3), tilted_grid(20), both)]
+    found = [
+        list(policies(grid).values())
+        for grid in (oblique_grid(3), oblique_grid(20), tilted_grid(3), tilted_grid(20), both)
+    ]
     assert found == [
         ["read", "read", "read", "read"],
         ["not-axial", "resampled", "not-axial", "resampled"],
@@ -191,9 +239,19 @@ def test_a_header_that_would_make_an_absurd_image(tmp_path):
     steps = AXIAL_DISPLAY * np.array([2.0, 80, 0.02])[:, None] @ turned(20)
     grid = Grid((24, 60, 60), np.zeros(3), steps)
     write_nifti(tmp_path, grid)
-    nib.save(nib.Nifti1Image(np.full(grid.shape, 2, np.uint8), nib.load(tmp_path / "mask.nii.gz").affine), tmp_path / "mask.nii.gz")
+    nib.save(
+        nib.Nifti1Image(
+            np.full(grid.shape, 2, np.uint8), nib.load(tmp_path / "mask.nii.gz").affine
+        ),
+        tmp_path / "mask.nii.gz",
+    )
     with pytest.raises(PatientError) as caught:
-        read_patient(tmp_path / "ct.nii.gz", tmp_path / "mask.nii.gz", cohort=Cohort(manifest="unused.csv", oblique="resample"), selection=EVERYTHING)
+        read_patient(
+            tmp_path / "ct.nii.gz",
+            tmp_path / "mask.nii.gz",
+            cohort=Cohort(manifest="unused.csv", oblique="resample"),
+            selection=EVERYTHING,
+        )
     assert caught.value.code is Code.TOO_LARGE
 
 
@@ -213,7 +271,12 @@ def test_a_ball_keeps_place_and_volume(grid):
     slices = np.flatnonzero(mask.any(axis=(1, 2)))
     target = straight_grid(grid)
     frames = resample_nearest(mask[slices], slices, grid, target)
-    points = np.concatenate([np.column_stack([np.full(len(np.nonzero(one)[0]), k), *np.nonzero(one)]) for k, one in frames.items()])
+    points = np.concatenate(
+        [
+            np.column_stack([np.full(len(np.nonzero(one)[0]), k), *np.nonzero(one)])
+            for k, one in frames.items()
+        ]
+    )
     volume = len(points) * np.prod(target.spacing)
     assert volume == pytest.approx(4 / 3 * np.pi * RADIUS**3, rel=0.02)
     assert np.abs(target.origin + points.mean(axis=0) @ target.steps - CENTRE).max() < 0.3
@@ -229,11 +292,18 @@ def write_dicom(folder, grid: Grid):
         orientation = (*units[2], *units[1])
         slices.append(
             ct_slice(
-                folder / f"ct/{k:03d}.dcm", (hu[k] + 1024).astype(np.int16), place, series="1.2.3.9", orientation=orientation, spacing=tuple(grid.spacing[1:])
+                folder / f"ct/{k:03d}.dcm",
+                (hu[k] + 1024).astype(np.int16),
+                place,
+                series="1.2.3.9",
+                orientation=orientation,
+                spacing=tuple(grid.spacing[1:]),
             )
         )
         save(slices[-1])
-    frames = [(1, slices[k], mask[k].astype(np.uint8)) for k in np.flatnonzero(mask.any(axis=(1, 2)))]
+    frames = [
+        (1, slices[k], mask[k].astype(np.uint8)) for k in np.flatnonzero(mask.any(axis=(1, 2)))
+    ]
     write_seg(folder / "seg.dcm", frames, orientation=slices[0].ImageOrientationPatient)
 
 
@@ -248,16 +318,24 @@ def write_nifti(folder, grid: Grid):
 
 
 @pytest.mark.parametrize(
-    ("grid", "key", "code"), [(oblique_grid(20), "oblique", Code.NOT_AXIAL), (tilted_grid(15), "tilt", Code.TILT)], ids=["oblique", "tilted"]
+    ("grid", "key", "code"),
+    [(oblique_grid(20), "oblique", Code.NOT_AXIAL), (tilted_grid(15), "tilt", Code.TILT)],
+    ids=["oblique", "tilted"],
 )
 @pytest.mark.parametrize("kind", ["dicom", "nifti"])
 def test_a_patient_is_refused_or_straightened_as_the_study_says(tmp_path, kind, grid, key, code):
     (write_dicom if kind == "dicom" else write_nifti)(tmp_path, grid)
-    image, mask = (tmp_path / "ct", tmp_path / "seg.dcm") if kind == "dicom" else (tmp_path / "ct.nii.gz", tmp_path / "mask.nii.gz")
+    image, mask = (
+        (tmp_path / "ct", tmp_path / "seg.dcm")
+        if kind == "dicom"
+        else (tmp_path / "ct.nii.gz", tmp_path / "mask.nii.gz")
+    )
     with pytest.raises(PatientError) as caught:
         read_patient(image, mask, cohort=Cohort(manifest="unused.csv"), selection=EVERYTHING)
     assert caught.value.code is code
-    got = read_patient(image, mask, cohort=Cohort(manifest="unused.csv", **{key: "resample"}), selection=EVERYTHING)
+    got = read_patient(
+        image, mask, cohort=Cohort(manifest="unused.csv", **{key: "resample"}), selection=EVERYTHING
+    )
     assert Code.IMAGE_RESAMPLED in {finding.code for finding in got.findings}
     assert got.lesion_area_mm2.max() == pytest.approx(np.pi * RADIUS**2, rel=0.05)
     assert got.max_diameter_mm == pytest.approx(2 * RADIUS, abs=1.2)
@@ -270,8 +348,20 @@ def test_coronal_slices_are_resampled_when_asked(tmp_path):
     grid = Grid((24, 60, 60), CENTRE - np.array([12, 30, 30]) @ steps, steps)
     write_dicom(tmp_path, grid)
     with pytest.raises(PatientError, match="coronal"):
-        read_patient(tmp_path / "ct", tmp_path / "seg.dcm", cohort=Cohort(manifest="unused.csv"), selection=EVERYTHING)
-    got = read_patient(tmp_path / "ct", tmp_path / "seg.dcm", cohort=Cohort(manifest="unused.csv", oblique="resample"), selection=EVERYTHING)
-    assert got.spacing_mm == pytest.approx((0.9, 0.9))  # the series' slices are 2 mm apart: axial pixels are square all the same
+        read_patient(
+            tmp_path / "ct",
+            tmp_path / "seg.dcm",
+            cohort=Cohort(manifest="unused.csv"),
+            selection=EVERYTHING,
+        )
+    got = read_patient(
+        tmp_path / "ct",
+        tmp_path / "seg.dcm",
+        cohort=Cohort(manifest="unused.csv", oblique="resample"),
+        selection=EVERYTHING,
+    )
+    assert got.spacing_mm == pytest.approx(
+        (0.9, 0.9)
+    )  # the series' slices are 2 mm apart: axial pixels are square all the same
     assert got.lesion_area_mm2.max() == pytest.approx(np.pi * RADIUS**2, rel=0.05)
     assert tuple(AXIAL)[:3] == (1, 0, 0)

@@ -12,8 +12,16 @@ from renal_ray.problems import Code, PatientError
 
 def test_holes_islands_and_gaps_between_contours(tmp_path):
     slices = write_series(tmp_path / "ct", VOLUME)
-    outer, hole, island = box(1, (2.5, 12.5), (3.5, 13.5)), box(1, (5.5, 8.5), (6.5, 9.5)), box(4, (1.5, 3.5), (18.5, 21.5))
-    write_rtstruct(tmp_path / "rt.dcm", [("Tumour", one) for one in (outer, hole, island)], series=str(slices[0].SeriesInstanceUID))
+    outer, hole, island = (
+        box(1, (2.5, 12.5), (3.5, 13.5)),
+        box(1, (5.5, 8.5), (6.5, 9.5)),
+        box(4, (1.5, 3.5), (18.5, 21.5)),
+    )
+    write_rtstruct(
+        tmp_path / "rt.dcm",
+        [("Tumour", one) for one in (outer, hole, island)],
+        series=str(slices[0].SeriesInstanceUID),
+    )
     got = read(tmp_path)
     expected = np.zeros((2, 20, 24), bool)
     expected[0, 3:13, 4:14] = True
@@ -34,7 +42,11 @@ def test_keyhole_contours_need_no_rule_of_their_own(tmp_path):
 
 def test_rois_are_chosen_by_name_or_pattern_and_united(tmp_path):
     write_series(tmp_path / "ct", VOLUME)
-    contours = [("GTV 1", box(1, (1.5, 3.5), (1.5, 3.5))), ("gtv 2", box(1, (2.5, 4.5), (2.5, 4.5))), ("Kidney", box(1, (8.5, 18.5), (1.5, 9.5)))]
+    contours = [
+        ("GTV 1", box(1, (1.5, 3.5), (1.5, 3.5))),
+        ("gtv 2", box(1, (2.5, 4.5), (2.5, 4.5))),
+        ("Kidney", box(1, (8.5, 18.5), (1.5, 9.5))),
+    ]
     write_rtstruct(tmp_path / "rt.dcm", contours)
     assert read(tmp_path, lesion_rois=["GTV*"]).mask.sum() == 4 + 4 - 1
     assert read(tmp_path, lesion_rois=["kidney"]).mask.sum() == 80
@@ -42,7 +54,13 @@ def test_rois_are_chosen_by_name_or_pattern_and_united(tmp_path):
         read(tmp_path)
     assert caught.value.code is Code.LESION_UNNAMED
     assert code_of(tmp_path, lesion_rois=["liver"]) is Code.MASK_EMPTY
-    chosen = read_patient(tmp_path / "ct", tmp_path / "rt.dcm", cohort=Cohort(manifest="unused.csv"), selection=Selection(min_area_fraction=0), lesion="GTV 1")
+    chosen = read_patient(
+        tmp_path / "ct",
+        tmp_path / "rt.dcm",
+        cohort=Cohort(manifest="unused.csv"),
+        selection=Selection(min_area_fraction=0),
+        lesion="GTV 1",
+    )
     assert chosen.mask.sum() == 4
 
 
@@ -52,11 +70,21 @@ def test_rois_are_chosen_by_name_or_pattern_and_united(tmp_path):
         (box(1.5, (2, 5), (2, 5)), Code.MASK_OFF_GRID),
         (box(-3, (2, 5), (2, 5)), Code.MASK_OFF_GRID),
         (box(1, (-30, -25), (2, 5)), Code.MASK_OFF_GRID),
-        (box(1, (2, 5), (2, 5)) + np.array([[0, 0, 0], [0, 0, 0], [0, 0, 3], [0, 0, 3]]), Code.MASK_OFF_GRID),
+        (
+            box(1, (2, 5), (2, 5)) + np.array([[0, 0, 0], [0, 0, 0], [0, 0, 3], [0, 0, 3]]),
+            Code.MASK_OFF_GRID,
+        ),
         (box(1, (2.1, 2.4), (2.1, 2.4)), Code.MASK_EMPTY),
         (box(1, (2, 5), (2, 5)) * 1e30, Code.MASK_OFF_GRID),
     ],
-    ids=["between slices", "beyond the ends", "beside the image", "not planar", "between pixel centres", "absurd"],
+    ids=[
+        "between slices",
+        "beyond the ends",
+        "beside the image",
+        "not planar",
+        "between pixel centres",
+        "absurd",
+    ],
 )
 def test_contours_that_are_not_of_this_image(tmp_path, contour, code):
     write_series(tmp_path / "ct", VOLUME)
@@ -77,7 +105,9 @@ def test_references_decide_where_they_exist(tmp_path):
     contour = box(1, (2.5, 5.5), (2.5, 5.5))
     right, wrong = str(slices[1].SOPInstanceUID), str(slices[3].SOPInstanceUID)
     write_rtstruct(tmp_path / "rt.dcm", [("T", contour)], sources=[right])
-    assert not read(tmp_path).findings or Code.REFERENCES_ABSENT not in {one.code for one in read(tmp_path).findings}
+    assert not read(tmp_path).findings or Code.REFERENCES_ABSENT not in {
+        one.code for one in read(tmp_path).findings
+    }
     write_rtstruct(tmp_path / "rt.dcm", [("T", contour)], sources=["1.2.3.4.5.6"])
     assert Code.REFERENCES_ABSENT in {one.code for one in read(tmp_path).findings}
     write_rtstruct(tmp_path / "rt.dcm", [("T", contour)], sources=[wrong])
@@ -94,7 +124,14 @@ def test_points_and_open_lines_enclose_nothing(tmp_path):
     assert code_of(tmp_path) is Code.MASK_EMPTY
 
 
-@pytest.mark.parametrize(("orientation", "columns"), [((1, 0, 0, 0, 1, 0), (0.5, 6.5)), ((0, 1, 0, 1, 0, 0), (0.5, 6.5)), ((-1, 0, 0, 0, 1, 0), (-6.5, -0.5))])
+@pytest.mark.parametrize(
+    ("orientation", "columns"),
+    [
+        ((1, 0, 0, 0, 1, 0), (0.5, 6.5)),
+        ((0, 1, 0, 1, 0, 0), (0.5, 6.5)),
+        ((-1, 0, 0, 0, 1, 0), (-6.5, -0.5)),
+    ],
+)
 def test_contours_follow_the_image_into_any_storage(tmp_path, orientation, columns):
     """Points are millimetres: however pixels are stored, they enclose those that lie there."""
     write_series(tmp_path / "ct", VOLUME, orientation=orientation)

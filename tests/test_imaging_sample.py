@@ -1,4 +1,5 @@
-"""What cannot be a CT by its values, looked at in a few slices before anybody is proposed with it."""
+"""What cannot be a CT by its values, looked at in a few slices before anybody is proposed with
+it."""
 
 from pathlib import Path
 
@@ -30,7 +31,9 @@ IMPLAUSIBLE = {
     "2 whole numbers from 0 to 1": 1.0 * HALF,
     "2 whole numbers from 0 to 255": 255.0 * HALF,
     "117 whole numbers": np.arange(np.prod(SHAPE)).reshape(SHAPE) % 117.0,
-    "whole numbers from 0 to 1": np.rint(np.clip(np.interp(body(), (-160, 240), (0, 255)), 0, 255)),  # a picture
+    "whole numbers from 0 to 1": np.rint(
+        np.clip(np.interp(body(), (-160, 240), (0, 255)), 0, 255)
+    ),  # a picture
     "so it shows neither air nor fat": RNG.random(SHAPE),  # normalised
     "neither air nor fat": RNG.normal(0, 1, SHAPE),  # z-scores
     "neither air": np.where(HALF, RNG.random(SHAPE) * 21, 0),  # PET
@@ -68,7 +71,9 @@ def test_values_that_can_be_a_ct(tmp_path, what):
     assert volume_no_ct(nifti(tmp_path / "a.nii.gz", values)) is None
 
 
-def test_a_packed_volume_is_unpacked_to_its_end_only_where_its_beginning_is_none(tmp_path, monkeypatch):
+def test_a_packed_volume_is_unpacked_to_its_end_only_where_its_beginning_is_none(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(sample, "FIRST_BYTES", 8 * SHAPE[0] * SHAPE[1] * 6)
     monkeypatch.setattr("renal_ray.imaging.images.voxels.BLOCK", 1)
     air = body()
@@ -90,7 +95,9 @@ def test_series_are_looked_at_as_they_are_read(tmp_path):
     assert "2 whole numbers from 0 to 255" in (series_no_ct(files("mask")) or "")
     write_series(tmp_path / "rescaled", mask - 1024)
     assert "air alone" in (series_no_ct(files("rescaled")) or "")
-    for dataset in write_series(tmp_path / "padded", np.rint(np.moveaxis(body(), 2, 0)), intercept=0, padding=-32768):
+    for dataset in write_series(
+        tmp_path / "padded", np.rint(np.moveaxis(body(), 2, 0)), intercept=0, padding=-32768
+    ):
         pixels = dataset.pixel_array.copy()
         pixels[:3] = -32768
         dataset.PixelData = pixels.tobytes()
@@ -103,10 +110,22 @@ def test_series_are_looked_at_as_they_are_read(tmp_path):
 def test_phantoms_and_real_images_can_be_ct(phantom_manifest, real_data):
     folder = phantom_manifest.parent
     images = [folder / name for name in pd.read_csv(phantom_manifest)["image"]]
-    images += [real_data / "abdomen/example_ct.nii.gz", real_data / "rtstruct_sarcoma/STS_008/nifti/CT_image.nii.gz"]
-    images += [real_data / name for name in ("abdomen/example_ct_dicom", "rtstruct_sarcoma/STS_008/dicom/CT/image", "seg_liver/ct-3slice")]
+    images += [
+        real_data / "abdomen/example_ct.nii.gz",
+        real_data / "rtstruct_sarcoma/STS_008/nifti/CT_image.nii.gz",
+    ]
+    images += [
+        real_data / name
+        for name in (
+            "abdomen/example_ct_dicom",
+            "rtstruct_sarcoma/STS_008/dicom/CT/image",
+            "seg_liver/ct-3slice",
+        )
+    ]
     for path in images:
-        assert (series_no_ct(sorted(path.iterdir())) if path.is_dir() else volume_no_ct(path)) is None
+        assert (
+            series_no_ct(sorted(path.iterdir())) if path.is_dir() else volume_no_ct(path)
+        ) is None
 
 
 def test_real_label_maps_cannot_be_ct(real_data):

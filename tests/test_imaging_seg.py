@@ -31,7 +31,12 @@ def lesion() -> np.ndarray:
 
 
 def read(folder: Path, segments=None):
-    return read_patient(folder / "ct", folder / "seg.dcm", cohort=Cohort(manifest="unused.csv", lesion_segments=segments), selection=EVERYTHING)
+    return read_patient(
+        folder / "ct",
+        folder / "seg.dcm",
+        cohort=Cohort(manifest="unused.csv", lesion_segments=segments),
+        selection=EVERYTHING,
+    )
 
 
 def code_of(folder: Path, segments=None) -> Code:
@@ -42,7 +47,8 @@ def code_of(folder: Path, segments=None) -> Code:
 
 
 def test_frames_go_where_they_lie_and_absent_ones_are_empty(tmp_path, volume, lesion):
-    """Frames in the wrong order, one missing in between; five by seven pixels do not fill whole bytes."""
+    """Frames in the wrong order, one missing in between; five by seven pixels do not fill whole
+    bytes."""
     lesion[5, 0, 0] = True
     slices = write_series(tmp_path / "ct", volume)
     write_seg(tmp_path / "seg.dcm", [(1, slices[k], lesion[k]) for k in (5, 2, 3)])
@@ -55,14 +61,25 @@ def test_frames_go_where_they_lie_and_absent_ones_are_empty(tmp_path, volume, le
 
 
 @pytest.mark.parametrize(
-    ("orientation", "turn"), [((-1, 0, 0, 0, 1, 0), lambda m: m[:, ::-1]), ((1, 0, 0, 0, -1, 0), lambda m: m[::-1]), ((0, 1, 0, 1, 0, 0), np.transpose)]
+    ("orientation", "turn"),
+    [
+        ((-1, 0, 0, 0, 1, 0), lambda m: m[:, ::-1]),
+        ((1, 0, 0, 0, -1, 0), lambda m: m[::-1]),
+        ((0, 1, 0, 1, 0, 0), np.transpose),
+    ],
 )
 def test_frames_stored_in_another_orientation(tmp_path, volume, lesion, orientation, turn):
     slices = write_series(tmp_path / "ct", volume)
     positions = []
     for k in (2, 3):
         x, y, z = (float(v) for v in slices[k].ImagePositionPatient)
-        positions.append((x + (0.5 * 6 if orientation[0] < 0 else 0), y + (0.5 * 4 if orientation[4] < 0 else 0), z))
+        positions.append(
+            (
+                x + (0.5 * 6 if orientation[0] < 0 else 0),
+                y + (0.5 * 4 if orientation[4] < 0 else 0),
+                z,
+            )
+        )
     frames = [(1, slices[k], np.ascontiguousarray(turn(lesion[k]))) for k in (2, 3)]
     write_seg(tmp_path / "seg.dcm", frames, orientation=orientation, positions=positions)
     assert np.array_equal(read(tmp_path).mask, lesion[[2, 3]])
@@ -73,31 +90,52 @@ def test_overlapping_segments_are_named_or_the_seg_is_refused(tmp_path, volume, 
     slices = write_series(tmp_path / "ct", volume)
     frames = [(1, slices[2], lesion[2]), (2, slices[2], other[2]), (2, slices[3], other[3])]
     write_seg(tmp_path / "seg.dcm", frames, labels=("Tumour", "Cyst"))
-    with pytest.raises(PatientError, match=r"lesion_segments names none: 1 Tumour \(no code\); 2 Cyst \(no code\)") as caught:
+    with pytest.raises(
+        PatientError, match=r"lesion_segments names none: 1 Tumour \(no code\); 2 Cyst \(no code\)"
+    ) as caught:
         read(tmp_path)
     assert caught.value.code is Code.LESION_UNNAMED
     assert np.array_equal(read(tmp_path, ["tumour "]).mask, lesion[[2]])
     assert np.array_equal(read(tmp_path, ["Cyst"]).mask, other[[2, 3]])
-    assert np.array_equal(read(tmp_path, ["Cyst", "Tumour", "Kidney"]).mask, np.stack([lesion[2] | other[2], other[3]]))
-    with pytest.raises(PatientError, match=r"cohort.lesion_segments \['Kidney'\]: 1 Tumour.*2 Cyst") as caught:
+    assert np.array_equal(
+        read(tmp_path, ["Cyst", "Tumour", "Kidney"]).mask,
+        np.stack([lesion[2] | other[2], other[3]]),
+    )
+    with pytest.raises(
+        PatientError, match=r"cohort.lesion_segments \['Kidney'\]: 1 Tumour.*2 Cyst"
+    ) as caught:
         read(tmp_path, ["Kidney"])
     assert caught.value.code is Code.MASK_EMPTY
 
 
 def test_one_segment_beside_the_background_is_the_lesion(tmp_path, volume, lesion):
     slices = write_series(tmp_path / "ct", volume)
-    frames = [(1, slices[k], ~lesion[k]) for k in range(6)] + [(2, slices[k], lesion[k]) for k in (2, 3)]
+    frames = [(1, slices[k], ~lesion[k]) for k in range(6)] + [
+        (2, slices[k], lesion[k]) for k in (2, 3)
+    ]
     write_seg(tmp_path / "seg.dcm", frames, labels=("Background", "Tumour"))
     assert np.array_equal(read(tmp_path).mask, lesion[[2, 3]])
 
 
-@pytest.mark.parametrize("stored", [("SRT", "M-8FFFF"), ("SNM3", "M-8FFFF"), ("99SDM", "M-8FFFF"), ("SCT", "108369006")])
+@pytest.mark.parametrize(
+    "stored", [("SRT", "M-8FFFF"), ("SNM3", "M-8FFFF"), ("99SDM", "M-8FFFF"), ("SCT", "108369006")]
+)
 def test_a_code_of_snomed_rt_is_its_twin_in_snomed_ct(tmp_path, volume, lesion, stored):
     slices = write_series(tmp_path / "ct", volume)
-    seg = write_seg(tmp_path / "seg.dcm", [(1, slices[2], ~lesion[2]), (2, slices[3], lesion[3])], labels=("a", "b"))
-    for item, (scheme, value) in zip(seg.SegmentSequence, (("SRT", "T-71000"), stored), strict=True):
+    seg = write_seg(
+        tmp_path / "seg.dcm",
+        [(1, slices[2], ~lesion[2]), (2, slices[3], lesion[3])],
+        labels=("a", "b"),
+    )
+    for item, (scheme, value) in zip(
+        seg.SegmentSequence, (("SRT", "T-71000"), stored), strict=True
+    ):
         code = Dataset()
-        code.CodingSchemeDesignator, code.CodeValue, code.CodeMeaning = scheme, value, "Kidney" if value == "T-71000" else "Neoplasm"
+        code.CodingSchemeDesignator, code.CodeValue, code.CodeMeaning = (
+            scheme,
+            value,
+            "Kidney" if value == "T-71000" else "Neoplasm",
+        )
         item.SegmentedPropertyTypeCodeSequence = [code]
     save(seg)
     for name in ("SCT:108369006", "SRT:M-8FFFF", "sct : 108369006", "SNM3:M-8FFFF"):
@@ -113,7 +151,9 @@ def test_fractional_masks_count_from_one_half(tmp_path, volume, lesion):
     slices = write_series(tmp_path / "ct", volume)
     values = np.where(lesion, 100, 99)
     values[2, 0, 0] = 200
-    write_seg(tmp_path / "seg.dcm", [(1, slices[k], values[k]) for k in (1, 2, 3)], kind="FRACTIONAL")
+    write_seg(
+        tmp_path / "seg.dcm", [(1, slices[k], values[k]) for k in (1, 2, 3)], kind="FRACTIONAL"
+    )
     lesion[2, 0, 0] = True
     assert np.array_equal(read(tmp_path).mask, lesion[[2, 3]])
 
@@ -122,7 +162,12 @@ def test_mask_folder_and_only_file_in_it(tmp_path, volume, lesion):
     slices = write_series(tmp_path / "ct", volume)
     write_seg(tmp_path / "masks" / "a.dcm", [(1, slices[2], lesion[2])])
     cohort = Cohort(manifest="unused.csv")
-    assert read_patient(tmp_path / "ct", tmp_path / "masks", cohort=cohort, selection=EVERYTHING).mask.sum() == 9
+    assert (
+        read_patient(
+            tmp_path / "ct", tmp_path / "masks", cohort=cohort, selection=EVERYTHING
+        ).mask.sum()
+        == 9
+    )
     write_seg(tmp_path / "masks" / "b.dcm", [(1, slices[2], lesion[2])])
     with pytest.raises(PatientError) as caught:
         read_patient(tmp_path / "ct", tmp_path / "masks", cohort=cohort, selection=EVERYTHING)
@@ -132,7 +177,15 @@ def test_mask_folder_and_only_file_in_it(tmp_path, volume, lesion):
 def test_seg_beside_the_series_in_one_folder(tmp_path, volume, lesion):
     slices = write_series(tmp_path, volume)
     write_seg(tmp_path / "seg.dcm", [(1, slices[2], lesion[2])])
-    assert read_patient(tmp_path, tmp_path / "seg.dcm", cohort=Cohort(manifest="unused.csv"), selection=EVERYTHING).mask.sum() == 9
+    assert (
+        read_patient(
+            tmp_path,
+            tmp_path / "seg.dcm",
+            cohort=Cohort(manifest="unused.csv"),
+            selection=EVERYTHING,
+        ).mask.sum()
+        == 9
+    )
 
 
 def test_the_series_that_the_seg_refers_to_is_taken(tmp_path, volume, lesion):
@@ -150,14 +203,30 @@ def test_a_seg_that_names_slices_but_no_series_chooses_theirs(tmp_path, volume, 
     got = read(tmp_path)
     assert np.array_equal(got.hu, volume[[2, 3]])
     assert not {finding.code for finding in got.findings} & {Code.REFERENCES_ABSENT}
-    venous, arterial = (series_key(read_headers(tmp_path / "ct" / name, list(KEY_TAGS))[0]) for name in ("venous", "arterial"))
+    venous, arterial = (
+        series_key(read_headers(tmp_path / "ct" / name, list(KEY_TAGS))[0])
+        for name in ("venous", "arterial")
+    )
     cohort = Cohort(manifest="unused.csv")
-    told = read_patient(tmp_path / "ct", tmp_path / "seg.dcm", cohort=cohort, selection=EVERYTHING, series=venous)
+    told = read_patient(
+        tmp_path / "ct", tmp_path / "seg.dcm", cohort=cohort, selection=EVERYTHING, series=venous
+    )
     assert np.array_equal(told.hu, volume[[2, 3]])
     with pytest.raises(PatientError) as caught:
-        read_patient(tmp_path / "ct", tmp_path / "seg.dcm", cohort=cohort, selection=EVERYTHING, series=arterial)
+        read_patient(
+            tmp_path / "ct",
+            tmp_path / "seg.dcm",
+            cohort=cohort,
+            selection=EVERYTHING,
+            series=arterial,
+        )
     assert caught.value.code is Code.MASK_WITHOUT_SERIES
-    write_seg(tmp_path / "seg.dcm", [(1, slices[k], lesion[k]) for k in (2, 3)], series=None, sources=False)
+    write_seg(
+        tmp_path / "seg.dcm",
+        [(1, slices[k], lesion[k]) for k in (2, 3)],
+        series=None,
+        sources=False,
+    )
     assert code_of(tmp_path) is Code.SEVERAL_SERIES
 
 
@@ -181,7 +250,9 @@ def test_seg_without_series_reference_lies_by_geometry(tmp_path, volume, lesion)
     assert np.array_equal(read(tmp_path).mask, lesion[[2]])
 
 
-def test_seg_in_another_frame_of_reference_is_believed_where_it_names_series_and_slices(tmp_path, volume, lesion):
+def test_seg_in_another_frame_of_reference_is_believed_where_it_names_series_and_slices(
+    tmp_path, volume, lesion
+):
     slices = write_series(tmp_path / "ct", volume)
     for named in (False, True):
         seg = write_seg(tmp_path / "seg.dcm", [(1, slices[2], lesion[2])], sources=named)
@@ -198,7 +269,9 @@ def test_seg_in_another_frame_of_reference_is_believed_where_it_names_series_and
 def test_frame_off_the_grid(tmp_path, volume, lesion, shift):
     slices = write_series(tmp_path / "ct", volume)
     position = np.array(slices[2].ImagePositionPatient, float) + shift
-    write_seg(tmp_path / "seg.dcm", [(1, slices[2], lesion[2])], positions=[position], sources=False)
+    write_seg(
+        tmp_path / "seg.dcm", [(1, slices[2], lesion[2])], positions=[position], sources=False
+    )
     assert code_of(tmp_path) is Code.MASK_OFF_GRID
 
 
@@ -210,14 +283,23 @@ def test_frame_of_another_matrix(tmp_path, volume, lesion):
 
 def test_frame_that_refers_to_one_slice_and_lies_on_another(tmp_path, volume, lesion):
     slices = write_series(tmp_path / "ct", volume)
-    write_seg(tmp_path / "seg.dcm", [(1, slices[2], lesion[2])], positions=[slices[3].ImagePositionPatient])
+    write_seg(
+        tmp_path / "seg.dcm",
+        [(1, slices[2], lesion[2])],
+        positions=[slices[3].ImagePositionPatient],
+    )
     assert code_of(tmp_path) is Code.MASK_OFF_GRID
 
 
 def test_empty_frames_off_the_volume_do_no_harm(tmp_path, volume, lesion):
     slices = write_series(tmp_path / "ct", volume)
     frames = [(1, slices[2], lesion[2]), (1, slices[0], np.zeros(SHAPE[1:]))]
-    write_seg(tmp_path / "seg.dcm", frames, positions=[slices[2].ImagePositionPatient, (0, 0, 999)], sources=False)
+    write_seg(
+        tmp_path / "seg.dcm",
+        frames,
+        positions=[slices[2].ImagePositionPatient, (0, 0, 999)],
+        sources=False,
+    )
     assert np.array_equal(read(tmp_path).mask, lesion[[2]])
 
 
@@ -273,9 +355,25 @@ def test_objects_written_by_highdicom(tmp_path, volume, lesion, kind):
     hd = pytest.importorskip("highdicom")
     slices = [dcmread(str(item.filename)) for item in write_series(tmp_path / "ct", volume)]
     code = hd.sr.CodedConcept("85756007", "SCT", "Tissue")
-    description = hd.seg.SegmentDescription(1, "Lesion", code, code, hd.seg.SegmentAlgorithmTypeValues.MANUAL)
+    description = hd.seg.SegmentDescription(
+        1, "Lesion", code, code, hd.seg.SegmentAlgorithmTypeValues.MANUAL
+    )
     pixels = lesion[::-1].astype(np.uint8 if kind == "BINARY" else np.float32)
-    seg = hd.seg.Segmentation(slices[::-1], pixels, kind, [description], hd.UID(), 2, hd.UID(), 1, "maker", "model", "1", "serial", max_fractional_value=255)
+    seg = hd.seg.Segmentation(
+        slices[::-1],
+        pixels,
+        kind,
+        [description],
+        hd.UID(),
+        2,
+        hd.UID(),
+        1,
+        "maker",
+        "model",
+        "1",
+        "serial",
+        max_fractional_value=255,
+    )
     seg.save_as(tmp_path / "seg.dcm")
     got = read(tmp_path, ["Lesion"])
     assert got.slice_index.tolist() == [2, 3]

@@ -12,9 +12,14 @@ from renal_ray.problems import Code, PatientError
 AXIAL = np.array([1.0, 0, 0, 0, 1, 0])
 
 
-def planes(z, *, x=None, y=None, orientation=AXIAL, spacing=(0.7, 0.7), shape=(4, 5)) -> list[Plane]:
+def planes(
+    z, *, x=None, y=None, orientation=AXIAL, spacing=(0.7, 0.7), shape=(4, 5)
+) -> list[Plane]:
     xs, ys = (np.zeros(len(z)) if v is None else v for v in (x, y))
-    return [Plane(np.array([a, b, c], float), np.array(orientation, float), spacing, shape) for a, b, c in zip(xs, ys, z, strict=True)]
+    return [
+        Plane(np.array([a, b, c], float), np.array(orientation, float), spacing, shape)
+        for a, b, c in zip(xs, ys, z, strict=True)
+    ]
 
 
 def code_of(items) -> Code:
@@ -48,7 +53,9 @@ def test_rounded_positions_are_uniform():
     assert grid.spacing[0] == pytest.approx(1.25, abs=0.01)
 
 
-@pytest.mark.parametrize("z", [[0, 5, 10, 20], [0, 5, 15], [0, 10, 15, 20, 25], [0, 1.25, 2.5, 205], [0, 2, 4, 10, 12]])
+@pytest.mark.parametrize(
+    "z", [[0, 5, 10, 20], [0, 5, 15], [0, 10, 15, 20, 25], [0, 1.25, 2.5, 205], [0, 2, 4, 10, 12]]
+)
 def test_missing_slice(z):
     assert code_of(planes(z)) is Code.MISSING_SLICE
 
@@ -57,9 +64,24 @@ def test_missing_slice(z):
     ("z", "orientation", "where"),
     [
         ([0, 5, 10, 20, 25], AXIAL, "after slice 2 of 5 (between 20.00 and 10.00 mm along z)"),
-        ([25, 20, 10, 5, 0], [1, 0, 0, 0, -1, 0], "after slice 2 of 5 (between 20.00 and 10.00 mm along z)"),
-        ([0, 10, 15, 20, 30], AXIAL, "after slice 1 of 5 (between 30.00 and 20.00 mm along z), after slice 4 of 5 (between 10.00 and 0.00 mm along z)"),
-        ([-5, 0, 10], [1, 0, 0, 0, 0.98, 0.199], "after slice 1 of 3 (between 10.00 and 0.00 mm along z)"),
+        (
+            [25, 20, 10, 5, 0],
+            [1, 0, 0, 0, -1, 0],
+            "after slice 2 of 5 (between 20.00 and 10.00 mm along z)",
+        ),
+        (
+            [0, 10, 15, 20, 30],
+            AXIAL,
+            (
+                "after slice 1 of 5 (between 30.00 and 20.00 mm along z), after "
+                "slice 4 of 5 (between 10.00 and 0.00 mm along z)"
+            ),
+        ),
+        (
+            [-5, 0, 10],
+            [1, 0, 0, 0, 0.98, 0.199],
+            "after slice 1 of 3 (between 10.00 and 0.00 mm along z)",
+        ),
     ],
 )
 def test_where_slices_are_missing_is_told_from_the_head_down(z, orientation, where):
@@ -70,7 +92,10 @@ def test_where_slices_are_missing_is_told_from_the_head_down(z, orientation, whe
 
 def test_where_slices_are_missing_along_another_axis():
     items = planes([0.0] * 3, y=[0, 5, 15], orientation=[1, 0, 0, 0, 0, -1])
-    with pytest.raises(PatientError, match=re.escape("after slice 2 of 3 (between 5.00 and 15.00 mm along the slices' normal)")):
+    with pytest.raises(
+        PatientError,
+        match=re.escape("after slice 2 of 3 (between 5.00 and 15.00 mm along the slices' normal)"),
+    ):
         stack(items)
     many = planes([0.0, 1, 3, 4, 6, 7, 9, 10, 12, 13])
     with pytest.raises(PatientError, match=r"about 4 slices are missing.*and elsewhere"):
@@ -91,7 +116,10 @@ def test_duplicate_position(z):
 def test_tilted_gantry_seen_in_positions_alone(degrees):
     """The gantry tilts, the table moves along z: the planes are parallel but shifted."""
     a = np.deg2rad(degrees)
-    assert code_of(planes(np.arange(10) * 5.0, orientation=[1, 0, 0, 0, np.cos(a), -np.sin(a)])) is Code.TILT
+    assert (
+        code_of(planes(np.arange(10) * 5.0, orientation=[1, 0, 0, 0, np.cos(a), -np.sin(a)]))
+        is Code.TILT
+    )
 
 
 def test_sheared_stack_is_tilt_too():
@@ -104,13 +132,16 @@ def test_the_grid_of_a_tilted_gantry_meets_every_slice(degrees):
     a = np.deg2rad(degrees)
     items = planes(np.arange(10) * 5.0, orientation=[1, 0, 0, 0, np.cos(a), -np.sin(a)])[::-1]
     order, grid = stack(items)
-    assert np.allclose([items[i].position for i in order], grid.origin + np.arange(10)[:, None] * grid.steps[0])
+    assert np.allclose(
+        [items[i].position for i in order], grid.origin + np.arange(10)[:, None] * grid.steps[0]
+    )
     with pytest.raises(PatientError, match=f"by {abs(degrees)}.0 degrees"):
         turn_to_axial(grid)
 
 
 def test_a_drift_that_is_no_tilt_is_in_the_grid_all_the_same():
-    """A quarter of a degree: 1.7 mm over the series, two pixels that a mask on the grid would be off."""
+    """A quarter of a degree: 1.7 mm over the series, two pixels that a mask on the grid would be
+    off."""
     items = planes(np.arange(101) * 4.0, y=np.arange(101) * 0.017)
     _, grid = stack(items)
     assert turn_to_axial(grid) is not None
@@ -118,7 +149,8 @@ def test_a_drift_that_is_no_tilt_is_in_the_grid_all_the_same():
 
 
 def test_rounding_of_few_slices_is_no_tilt():
-    """A tenth of a millimetre sideways between two slices a millimetre apart would be six degrees."""
+    """A tenth of a millimetre sideways between two slices a millimetre apart would be six
+    degrees."""
     _, grid = stack(planes([0.0, 1.0], x=[0, 0.1]))
     assert grid.steps[0].tolist() == [0, 0, 1]
 

@@ -31,13 +31,17 @@ def refused(path) -> Code:
 
 
 NRRD = (
-    b"NRRD0004\n# a comment: space: right-anterior-superior\ntype: short\ndimension: 3\nspace: left-posterior-superior\nsizes: 2 3 4\n"
-    b"space directions: (0,0.5,0) (0,0,0.6) (2,0,0)\nkinds: domain domain domain\nendian: little\nencoding: raw\nspace origin: (1,2,3)\n"
+    b"NRRD0004\n# a comment: space: right-anterior-superior\ntype: short\n"
+    b"dimension: 3\nspace: left-posterior-superior\nsizes: 2 3 4\n"
+    b"space directions: (0,0.5,0) (0,0,0.6) (2,0,0)\nkinds: domain domain domain\n"
+    b"endian: little\nencoding: raw\nspace origin: (1,2,3)\n"
     b"type:=double: of no meaning\n\n"
 )
 META = (
-    b"ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\nCompressedData = False\nTransformMatrix = 0 1 0 0 0 1 1 0 0\n"
-    b"Offset = 1 2 3\nAnatomicalOrientation = RAI\nElementSpacing = 0.5 0.6 2\nDimSize = 2 3 4\nElementType = MET_SHORT\nElementDataFile = LOCAL\n"
+    b"ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\n"
+    b"CompressedData = False\nTransformMatrix = 0 1 0 0 0 1 1 0 0\n"
+    b"Offset = 1 2 3\nAnatomicalOrientation = RAI\nElementSpacing = 0.5 0.6 2\nDimSize "
+    b"= 2 3 4\nElementType = MET_SHORT\nElementDataFile = LOCAL\n"
 )
 SMALL = (np.arange(24).reshape(4, 3, 2) - 5).astype("<i2")
 PACKED = zlib.compress(SMALL.tobytes())
@@ -50,7 +54,11 @@ PACKED = zlib.compress(SMALL.tobytes())
         (NRRD, ((b"\n", b"\r\n"),), SMALL),
         (NRRD, ((b"left-posterior-superior\ns", b"RAS\ns"),), SMALL),
         (NRRD, ((b"left-posterior-superior\ns", b"left-anterior-superior\ns"),), SMALL),
-        (NRRD, ((b"little", b"big"), (b"type: short", b"type: unsigned int")), abs(SMALL).astype(">u4")),
+        (
+            NRRD,
+            ((b"little", b"big"), (b"type: short", b"type: unsigned int")),
+            abs(SMALL).astype(">u4"),
+        ),
         (NRRD, ((b"type: short", b"type: double"),), SMALL.astype("<f8")),
         (NRRD, ((b"type: short", b"type: int8"), (b"endian: little\n", b"")), SMALL.astype("i1")),
         (NRRD, ((b"encoding: raw", b"encoding: gz"),), gzip.compress(SMALL.tobytes())),
@@ -59,13 +67,41 @@ PACKED = zlib.compress(SMALL.tobytes())
         (META, (), SMALL),
         (META, ((b"\n", b"\r\n"),), SMALL),
         (META, ((b" = ", b": "),), SMALL),
-        (META, ((b"BinaryData = True\n", b""), (b"Offset", b"Position"), (b"TransformMatrix", b"Orientation")), SMALL),
+        (
+            META,
+            (
+                (b"BinaryData = True\n", b""),
+                (b"Offset", b"Position"),
+                (b"TransformMatrix", b"Orientation"),
+            ),
+            SMALL,
+        ),
         (META, ((b"MSB = False", b"MSB = True"),), SMALL.astype(">i2")),
-        (META, ((b"BinaryDataByteOrderMSB = False", b"ElementByteOrderMSB = True"), (b"SHORT", b"FLOAT")), SMALL.astype(">f4")),
+        (
+            META,
+            (
+                (b"BinaryDataByteOrderMSB = False", b"ElementByteOrderMSB = True"),
+                (b"SHORT", b"FLOAT"),
+            ),
+            SMALL.astype(">f4"),
+        ),
         (META, ((b"SHORT", b"LONG"),), SMALL.astype("<i4")),
         (META, ((b"SHORT", b"ULONG_LONG"),), abs(SMALL).astype("<u8")),
-        (META, ((b"CompressedData = False", b"CompressedData = True\nCompressedDataSize = %d" % len(PACKED)),), PACKED),
-        (META, ((b"ElementDataFile", b"HeaderSize = -1\nElementDataFile"),), b"abc" + SMALL.tobytes()),
+        (
+            META,
+            (
+                (
+                    b"CompressedData = False",
+                    b"CompressedData = True\nCompressedDataSize = %d" % len(PACKED),
+                ),
+            ),
+            PACKED,
+        ),
+        (
+            META,
+            ((b"ElementDataFile", b"HeaderSize = -1\nElementDataFile"),),
+            b"abc" + SMALL.tobytes(),
+        ),
     ],
 )
 def test_simpleitk_sees_the_same_volume(tmp_path, start, change, values):
@@ -78,7 +114,9 @@ def test_simpleitk_sees_the_same_volume(tmp_path, start, change, values):
     taken = ours.take(2, np.arange(4))
     assert np.array_equal(taken, SimpleITK.GetArrayFromImage(theirs).T)
     for index in itertools.product((0, 1), (0, 2), (0, 3)):
-        assert np.allclose(ours.grid.origin + index @ ours.grid.steps, theirs.TransformIndexToPhysicalPoint(index))
+        assert np.allclose(
+            ours.grid.origin + index @ ours.grid.steps, theirs.TransformIndexToPhysicalPoint(index)
+        )
 
 
 @pytest.mark.parametrize("ending", [".nhdr", ".mhd"])
@@ -114,7 +152,11 @@ def test_detached_data_as_simpleitk_writes_them(tmp_path, ending, compressed):
         (NRRD, (b"NRRD0004", b"NOTHING"), Code.FILE_UNREADABLE),
         (META, (b"Offset", b"Nowhere"), Code.NO_POSITION),
         (META, (b"TransformMatrix = 0 1 0 0 0 1 1 0 0\n", b""), Code.NO_POSITION),
-        (META, (b"ElementSpacing", b"ElementSize"), Code.NO_PIXEL_SPACING),  # how long a voxel is, not how far the next one
+        (
+            META,
+            (b"ElementSpacing", b"ElementSize"),
+            Code.NO_PIXEL_SPACING,
+        ),  # how long a voxel is, not how far the next one
         (META, (b"BinaryData = True", b"BinaryData = False"), Code.FILE_UNREADABLE),
         (META, (b"DimSize", b"ElementToIntensityFunctionSlope = 2\nDimSize"), Code.NO_RESCALE),
         (META, (b"DimSize", b"ElementNumberOfChannels = 3\nDimSize"), Code.FILE_UNREADABLE),
@@ -145,7 +187,9 @@ def as_nifti(path, one, change) -> None:
     second = isinstance(one, nib.Nifti2Header)
     one["magic"], one["vox_offset"] = (b"n+2", 544) if second else (b"n+1", 352)
     change(one)
-    path.write_bytes(one.binaryblock + bytes(4) + np.arange(60).astype(one.get_data_dtype()).tobytes())
+    path.write_bytes(
+        one.binaryblock + bytes(4) + np.arange(60).astype(one.get_data_dtype()).tobytes()
+    )
 
 
 def set_fields(**fields):
@@ -171,8 +215,23 @@ def qform_alone(one):
         (set_fields(scl_slope=np.nan, scl_inter=np.nan), (1, 0), 3),
         (set_fields(xyzt_units=2), (1, 0), 3),
         (set_fields(xyzt_units=0), (1, 0), 3),
-        (set_fields(xyzt_units=1, srow_x=[-7e-4, 0, 0, 0], srow_y=[0, -8e-4, 0, 0], srow_z=[0, 0, 3e-3, 0]), (1, 0), 3),
-        (set_fields(xyzt_units=3, srow_x=[-700, 0, 0, 0], srow_y=[0, -800, 0, 0], srow_z=[0, 0, 3000, 0]), (1, 0), 3),
+        (
+            set_fields(
+                xyzt_units=1,
+                srow_x=[-7e-4, 0, 0, 0],
+                srow_y=[0, -8e-4, 0, 0],
+                srow_z=[0, 0, 3e-3, 0],
+            ),
+            (1, 0),
+            3,
+        ),
+        (
+            set_fields(
+                xyzt_units=3, srow_x=[-700, 0, 0, 0], srow_y=[0, -800, 0, 0], srow_z=[0, 0, 3000, 0]
+            ),
+            (1, 0),
+            3,
+        ),
     ],
 )
 @pytest.mark.parametrize("kind", [nib.Nifti1Header, nib.Nifti2Header])
@@ -180,11 +239,21 @@ def qform_alone(one):
 def test_nifti_headers_that_are_read(tmp_path, kind, order, change, factor, spacing):
     as_nifti(tmp_path / "a.nii", kind(endianness=order), change)
     volume = open_voxels(tmp_path / "a.nii")
-    assert np.array_equal(volume.take(2, np.arange(5)).ravel(order="F"), np.arange(60) * factor[0] + factor[1])
+    assert np.array_equal(
+        volume.take(2, np.arange(5)).ravel(order="F"), np.arange(60) * factor[0] + factor[1]
+    )
     assert volume.grid.spacing == pytest.approx([0.7, 0.8, spacing])
-    assert np.sign(np.diag(volume.grid.steps)).tolist() == [1, 1, 1]  # to the left, to the back, to the head
-    (tmp_path / "a.nii.gz").write_bytes((tmp_path / "a.nii").read_bytes())  # not compressed, whatever its name says
-    assert np.array_equal(open_voxels(tmp_path / "a.nii.gz").take(0, np.arange(4)), volume.take(0, np.arange(4)))
+    assert np.sign(np.diag(volume.grid.steps)).tolist() == [
+        1,
+        1,
+        1,
+    ]  # to the left, to the back, to the head
+    (tmp_path / "a.nii.gz").write_bytes(
+        (tmp_path / "a.nii").read_bytes()
+    )  # not compressed, whatever its name says
+    assert np.array_equal(
+        open_voxels(tmp_path / "a.nii.gz").take(0, np.arange(4)), volume.take(0, np.arange(4))
+    )
 
 
 @pytest.mark.parametrize(
@@ -214,7 +283,9 @@ def test_nifti_headers_that_are_refused(tmp_path, change, code):
 
 
 def test_the_unit_is_that_of_the_origin_too(tmp_path):
-    metres = set_fields(xyzt_units=1, srow_x=[-7e-4, 0, 0, 0.02], srow_y=[0, -8e-4, 0, 0], srow_z=[0, 0, 3e-3, -0.1])
+    metres = set_fields(
+        xyzt_units=1, srow_x=[-7e-4, 0, 0, 0.02], srow_y=[0, -8e-4, 0, 0], srow_z=[0, 0, 3e-3, -0.1]
+    )
     as_nifti(tmp_path / "a.nii", nib.Nifti1Header(), metres)
     assert open_voxels(tmp_path / "a.nii").grid.origin == pytest.approx([-20, 0, -100], abs=1e-4)
 
@@ -253,16 +324,22 @@ def test_a_qform_that_gives_no_place_says_nothing_beside_a_sform(tmp_path, kind,
 
 
 @pytest.mark.parametrize("kind", [nib.Nifti1Header, nib.Nifti2Header])
-@pytest.mark.parametrize("direction", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0.6, 0, 0.8), (0.36, 0.48, 0.8)])
+@pytest.mark.parametrize(
+    "direction", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0.6, 0, 0.8), (0.36, 0.48, 0.8)]
+)
 @pytest.mark.parametrize("longer", [0, 1.2e-7, 2.4e-7, 1e-6, 9e-6])
-def test_a_quaternion_that_rounding_made_longer_is_brought_back_to_1(tmp_path, kind, direction, longer):
+def test_a_quaternion_that_rounding_made_longer_is_brought_back_to_1(
+    tmp_path, kind, direction, longer
+):
     """As nibabel reads the one of length 1: half a turn about the direction."""
     fields = quaternion(*(np.array(direction) * (1 + longer)))
     as_nifti(tmp_path / "a.nii", kind(), lambda one: qform(one, **fields, sform_code=0))
     axis = np.array(direction)
     turn = 2 * np.outer(axis, axis) - np.eye(3)  # half a turn
     expected = (turn @ np.diag([0.7, 0.8, 3])).T * [-1, -1, 1]
-    assert open_voxels(tmp_path / "a.nii").grid.steps == pytest.approx(expected, abs=3e-3)  # a float32 just below 1 leaves a real turn of 5e-4
+    assert open_voxels(tmp_path / "a.nii").grid.steps == pytest.approx(
+        expected, abs=3e-3
+    )  # a float32 just below 1 leaves a real turn of 5e-4
 
 
 @pytest.mark.parametrize(
@@ -287,7 +364,9 @@ def test_two_good_transforms_that_contradict_each_other_are_refused(tmp_path):
     with pytest.raises(PatientError, match="sform and the qform") as caught:
         open_voxels(tmp_path / "a.nii")
     assert caught.value.code is Code.NO_POSITION
-    as_nifti(tmp_path / "a.nii", nib.Nifti1Header(), lambda one: qform(one, qoffset_z=1))  # a third of a voxel
+    as_nifti(
+        tmp_path / "a.nii", nib.Nifti1Header(), lambda one: qform(one, qoffset_z=1)
+    )  # a third of a voxel
     assert open_voxels(tmp_path / "a.nii").grid.origin[2] == 0
 
 
@@ -311,17 +390,34 @@ def packed_as(kind: str, data: bytes, path) -> None:
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
     else:
-        path.write_bytes({"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "7z": lambda data: b"7z\xbc\xaf\x27\x1c\0\4" + data}[kind](data))
+        path.write_bytes(
+            {
+                "gz": gzip.compress,
+                "bz2": bz2.compress,
+                "xz": lzma.compress,
+                "7z": lambda data: b"7z\xbc\xaf\x27\x1c\0\4" + data,
+            }[kind](data)
+        )
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz", "gz", "bz2", "xz", "7z"])
-@pytest.mark.parametrize("name", ["a.dcm", "a", "a.nii.packed", "a.nii", "a.nii.gz", "a.nrrd", "a.mha"])
+@pytest.mark.parametrize(
+    "name", ["a.dcm", "a", "a.nii.packed", "a.nii", "a.nii.gz", "a.nrrd", "a.mha"]
+)
 def test_packed_files_are_told_as_such(tmp_path, kind, name):
-    """Whatever they are called, as an image and as a mask; a .nii or .nii.gz may be packed by gzip once."""
+    """Whatever they are called, as an image and as a mask; a .nii or .nii.gz may be packed by gzip
+    once."""
     as_nifti(tmp_path / "whole.nii", nib.Nifti1Header(), set_fields())
     data = (tmp_path / "whole.nii").read_bytes()
-    packed_as(kind, gzip.compress(data) if name.startswith("a.nii") and kind == "gz" else data, tmp_path / name)
-    for read in (lambda path: open_image(path, References(), COHORT), lambda path: open_mask(path, COHORT)):
+    packed_as(
+        kind,
+        gzip.compress(data) if name.startswith("a.nii") and kind == "gz" else data,
+        tmp_path / name,
+    )
+    for read in (
+        lambda path: open_image(path, References(), COHORT),
+        lambda path: open_mask(path, COHORT),
+    ):
         with pytest.raises(PatientError, match=r"packed or an archive.*unpack it") as caught:
             read(tmp_path / name)
         assert caught.value.code is Code.FILE_UNREADABLE
@@ -330,6 +426,9 @@ def test_packed_files_are_told_as_such(tmp_path, kind, name):
 def test_a_folder_of_packed_files_is_told_as_such(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.dcm.gz").write_bytes(gzip.compress(b"x" * 1000))
-    for read in (lambda path: open_image(path, References(), COHORT), lambda path: open_mask(path, COHORT)):
+    for read in (
+        lambda path: open_image(path, References(), COHORT),
+        lambda path: open_mask(path, COHORT),
+    ):
         with pytest.raises(PatientError, match="what it holds is packed or an archive"):
             read(tmp_path / "in")

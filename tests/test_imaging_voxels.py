@@ -1,4 +1,5 @@
-"""Streaming of volume files: what is taken out of them, what is never unpacked, and streams that are damaged."""
+"""Streaming of volume files: what is taken out of them, what is never unpacked, and streams that
+are damaged."""
 
 import gzip
 import subprocess
@@ -23,12 +24,24 @@ HEAD = b"header of sixteen"
 SHAPE = (7, 5, 9)
 
 
-def written(path, values: np.ndarray, *, packing="deflated", pack=gzip.compress, tail=b"", **options) -> Voxels:
-    """The values in Fortran order behind a header: inside the packed stream, or in the file before raw voxels."""
+def written(
+    path, values: np.ndarray, *, packing="deflated", pack=gzip.compress, tail=b"", **options
+) -> Voxels:
+    """The values in Fortran order behind a header: inside the packed stream, or in the file before
+    raw voxels."""
     data = HEAD + values.tobytes(order="F")
     path.write_bytes((pack(data) if packing == "deflated" else data) + tail)
     start, offset = (0, len(HEAD)) if packing == "deflated" else (len(HEAD), 0)
-    return Voxels(path, Grid(values.shape, np.zeros(3), np.eye(3)), values.dtype, "test volume", start, offset, packing, **options)
+    return Voxels(
+        path,
+        Grid(values.shape, np.zeros(3), np.eye(3)),
+        values.dtype,
+        "test volume",
+        start,
+        offset,
+        packing,
+        **options,
+    )
 
 
 def code_of(call, *args) -> Code:
@@ -38,7 +51,9 @@ def code_of(call, *args) -> Code:
 
 
 @pytest.mark.parametrize("packing", ["raw", "deflated"])
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     seed=st.integers(0, 2**32 - 1),
     axis=st.integers(0, 2),
@@ -46,7 +61,9 @@ def code_of(call, *args) -> Code:
     block=st.integers(1, 4000),
     scaled=st.booleans(),
 )
-def test_what_is_taken_out_is_what_numpy_takes_out(tmp_path_factory, packing, seed, axis, dtype, block, scaled):
+def test_what_is_taken_out_is_what_numpy_takes_out(
+    tmp_path_factory, packing, seed, axis, dtype, block, scaled
+):
     """Any axis, any places, any size of the blocks in which the file is read."""
     rng = np.random.default_rng(seed)
     shape = tuple(rng.integers(1, 9, 3))
@@ -83,7 +100,13 @@ def test_attenuation_is_int16_until_a_value_asks_for_more(tmp_path):
     assert (np.isnan(got[0, 0, 8]), got[2, 2, 2], got.dtype) == (True, 40, np.float32)
     values[1, 1, 0], values[2, 2, 1] = -np.inf, 1e300
     got = written(tmp_path / "d", values).take(2, np.arange(9))
-    assert (np.isnan(got[0, 0, 8]), got[1, 1, 0], got[2, 2, 1], got[2, 2, 2], got.dtype) == (True, -np.inf, np.inf, 40, np.float32)
+    assert (np.isnan(got[0, 0, 8]), got[1, 1, 0], got[2, 2, 1], got[2, 2, 2], got.dtype) == (
+        True,
+        -np.inf,
+        np.inf,
+        40,
+        np.float32,
+    )
 
 
 def test_labels_are_whole_to_within_a_rounding_error(tmp_path):
@@ -94,10 +117,17 @@ def test_labels_are_whole_to_within_a_rounding_error(tmp_path):
     stored = np.zeros(SHAPE, np.uint8)
     stored[2, 3, 4], stored[1, 1, 1] = 255, 128  # 0 to 2 scaled into bytes: 1 becomes 1.0039
     scaled = written(tmp_path / "b", stored, slope=2 / 255)
-    assert [np.argwhere(scaled.hits(0, [label])[1]).tolist() for label in (1, 2)] == [[[0, 1, 1]], [[0, 3, 4]]]
+    assert [np.argwhere(scaled.hits(0, [label])[1]).tolist() for label in (1, 2)] == [
+        [[0, 1, 1]],
+        [[0, 3, 4]],
+    ]
     assert scaled.values() == [0, 1, 2]
-    halves = written(tmp_path / "c", stored // 100, slope=0.5, intercept=1.0)  # every value is one of 1, 1.5, 2
-    with pytest.raises(PatientError, match=r"0.317 % of the label map's voxels.*interpolated") as caught:
+    halves = written(
+        tmp_path / "c", stored // 100, slope=0.5, intercept=1.0
+    )  # every value is one of 1, 1.5, 2
+    with pytest.raises(
+        PatientError, match=r"0.317 % of the label map's voxels.*interpolated"
+    ) as caught:
         halves.hits(0, [2])
     assert caught.value.code is Code.MASK_INTERPOLATED
 
@@ -107,7 +137,13 @@ def test_fractions_are_no_labels_whichever_block_they_are_in(tmp_path, monkeypat
     monkeypatch.setattr(module, "BLOCK", 1)
     values = np.zeros(SHAPE, dtype)
     values[2:4, 2, :3], values[4, 2, 8] = 2, 1.4
-    with pytest.raises(PatientError, match=r"^mask-interpolated: 14.3 % of the label map's voxels other than 0 are no whole numbers") as caught:
+    with pytest.raises(
+        PatientError,
+        match=(
+            r"^mask-interpolated: 14.3 % of the label map's voxels "
+            r"other than 0 are no whole numbers"
+        ),
+    ) as caught:
         written(tmp_path / "a", values).hits(0, [2])
     assert caught.value.code is Code.MASK_INTERPOLATED
     with pytest.raises(PatientError, match="map of probabilities"):
@@ -125,7 +161,9 @@ def test_fractions_are_no_labels_whichever_block_they_are_in(tmp_path, monkeypat
     assert code_of(written(tmp_path / "e", values).hits, 0, [2]) is Code.MASK_UNSUPPORTED
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress, igzip.compress], ids=["gzip", "zlib", "igzip"])
+@pytest.mark.parametrize(
+    "pack", [gzip.compress, zlib.compress, igzip.compress], ids=["gzip", "zlib", "igzip"]
+)
 def test_damage_is_seen(tmp_path, pack):
     values = np.random.default_rng(0).integers(-1000, 1000, (40, 30, 20)).astype(np.int16)
     everything = np.arange(20)
@@ -147,16 +185,28 @@ def members(data: bytes, *, size: int = 100) -> bytes:
     return b"".join(gzip.compress(data[k : k + size]) for k in range(0, len(data), size))
 
 
-TAILS = {"nothing": b"", "newline": b"\n", "zero": b"\0", "block": bytes(512), "megabyte": bytes(1 << 20), "text": b"rubbish" * 9, "half a magic": b"\x1f"}
+TAILS = {
+    "nothing": b"",
+    "newline": b"\n",
+    "zero": b"\0",
+    "block": bytes(512),
+    "megabyte": bytes(1 << 20),
+    "text": b"rubbish" * 9,
+    "half a magic": b"\x1f",
+}
 
 
 @pytest.mark.parametrize("tail", TAILS)
-@pytest.mark.parametrize("pack", [gzip.compress, members, zlib.compress], ids=["gzip", "members", "zlib"])
+@pytest.mark.parametrize(
+    "pack", [gzip.compress, members, zlib.compress], ids=["gzip", "members", "zlib"]
+)
 def test_what_follows_the_last_member_is_none_of_it(tmp_path, pack, tail):
     values = np.random.default_rng(0).integers(-90, 1000, SHAPE).astype(np.int16)
     volume = written(tmp_path / "a", values, pack=pack, tail=TAILS[tail])
     assert np.array_equal(volume.take(0, np.arange(7)), values)
-    assert np.array_equal(volume.hits(2, [values[3, 3, 3]])[1].any(axis=2), (values == values[3, 3, 3]).any(axis=2))
+    assert np.array_equal(
+        volume.hits(2, [values[3, 3, 3]])[1].any(axis=2), (values == values[3, 3, 3]).any(axis=2)
+    )
     data = volume.path.read_bytes()
     data = data[: len(data) - len(TAILS[tail])]
     for cut in (1, 9, len(data) // 3):
@@ -170,7 +220,12 @@ def test_members_are_one_stream_however_they_are_read(tmp_path, monkeypatch, chu
     """As Python's gzip reads them; zeros may stand between."""
     monkeypatch.setattr(streams, "CHUNK", chunk)
     values = np.random.default_rng(0).integers(-90, 1000, SHAPE).astype(np.int16)
-    volume = written(tmp_path / "a", values, pack=lambda data: gzip.compress(data[:333]) + between + members(data[333:]), tail=b"\0\n")
+    volume = written(
+        tmp_path / "a",
+        values,
+        pack=lambda data: gzip.compress(data[:333]) + between + members(data[333:]),
+        tail=b"\0\n",
+    )
     assert np.array_equal(volume.take(1, np.arange(5)), values)
     assert gzip.decompress(volume.path.read_bytes()[:-1]) == HEAD + values.tobytes(order="F")
     whole = volume.path.read_bytes()
@@ -207,16 +262,24 @@ def test_a_bomb_is_unpacked_no_further_than_its_header_says(tmp_path):
     values = np.zeros((512, 512, 40), np.int16)
     packer = zlib.compressobj(9, wbits=31)
     volume = written(tmp_path / "v", values[:, :, :1], pack=lambda data: b"")
-    volume.path.write_bytes(packer.compress(HEAD) + b"".join(packer.compress(bytes(1 << 20)) for _ in range(400)) + packer.flush())
+    volume.path.write_bytes(
+        packer.compress(HEAD)
+        + b"".join(packer.compress(bytes(1 << 20)) for _ in range(400))
+        + packer.flush()
+    )
     script = f"""
 import resource, numpy as np
 from pathlib import Path
 from renal_ray.imaging.geometry.grid import Grid
 from renal_ray.imaging.images.voxels import Voxels
-volume = Voxels(Path({str(volume.path)!r}), Grid((512, 512, 40), np.zeros(3), np.eye(3)), np.dtype("<i2"), "test volume", 0, 17, "deflated")
+grid = Grid((512, 512, 40), np.zeros(3), np.eye(3))
+path = Path({str(volume.path)!r})
+volume = Voxels(path, grid, np.dtype("<i2"), "test volume", 0, 17, "deflated")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 volume.take(0, np.arange(3)), volume.hits(1, [1]), volume.values()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, encoding="utf-8", check=True
+    )
     assert int(done.stdout) < 60 * 1024

@@ -13,7 +13,14 @@ from renal_ray.imaging.windows import WINDOWS, three_windows
 def by_hand(hu: float) -> list[int]:
     """Exact arithmetic; Python's round is half to even."""
     value = Fraction(hu)
-    return [round((min(max(value, Fraction(low)), Fraction(high)) - Fraction(low)) * 255 / Fraction(high - low)) for low, high in WINDOWS]
+    return [
+        round(
+            (min(max(value, Fraction(low)), Fraction(high)) - Fraction(low))
+            * 255
+            / Fraction(high - low)
+        )
+        for low, high in WINDOWS
+    ]
 
 
 @pytest.mark.parametrize(

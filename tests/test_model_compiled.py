@@ -14,7 +14,10 @@ from renal_ray.types import FreezePoint
 SIZE = 75
 RNG = np.random.default_rng(8)
 LABELS = np.arange(10) % 2
-ACTIVATIONS = {freeze: RNG.random((10, *activation_shape(SIZE, freeze)), np.float32) for freeze in (FreezePoint.MIXED9, FreezePoint.MIXED10)}
+ACTIVATIONS = {
+    freeze: RNG.random((10, *activation_shape(SIZE, freeze)), np.float32)
+    for freeze in (FreezePoint.MIXED9, FreezePoint.MIXED10)
+}
 SEQUENCES = RNG.random((10, 4, 6), np.float32)
 
 
@@ -41,14 +44,31 @@ def fc() -> CompiledModel:
     return CompiledModel(fc_model(6, width=5))
 
 
-def trained(compiled: CompiledModel, inputs: np.ndarray, weights: dict[str, np.ndarray] | None) -> list[np.ndarray]:
+def trained(
+    compiled: CompiledModel, inputs: np.ndarray, weights: dict[str, np.ndarray] | None
+) -> list[np.ndarray]:
     """Losses and weights of three short epochs, the last batch of each smaller than the others."""
     compiled.reset(seed=7, weights=weights)
-    losses = [compiled.train_epoch([(inputs[at : at + 4], LABELS[at : at + 4]) for at in (0, 4, 8)]) for _ in range(3)]
-    return [np.array(losses), *compiled.get_weights_by_name().values(), *compiled.embedding_and_scores(inputs, 4)]
+    losses = [
+        compiled.train_epoch([(inputs[at : at + 4], LABELS[at : at + 4]) for at in (0, 4, 8)])
+        for _ in range(3)
+    ]
+    return [
+        np.array(losses),
+        *compiled.get_weights_by_name().values(),
+        *compiled.embedding_and_scores(inputs, 4),
+    ]
 
 
-@pytest.mark.parametrize(("make", "inputs"), [(mixed9, ACTIVATIONS["mixed9"]), (mixed10, ACTIVATIONS["mixed10"]), (gru, SEQUENCES), (fc, SEQUENCES[:, 0])])
+@pytest.mark.parametrize(
+    ("make", "inputs"),
+    [
+        (mixed9, ACTIVATIONS["mixed9"]),
+        (mixed10, ACTIVATIONS["mixed10"]),
+        (gru, SEQUENCES),
+        (fc, SEQUENCES[:, 0]),
+    ],
+)
 def test_reset_equals_fresh(make, inputs, backbone_weights: dict[str, np.ndarray]) -> None:
     weights = backbone_weights if make in (mixed9, mixed10) else None
     reused = make()
@@ -61,17 +81,23 @@ def test_reset_equals_fresh(make, inputs, backbone_weights: dict[str, np.ndarray
     assert first[0][0, 0] != first[0][2, 0]
 
 
-def test_reset_sets_the_body_and_draws_the_head_by_seed(backbone_weights: dict[str, np.ndarray]) -> None:
+def test_reset_sets_the_body_and_draws_the_head_by_seed(
+    backbone_weights: dict[str, np.ndarray],
+) -> None:
     compiled = mixed9()
     compiled.reset(seed=1, weights=backbone_weights)
     one = compiled.get_weights_by_name()
     compiled.reset(seed=2, weights=backbone_weights)
     two = compiled.get_weights_by_name()
     for name in one:
-        assert np.array_equal(one[name], two[name]) == (name not in ("embedding/kernel", "scores/kernel")), name
+        assert np.array_equal(one[name], two[name]) == (
+            name not in ("embedding/kernel", "scores/kernel")
+        ), name
         if name in backbone_weights:
             np.testing.assert_array_equal(one[name], backbone_weights[name])
-    assert np.abs(one["embedding/kernel"]).max() <= np.sqrt(6 / (2048 + 8))  # Glorot and Bengio 2010: uniform within this
+    assert np.abs(one["embedding/kernel"]).max() <= np.sqrt(
+        6 / (2048 + 8)
+    )  # Glorot and Bengio 2010: uniform within this
 
 
 def test_learning_rate_can_change_and_stays() -> None:
@@ -108,7 +134,9 @@ def test_loss_and_accuracy_are_those_of_the_epoch() -> None:
     inputs = SEQUENCES[:, 0]
     loss, accuracy = compiled.train_epoch([(inputs[:7], LABELS[:7]), (inputs[7:], LABELS[7:])])
     _, scores = compiled.embedding_and_scores(inputs, 10)
-    assert loss == pytest.approx(-np.log(np.where(LABELS == 1, scores, 1 - scores)).mean(), rel=1e-5)
+    assert loss == pytest.approx(
+        -np.log(np.where(LABELS == 1, scores, 1 - scores)).mean(), rel=1e-5
+    )
     assert accuracy == pytest.approx(((scores > 0.5) == LABELS).mean())
 
 
@@ -117,16 +145,23 @@ def test_weights_go_out_and_in() -> None:
     one.reset(seed=1)
     two.reset(seed=2)
     two.set_weights_by_name(one.get_weights_by_name())
-    np.testing.assert_array_equal(one.embedding_and_scores(SEQUENCES[:, 0], 10)[1], two.embedding_and_scores(SEQUENCES[:, 0], 10)[1])
+    np.testing.assert_array_equal(
+        one.embedding_and_scores(SEQUENCES[:, 0], 10)[1],
+        two.embedding_and_scores(SEQUENCES[:, 0], 10)[1],
+    )
 
 
 def test_weights_that_do_not_fit_are_refused_whole(backbone_weights: dict[str, np.ndarray]) -> None:
     compiled = fc()
     before = compiled.get_weights_by_name()
     with pytest.raises(StudyError, match="scores/bias is missing"):
-        compiled.set_weights_by_name({name: array + 1 for name, array in before.items() if name != "scores/bias"})
+        compiled.set_weights_by_name(
+            {name: array + 1 for name, array in before.items() if name != "scores/bias"}
+        )
     with pytest.raises(StudyError, match=r"scores/bias has shape \(3,\), the model needs \(2,\)"):
-        compiled.set_weights_by_name({name: array + 1 for name, array in before.items()} | {"scores/bias": np.zeros(3)})
+        compiled.set_weights_by_name(
+            {name: array + 1 for name, array in before.items()} | {"scores/bias": np.zeros(3)}
+        )
     for name, array in compiled.get_weights_by_name().items():
         np.testing.assert_array_equal(array, before[name])
     with pytest.raises(StudyError, match="gru_1/bias is surplus"):
@@ -134,7 +169,14 @@ def test_weights_that_do_not_fit_are_refused_whole(backbone_weights: dict[str, n
     with pytest.raises(StudyError, match="conv2d_90/extra is surplus"):
         mixed9().reset(seed=1, weights=backbone_weights | {"conv2d_90/extra": np.zeros(3)})
     with pytest.raises(StudyError, match=r"conv2d_8.* are missing"):
-        mixed9().reset(seed=1, weights={name: array for name, array in backbone_weights.items() if not name.startswith("conv2d_8")})
+        mixed9().reset(
+            seed=1,
+            weights={
+                name: array
+                for name, array in backbone_weights.items()
+                if not name.startswith("conv2d_8")
+            },
+        )
 
 
 @pytest.mark.parametrize(
@@ -147,7 +189,9 @@ def test_weights_that_do_not_fit_are_refused_whole(backbone_weights: dict[str, n
         ({"optimizer/0": np.zeros((7, 7), np.float32)}, r"optimizer/0 has shape \(7, 7\)"),
     ],
 )
-def test_a_state_of_another_model_is_refused_whole(change: dict[str, np.ndarray | None], said: str) -> None:
+def test_a_state_of_another_model_is_refused_whole(
+    change: dict[str, np.ndarray | None], said: str
+) -> None:
     compiled = fc()
     compiled.reset(seed=1)
     state = compiled.state() | change

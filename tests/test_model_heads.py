@@ -6,7 +6,14 @@ import pytest
 
 from renal_ray.model.backbone import named_variables, variable_names
 from renal_ray.model.compiled import CompiledModel
-from renal_ray.model.heads import PADDING, fc_model, gru_model, padded, strongest, trained_parameters
+from renal_ray.model.heads import (
+    PADDING,
+    fc_model,
+    gru_model,
+    padded,
+    strongest,
+    trained_parameters,
+)
 
 
 def test_fc_takes_the_strongest_of_each_feature() -> None:
@@ -19,12 +26,16 @@ def test_fc_takes_the_strongest_of_each_feature() -> None:
 
 def test_padding_changes_nothing() -> None:
     rng = np.random.default_rng(0)
-    patients = [np.maximum(rng.normal(size=(length, 5)), 0).astype(np.float32) for length in (1, 3, 6)]
+    patients = [
+        np.maximum(rng.normal(size=(length, 5)), 0).astype(np.float32) for length in (1, 3, 6)
+    ]
     patients[1][1] = 0  # an embedding of zeros is a slice, not padding
     model = gru_model(5, units=4)
     together = model.predict_on_batch(padded(patients, 9))
     for row, patient in zip(together, patients, strict=True):
-        np.testing.assert_allclose(row, model.predict_on_batch(patient[None])[0], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            row, model.predict_on_batch(patient[None])[0], rtol=1e-5, atol=1e-6
+        )
     without = model.predict_on_batch(np.delete(patients[1], 1, axis=0)[None])[0]
     assert not np.allclose(together[1], without, atol=1e-4)
 
@@ -32,7 +43,9 @@ def test_padding_changes_nothing() -> None:
 def test_gru_reads_in_order() -> None:
     patient = np.random.default_rng(1).random((1, 6, 5), np.float32)
     model = gru_model(5, units=4)
-    assert not np.allclose(model.predict_on_batch(patient), model.predict_on_batch(patient[:, ::-1]), atol=1e-4)
+    assert not np.allclose(
+        model.predict_on_batch(patient), model.predict_on_batch(patient[:, ::-1]), atol=1e-4
+    )
 
 
 def test_padded_fills_after_the_last_slice() -> None:
@@ -50,7 +63,11 @@ def test_sequences_that_do_not_fit_are_refused(lengths: list[int]) -> None:
 
 def test_gru_penalises_input_and_recurrent_kernels() -> None:
     model = gru_model(5, units=4, l2=0.5)
-    kernels = [variable for name, variable in named_variables(model).items() if name.startswith("gru") and name.endswith("kernel")]
+    kernels = [
+        variable
+        for name, variable in named_variables(model).items()
+        if name.startswith("gru") and name.endswith("kernel")
+    ]
     squares = sum(float((keras.ops.convert_to_numpy(kernel) ** 2).sum()) for kernel in kernels)
     assert len(model.losses) == 4
     assert float(sum(model.losses)) == pytest.approx(0.5 * squares, rel=1e-5)
@@ -67,8 +84,13 @@ def test_probabilities_are_float32_and_sum_to_one() -> None:
 def test_both_patient_heads_learn_what_is_there() -> None:
     rng = np.random.default_rng(5)
     labels = np.arange(24) % 2
-    patients = [np.maximum(rng.normal(size=(rng.integers(1, 5), 8)), 0) + 2 * label for label in labels]
-    for model, inputs in ((fc_model(8, width=16), strongest(patients)), (gru_model(8, units=8), padded(patients, 4))):
+    patients = [
+        np.maximum(rng.normal(size=(rng.integers(1, 5), 8)), 0) + 2 * label for label in labels
+    ]
+    for model, inputs in (
+        (fc_model(8, width=16), strongest(patients)),
+        (gru_model(8, units=8), padded(patients, 4)),
+    ):
         compiled = CompiledModel(model, learning_rate=0.05)
         compiled.reset(seed=0)
         for _ in range(30):

@@ -1,4 +1,5 @@
-"""Initial weights follow from the seed alone, whatever Keras computes with, and are distributed as Keras's own."""
+"""Initial weights follow from the seed alone, whatever Keras computes with, and are distributed as
+Keras's own."""
 
 import os
 import subprocess
@@ -12,7 +13,12 @@ import pytest
 from renal_ray.model.heads import fc_model, gru_model
 from renal_ray.model.initial import drawn, redraw, weights_by_name
 
-SHAPES = [(2048, 64), (3, 3, 3, 32), (1, 7, 128, 192), (3, 3, 448, 384)]  # a dense kernel and InceptionV3's convolutions
+SHAPES = [
+    (2048, 64),
+    (3, 3, 3, 32),
+    (1, 7, 128, 192),
+    (3, 3, 448, 384),
+]  # a dense kernel and InceptionV3's convolutions
 
 
 def rng() -> np.random.Generator:
@@ -43,15 +49,27 @@ def test_recurrent_kernels_are_orthogonal(shape: tuple[int, ...], gain: float) -
 
 def test_no_orthogonal_matrix_is_preferred() -> None:
     """Without the sign of R's diagonal, QR's first entry is never positive."""
-    ours = np.array([drawn(keras.initializers.Orthogonal(), (3, 3), generator)[0, 0] for generator in map(np.random.default_rng, range(300))])
-    theirs = np.array([keras.ops.convert_to_numpy(keras.initializers.Orthogonal(seed=seed)((3, 3)))[0, 0] for seed in range(300)])
+    ours = np.array(
+        [
+            drawn(keras.initializers.Orthogonal(), (3, 3), generator)[0, 0]
+            for generator in map(np.random.default_rng, range(300))
+        ]
+    )
+    theirs = np.array(
+        [
+            keras.ops.convert_to_numpy(keras.initializers.Orthogonal(seed=seed)((3, 3)))[0, 0]
+            for seed in range(300)
+        ]
+    )
     for entries in (ours, theirs):  # an entry of a random rotation in space is uniform in -1..1
         assert abs(entries.mean()) < 4 / np.sqrt(3 * 300)
         assert entries.var() == pytest.approx(1 / 3, rel=0.25)
 
 
 def test_offsets_and_scales_are_constant() -> None:
-    np.testing.assert_array_equal(drawn(keras.initializers.Zeros(), (2, 3), rng()), np.zeros((2, 3)))
+    np.testing.assert_array_equal(
+        drawn(keras.initializers.Zeros(), (2, 3), rng()), np.zeros((2, 3))
+    )
     np.testing.assert_array_equal(drawn(keras.initializers.Ones(), (4,), rng()), np.ones(4))
 
 
@@ -67,7 +85,9 @@ def test_layers_not_named_keep_their_weights() -> None:
     before = weights_by_name(model)
     redraw(model, seed=1, layers=["scores"])
     after = weights_by_name(model)
-    assert {name for name in before if not np.array_equal(before[name], after[name])} == {"scores/kernel"}
+    assert {name for name in before if not np.array_equal(before[name], after[name])} == {
+        "scores/kernel"
+    }
 
 
 def test_another_seed_and_another_name_give_other_weights() -> None:
@@ -75,7 +95,11 @@ def test_another_seed_and_another_name_give_other_weights() -> None:
     for seed in (1, 2):
         model = gru_model(8, units=8)
         redraw(model, seed=seed)
-        kernels += [array for name, array in weights_by_name(model).items() if name.endswith("recurrent_kernel")]
+        kernels += [
+            array
+            for name, array in weights_by_name(model).items()
+            if name.endswith("recurrent_kernel")
+        ]
     assert len({array.tobytes() for array in kernels}) == 4
 
 
@@ -95,7 +119,9 @@ np.savez(sys.argv[1], **found)
 
 
 def drawn_on(backend: str, file: Path) -> dict[str, np.ndarray]:
-    subprocess.run([sys.executable, "-c", DRAW, file], check=True, env=os.environ | {"KERAS_BACKEND": backend})
+    subprocess.run(
+        [sys.executable, "-c", DRAW, file], check=True, env=os.environ | {"KERAS_BACKEND": backend}
+    )
     with np.load(file) as found:
         arrays = dict(found)
     assert arrays.pop("backend") == backend
@@ -103,7 +129,18 @@ def drawn_on(backend: str, file: Path) -> dict[str, np.ndarray]:
 
 
 def test_both_backends_draw_the_same_bits(tmp_path: Path) -> None:
-    one, other = (drawn_on(backend, tmp_path / f"{backend}.npz") for backend in ("tensorflow", "jax"))
-    assert one.keys() == other.keys() >= {"conv2d_50/kernel", "embedding/kernel", "gru_1/gru_cell/kernel", "gru_2/gru_cell/recurrent_kernel"}
+    one, other = (
+        drawn_on(backend, tmp_path / f"{backend}.npz") for backend in ("tensorflow", "jax")
+    )
+    assert (
+        one.keys()
+        == other.keys()
+        >= {
+            "conv2d_50/kernel",
+            "embedding/kernel",
+            "gru_1/gru_cell/kernel",
+            "gru_2/gru_cell/recurrent_kernel",
+        }
+    )
     for name in one:
         np.testing.assert_array_equal(one[name], other[name], err_msg=name)

@@ -1,4 +1,5 @@
-"""Keras models as ONNX: written by Keras, checked by onnx, run by onnxruntime, against Keras itself."""
+"""Keras models as ONNX: written by Keras, checked by onnx, run by onnxruntime, against Keras
+itself."""
 
 from collections.abc import Mapping
 
@@ -44,15 +45,20 @@ def architecture(head: Head, layers: int = 2) -> Architecture:
 
 @pytest.fixture(scope="module")
 def in_keras() -> dict[str, keras.Model]:
-    """Every kind of model, with weights that nothing is 0 in: biases start at 0, and would then be tested by nothing."""
-    asked = {"image": architecture(Head.IMAGE), "fc": architecture(Head.FC)} | {f"gru{n}": architecture(Head.GRU, n) for n in LAYERS}
+    """Every kind of model, with weights that nothing is 0 in: biases start at 0, and would then be
+    tested by nothing."""
+    asked = {"image": architecture(Head.IMAGE), "fc": architecture(Head.FC)} | {
+        f"gru{n}": architecture(Head.GRU, n) for n in LAYERS
+    }
     models = {name: whole_model(one) for name, one in asked.items()}
     for name, model in models.items():
         redraw(model, seed=3)
         if name == "image":
             calibrate(model, [noise(8, seed=1)])
             kernel = model.get_layer("scores").kernel
-            kernel.assign(kernel * 0.1)  # of a random network the features are large, and all scores nearly 1
+            kernel.assign(
+                kernel * 0.1
+            )  # of a random network the features are large, and all scores nearly 1
         for variable in model.trainable_variables:
             if variable.name == "bias":
                 variable.assign(np.random.default_rng(5).normal(size=variable.shape))
@@ -61,16 +67,27 @@ def in_keras() -> dict[str, keras.Model]:
 
 @pytest.fixture(scope="module")
 def files(in_keras: dict[str, keras.Model]) -> Mapping[str, bytes]:
-    """All of them as ONNX, by one process, as in a study on JAX: the image model alone takes most of a minute."""
-    shapes = {"image": architecture(Head.IMAGE), "fc": architecture(Head.FC)} | {f"gru{n}": architecture(Head.GRU, n) for n in LAYERS}
+    """All of them as ONNX, by one process, as in a study on JAX: the image model alone takes most
+    of a minute."""
+    shapes = {"image": architecture(Head.IMAGE), "fc": architecture(Head.FC)} | {
+        f"gru{n}": architecture(Head.GRU, n) for n in LAYERS
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KERAS_BACKEND", "jax")
-        return to_onnx({name: Model(shapes[name], save_weights_h5(weights_by_name(model)), ABOUT) for name, model in in_keras.items()})
+        return to_onnx(
+            {
+                name: Model(shapes[name], save_weights_h5(weights_by_name(model)), ABOUT)
+                for name, model in in_keras.items()
+            }
+        )
 
 
 def patients() -> list[np.ndarray]:
     """Embeddings of six patients with 1 to 6 slices."""
-    return [np.abs(np.random.default_rng(n).normal(size=(n + 1, WIDTH))).astype(np.float32) for n in range(6)]
+    return [
+        np.abs(np.random.default_rng(n).normal(size=(n + 1, WIDTH))).astype(np.float32)
+        for n in range(6)
+    ]
 
 
 def test_whole_image_model(in_keras: dict[str, keras.Model], files: Mapping[str, bytes]) -> None:
@@ -81,18 +98,25 @@ def test_whole_image_model(in_keras: dict[str, keras.Model], files: Mapping[str,
     assert list(found) == ["probabilities", "embedding"]
     np.testing.assert_allclose(found["probabilities"], expected, atol=IMAGE_CLOSE)
     np.testing.assert_allclose(found["embedding"], embeddings, atol=1e-3, rtol=1e-3)
-    np.testing.assert_allclose(run(files["image"], images=images[:1])["probabilities"], expected[:1], atol=IMAGE_CLOSE)
+    np.testing.assert_allclose(
+        run(files["image"], images=images[:1])["probabilities"], expected[:1], atol=IMAGE_CLOSE
+    )
 
 
 def test_fc_head(in_keras: dict[str, keras.Model], files: Mapping[str, bytes]) -> None:
     expected = in_keras["fc"].predict_on_batch(strongest(patients()))
     assert np.ptp(expected[:, 1]) > 0.01
-    np.testing.assert_allclose(run(files["fc"], strongest=strongest(patients()))["probabilities"], expected, atol=CLOSE)
+    np.testing.assert_allclose(
+        run(files["fc"], strongest=strongest(patients()))["probabilities"], expected, atol=CLOSE
+    )
 
 
 @pytest.mark.parametrize("layers", LAYERS)
-def test_gru_heads_with_sequences_of_different_lengths(layers: int, in_keras: dict[str, keras.Model], files: Mapping[str, bytes]) -> None:
-    """Whatever number of layers; what lies behind a sequence's end changes nothing, and without its length it would."""
+def test_gru_heads_with_sequences_of_different_lengths(
+    layers: int, in_keras: dict[str, keras.Model], files: Mapping[str, bytes]
+) -> None:
+    """Whatever number of layers; what lies behind a sequence's end changes nothing, and without its
+    length it would."""
     expected = in_keras[f"gru{layers}"].predict_on_batch(padded(patients(), 8))
     assert np.ptp(expected[:, 1]) > 0.001
     sequence = np.full((6, 8, WIDTH), 99.0, np.float32)
@@ -101,16 +125,35 @@ def test_gru_heads_with_sequences_of_different_lengths(layers: int, in_keras: di
     lengths = np.array([len(one) for one in patients()], np.int32)
     found = run(files[f"gru{layers}"], sequence=sequence, lengths=lengths)["probabilities"]
     np.testing.assert_allclose(found, expected, atol=CLOSE)
-    one = run(files[f"gru{layers}"], sequence=patients()[3][None], lengths=lengths[3:4])["probabilities"]
+    one = run(files[f"gru{layers}"], sequence=patients()[3][None], lengths=lengths[3:4])[
+        "probabilities"
+    ]
     np.testing.assert_allclose(one, expected[3:4], atol=CLOSE)
-    assert np.abs(run(files[f"gru{layers}"], sequence=sequence, lengths=np.full(6, 8, np.int32))["probabilities"] - expected).max() > 0.001
+    assert (
+        np.abs(
+            run(files[f"gru{layers}"], sequence=sequence, lengths=np.full(6, 8, np.int32))[
+                "probabilities"
+            ]
+            - expected
+        ).max()
+        > 0.001
+    )
 
 
 def test_what_is_promised_of_the_files(files: Mapping[str, bytes]) -> None:
     promised = {
-        "image": ({"images": ("n", SIZE, SIZE, 3)}, {"probabilities": ("n", 2), "embedding": ("n", WIDTH)}),
+        "image": (
+            {"images": ("n", SIZE, SIZE, 3)},
+            {"probabilities": ("n", 2), "embedding": ("n", WIDTH)},
+        ),
         "fc": ({"strongest": ("n", WIDTH)}, {"probabilities": ("n", 2)}),
-    } | {f"gru{n}": ({"sequence": ("n", "steps", WIDTH), "lengths": ("n",)}, {"probabilities": ("n", 2)}) for n in LAYERS}
+    } | {
+        f"gru{n}": (
+            {"sequence": ("n", "steps", WIDTH), "lengths": ("n",)},
+            {"probabilities": ("n", 2)},
+        )
+        for n in LAYERS
+    }
     for name, file in files.items():
         model = onnx.load_from_string(file)
         onnx.checker.check_model(model, full_check=True)
@@ -118,7 +161,12 @@ def test_what_is_promised_of_the_files(files: Mapping[str, bytes]) -> None:
         assert {node.domain for node in model.graph.node} == {""}
         assert model.doc_string == ABOUT
         shapes = [
-            {one.name: tuple(edge.dim_param or edge.dim_value for edge in one.type.tensor_type.shape.dim) for one in values}
+            {
+                one.name: tuple(
+                    edge.dim_param or edge.dim_value for edge in one.type.tensor_type.shape.dim
+                )
+                for one in values
+            }
             for values in (model.graph.input, model.graph.output)
         ]
         assert shapes == list(promised[name])
@@ -128,13 +176,21 @@ def test_what_is_promised_of_the_files(files: Mapping[str, bytes]) -> None:
 
 def test_weights_of_another_number_of_layers_are_refused(in_keras: dict[str, keras.Model]) -> None:
     three = save_weights_h5(weights_by_name(in_keras["gru3"]))
-    with pytest.raises(StudyError, match=r"export: Keras did not write .* as ONNX: gru-fold0: weights: gru_3/gru_cell/bias and 2 more are surplus"):
+    with pytest.raises(
+        StudyError,
+        match=(
+            r"export: Keras did not write .* as ONNX: gru-fold0: weights: "
+            r"gru_3/gru_cell/bias and 2 more are surplus"
+        ),
+    ):
         to_onnx({"gru-fold0": Model(architecture(Head.GRU, 2), three, ABOUT)})
 
 
 def test_a_process_that_dies_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(convert, "CHILD", "renal_ray.model.onnx.nothing")
-    with pytest.raises(StudyError, match=r"export: Keras did not write fc-fold0 as ONNX: .*No module named"):
+    with pytest.raises(
+        StudyError, match=r"export: Keras did not write fc-fold0 as ONNX: .*No module named"
+    ):
         to_onnx({"fc-fold0": Model(architecture(Head.FC), b"", ABOUT)})
     assert convert._why(-9, "").endswith("signal SIGKILL: out of memory?")
     assert convert._why(3, "") == "its process ended with code 3"

@@ -1,4 +1,5 @@
-"""Settings that are variables: the numbers of Keras's own optimizers, changed without a new compilation."""
+"""Settings that are variables: the numbers of Keras's own optimizers, changed without a new
+compilation."""
 
 import keras
 import numpy as np
@@ -16,11 +17,28 @@ LABELS = (INPUTS[:, 0] + INPUTS[:, 1] > 0).astype(np.int32)
 BATCHES = [(INPUTS[start : start + 8], LABELS[start : start + 8]) for start in (0, 8, 16)]
 
 
-def compiled(optimizer: str = "sgd", *, decays: bool = False, dropout: bool = False, precision: str = "float32") -> CompiledModel:
-    return CompiledModel(fc_model(6, width=5, dropout=dropout), optimizer=optimizer, decays=decays, precision=precision)
+def compiled(
+    optimizer: str = "sgd",
+    *,
+    decays: bool = False,
+    dropout: bool = False,
+    precision: str = "float32",
+) -> CompiledModel:
+    return CompiledModel(
+        fc_model(6, width=5, dropout=dropout),
+        optimizer=optimizer,
+        decays=decays,
+        precision=precision,
+    )
 
 
-def by_keras(optimizer: keras.optimizers.Optimizer, *, smoothing: float = 0.0, l2: float = 0.0, epochs: int = 3) -> dict[str, np.ndarray]:
+def by_keras(
+    optimizer: keras.optimizers.Optimizer,
+    *,
+    smoothing: float = 0.0,
+    l2: float = 0.0,
+    epochs: int = 3,
+) -> dict[str, np.ndarray]:
     """The same training by `model.fit`'s own step, from the same first weights."""
     ours = compiled()
     ours.reset(seed=1)
@@ -54,25 +72,36 @@ def test_momentum_and_smoothing_are_keras_s_and_change_between_trainings() -> No
     model = compiled()
     for momentum, smoothing in ((0.9, 0.0), (0.5, 0.2), (0.0, 0.1), (0.9, 0.0)):
         ours = trained(model, Rates(0.05, momentum, label_smoothing=smoothing))
-        assert close(ours, by_keras(keras.optimizers.SGD(0.05, momentum=momentum), smoothing=smoothing)), (momentum, smoothing)
+        assert close(
+            ours, by_keras(keras.optimizers.SGD(0.05, momentum=momentum), smoothing=smoothing)
+        ), (momentum, smoothing)
 
 
 @pytest.mark.parametrize("kind", ["adam", "adamw"])
 def test_adam_is_keras_s_and_beta_1_changes_between_trainings(kind: str) -> None:
     model = compiled(kind)
     for beta in (0.9, 0.5):
-        assert close(trained(model, Rates(0.01, beta)), by_keras(keras.optimizers.Adam(0.01, beta_1=beta))), beta
+        assert close(
+            trained(model, Rates(0.01, beta)), by_keras(keras.optimizers.Adam(0.01, beta_1=beta))
+        ), beta
 
 
 def test_decay_is_added_to_the_gradient_or_decoupled_from_it_and_spares_the_biases() -> None:
     sgd, adam, adamw = (compiled(kind, decays=True) for kind in ("sgd", "adam", "adamw"))
     for decay in (0.1, 0.01):
-        assert close(trained(sgd, Rates(0.05, 0.9, decay)), by_keras(keras.optimizers.SGD(0.05, momentum=0.9), l2=decay))
-        assert close(trained(adam, Rates(0.01, 0.9, decay)), by_keras(keras.optimizers.Adam(0.01), l2=decay))
+        assert close(
+            trained(sgd, Rates(0.05, 0.9, decay)),
+            by_keras(keras.optimizers.SGD(0.05, momentum=0.9), l2=decay),
+        )
+        assert close(
+            trained(adam, Rates(0.01, 0.9, decay)), by_keras(keras.optimizers.Adam(0.01), l2=decay)
+        )
         theirs = keras.optimizers.AdamW(0.01, weight_decay=decay)
         theirs.exclude_from_weight_decay(var_names=["bias"])
         assert close(trained(adamw, Rates(0.01, 0.9, decay)), by_keras(theirs))
-    assert close(trained(sgd, Rates(0.05, 0.9, 0.0)), by_keras(keras.optimizers.SGD(0.05, momentum=0.9)))
+    assert close(
+        trained(sgd, Rates(0.05, 0.9, 0.0)), by_keras(keras.optimizers.SGD(0.05, momentum=0.9))
+    )
 
 
 def test_an_unknown_optimizer_and_a_setting_that_a_model_lacks_are_refused() -> None:
@@ -93,7 +122,9 @@ def test_dropout_is_of_its_rate_seeded_and_no_weight() -> None:
         dropped = keras.ops.convert_to_numpy(layer(ones, training=True))
         assert (dropped == 0).mean() == pytest.approx(rate, abs=0.02)
         assert dropped.max() == pytest.approx(1 / (1 - rate), abs=1e-5)
-        assert not np.array_equal(dropped, keras.ops.convert_to_numpy(layer(ones, training=True)))  # the next step draws anew
+        assert not np.array_equal(
+            dropped, keras.ops.convert_to_numpy(layer(ones, training=True))
+        )  # the next step draws anew
         layer.reset(rate, 4)
         assert np.array_equal(dropped, keras.ops.convert_to_numpy(layer(ones, training=True)))
         layer.reset(rate, 5)
@@ -102,7 +133,11 @@ def test_dropout_is_of_its_rate_seeded_and_no_weight() -> None:
     plain, with_dropout = compiled(), compiled(dropout=True)
     assert plain.names == with_dropout.names
     with_dropout.set_weights_by_name(plain.get_weights_by_name())
-    for mine, theirs in zip(plain.embedding_and_scores(INPUTS, 8), with_dropout.embedding_and_scores(INPUTS, 8), strict=True):
+    for mine, theirs in zip(
+        plain.embedding_and_scores(INPUTS, 8),
+        with_dropout.embedding_and_scores(INPUTS, 8),
+        strict=True,
+    ):
         assert np.allclose(mine, theirs)
 
 
@@ -136,7 +171,10 @@ def test_settings_hold_for_an_epoch_in_one_call_too() -> None:
 
 def test_a_scaled_loss_takes_the_settings_too() -> None:
     model = compiled("adam", decays=True, precision="mixed_float16")
-    assert close(trained(model, Rates(0.01, 0.5, 0.1)), trained(compiled("adam", decays=True), Rates(0.01, 0.5, 0.1)))
+    assert close(
+        trained(model, Rates(0.01, 0.5, 0.1)),
+        trained(compiled("adam", decays=True), Rates(0.01, 0.5, 0.1)),
+    )
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
@@ -154,7 +192,9 @@ def test_dropout_computes_in_any_precision(precision: str) -> None:
 @pytest.mark.parametrize("layers", [1, 3])
 def test_gru_layers_are_as_many_as_asked(layers: int) -> None:
     model = gru_model(6, units=3, layers=layers, dropout=True)
-    assert [layer.name for layer in model.layers if layer.name.startswith("gru_")] == [f"gru_{number}" for number in range(1, layers + 1)]
+    assert [layer.name for layer in model.layers if layer.name.startswith("gru_")] == [
+        f"gru_{number}" for number in range(1, layers + 1)
+    ]
     ours = CompiledModel(model)
     ours.reset(seed=1, rates=Rates(dropout=0.2))
     sequences = RNG.normal(size=(4, 5, 6)).astype(np.float32)

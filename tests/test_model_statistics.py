@@ -14,24 +14,35 @@ RNG = np.random.default_rng(6)
 def small_model() -> keras.Model:
     inputs = keras.Input((4, 4, 2))
     first = keras.layers.BatchNormalization(scale=False, momentum=0.9, name="first")(inputs)
-    return keras.Model(inputs, keras.layers.BatchNormalization(name="second")(keras.layers.ReLU()(first)))
+    return keras.Model(
+        inputs, keras.layers.BatchNormalization(name="second")(keras.layers.ReLU()(first))
+    )
 
 
 def moments(model: keras.Model, name: str) -> tuple[np.ndarray, np.ndarray]:
     layer = model.get_layer(name)
-    return keras.ops.convert_to_numpy(layer.moving_mean), keras.ops.convert_to_numpy(layer.moving_variance)
+    return keras.ops.convert_to_numpy(layer.moving_mean), keras.ops.convert_to_numpy(
+        layer.moving_variance
+    )
 
 
 def test_statistics_are_those_computed_by_hand() -> None:
     model = small_model()
-    batches = [RNG.normal(number, 1 + number, (size, 4, 4, 2)).astype(np.float32) for number, size in enumerate((5, 5, 2))]
+    batches = [
+        RNG.normal(number, 1 + number, (size, 4, 4, 2)).astype(np.float32)
+        for number, size in enumerate((5, 5, 2))
+    ]
     assert reestimate_batch_norm(model, iter(batches)) == 12
     together = np.concatenate(batches).astype(np.float64)
     mean, variance = moments(model, "first")
     np.testing.assert_allclose(mean, together.mean((0, 1, 2)), rtol=1e-5)
     np.testing.assert_allclose(variance, together.var((0, 1, 2)), rtol=1e-5)
-    normalised = [(batch - batch.mean((0, 1, 2))) / np.sqrt(batch.var((0, 1, 2)) + 1e-3) for batch in batches]
-    after = np.maximum(np.concatenate(normalised), 0)  # upstream normalised by each batch's own statistics
+    normalised = [
+        (batch - batch.mean((0, 1, 2))) / np.sqrt(batch.var((0, 1, 2)) + 1e-3) for batch in batches
+    ]
+    after = np.maximum(
+        np.concatenate(normalised), 0
+    )  # upstream normalised by each batch's own statistics
     mean, variance = moments(model, "second")
     np.testing.assert_allclose(mean, after.mean((0, 1, 2)), rtol=1e-4)
     np.testing.assert_allclose(variance, after.var((0, 1, 2)), rtol=1e-4)
@@ -62,7 +73,10 @@ def test_no_images_and_no_layers() -> None:
     with pytest.raises(ValueError, match="at least one image"):
         reestimate_batch_norm(small_model(), [])
     inputs = keras.Input((3,))
-    assert reestimate_batch_norm(keras.Model(inputs, keras.layers.Dense(2)(inputs)), [np.ones((1, 3))]) == 0
+    assert (
+        reestimate_batch_norm(keras.Model(inputs, keras.layers.Dense(2)(inputs)), [np.ones((1, 3))])
+        == 0
+    )
 
 
 def test_random_network_lives_after_calibration() -> None:

@@ -1,4 +1,5 @@
-"""The compiled steps against Keras's own: one step, a whole epoch in one call, fused batch normalisation, other precisions."""
+"""The compiled steps against Keras's own: one step, a whole epoch in one call, fused batch
+normalisation, other precisions."""
 
 import keras
 import numpy as np
@@ -29,7 +30,8 @@ def network(kind: str) -> keras.Model:
 
 @pytest.mark.parametrize("kind", ["fc", "gru", "mixed9"])
 def test_an_epoch_is_what_keras_trains(kind: str) -> None:
-    """The oracle is Keras's own train_on_batch, on mixed9 with its own unfused batch normalisation."""
+    """The oracle is Keras's own train_on_batch, on mixed9 with its own unfused batch
+    normalisation."""
     ours = CompiledModel(network(kind), learning_rate=0.05)
     ours.reset(seed=1)
     theirs = network(kind)
@@ -37,19 +39,41 @@ def test_an_epoch_is_what_keras_trains(kind: str) -> None:
         theirs = keras.models.clone_model(theirs, clone_function=lambda layer: _unfused(layer))
     for variable, value in zip(theirs.weights, ours.model.weights, strict=True):
         variable.assign(value)
-    theirs.compile(optimizer=keras.optimizers.SGD(0.05, momentum=0.9), loss="categorical_crossentropy", jit_compile=False)
+    theirs.compile(
+        optimizer=keras.optimizers.SGD(0.05, momentum=0.9),
+        loss="categorical_crossentropy",
+        jit_compile=False,
+    )
     told = []
     for rows in ORDER:
         theirs.reset_metrics()
-        told.append(float(np.ravel(theirs.train_on_batch(INPUTS[kind][rows], np.eye(2, dtype=np.float32)[LABELS[rows]]))[0]))
+        told.append(
+            float(
+                np.ravel(
+                    theirs.train_on_batch(
+                        INPUTS[kind][rows], np.eye(2, dtype=np.float32)[LABELS[rows]]
+                    )
+                )[0]
+            )
+        )
     loss, _ = ours.train_epoch([(INPUTS[kind][rows], LABELS[rows]) for rows in ORDER])
     assert loss == pytest.approx(np.mean(told), rel=1e-4)
     for mine, other in zip(ours.model.weights, theirs.weights, strict=True):
-        np.testing.assert_allclose(keras.ops.convert_to_numpy(mine), keras.ops.convert_to_numpy(other), rtol=2e-3, atol=2e-4, err_msg=mine.path)
+        np.testing.assert_allclose(
+            keras.ops.convert_to_numpy(mine),
+            keras.ops.convert_to_numpy(other),
+            rtol=2e-3,
+            atol=2e-4,
+            err_msg=mine.path,
+        )
 
 
 def _unfused(layer: keras.Layer) -> keras.Layer:
-    kind = keras.layers.BatchNormalization if isinstance(layer, keras.layers.BatchNormalization) else type(layer)
+    kind = (
+        keras.layers.BatchNormalization
+        if isinstance(layer, keras.layers.BatchNormalization)
+        else type(layer)
+    )
     return kind.from_config(layer.get_config())
 
 
@@ -66,7 +90,12 @@ def test_an_epoch_in_one_call_is_the_epoch_step_by_step(kind: str) -> None:
     assert whole == pytest.approx(stepped, rel=1e-5)
     for name, value in compiled.get_weights_by_name().items():
         np.testing.assert_allclose(value, weights[name], rtol=1e-4, atol=1e-6, err_msg=name)
-    np.testing.assert_allclose(compiled.scores_resident(data, np.arange(24).reshape(6, 4)).reshape(-1), scores, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        compiled.scores_resident(data, np.arange(24).reshape(6, 4)).reshape(-1),
+        scores,
+        rtol=1e-4,
+        atol=1e-6,
+    )
 
 
 def test_an_epoch_in_one_call_takes_the_rows_it_is_told() -> None:
@@ -74,10 +103,16 @@ def test_an_epoch_in_one_call_takes_the_rows_it_is_told() -> None:
     losses = []
     for order in (ORDER, ORDER[::-1], ORDER[:3]):
         compiled.reset(seed=2)
-        losses.append(compiled.train_resident(Resident(compiled.put(INPUTS["fc"]), compiled.put(LABELS.astype(np.int32))), order)[0])
+        losses.append(
+            compiled.train_resident(
+                Resident(compiled.put(INPUTS["fc"]), compiled.put(LABELS.astype(np.int32))), order
+            )[0]
+        )
     assert len(set(losses)) == 3
     with pytest.raises(ValueError, match="at least one batch"):
-        compiled.train_resident(Resident(compiled.put(INPUTS["fc"]), compiled.put(LABELS.astype(np.int32))), ORDER[:0])
+        compiled.train_resident(
+            Resident(compiled.put(INPUTS["fc"]), compiled.put(LABELS.astype(np.int32))), ORDER[:0]
+        )
 
 
 @pytest.mark.parametrize("learning", [True, False])
@@ -93,16 +128,25 @@ def test_fused_batch_normalisation_has_keras_s_numbers(learning: bool) -> None:
     ours.build(values.shape)
     for mine, other in zip(ours.weights, theirs.weights, strict=True):
         mine.assign(other)
-    found, wanted = (keras.ops.convert_to_numpy(layer(values, training=learning)) for layer in (ours, theirs))
+    found, wanted = (
+        keras.ops.convert_to_numpy(layer(values, training=learning)) for layer in (ours, theirs)
+    )
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
     for mine, other in zip(ours.weights, theirs.weights, strict=True):
-        np.testing.assert_allclose(keras.ops.convert_to_numpy(mine), keras.ops.convert_to_numpy(other), rtol=1e-5, err_msg=mine.path)
+        np.testing.assert_allclose(
+            keras.ops.convert_to_numpy(mine),
+            keras.ops.convert_to_numpy(other),
+            rtol=1e-5,
+            err_msg=mine.path,
+        )
 
 
 def test_compiled_statistics_are_the_eager_ones() -> None:
     compiled = CompiledModel(network("mixed9"), learning_rate=0.05)
     compiled.reset(seed=4)
-    compiled.train_epoch([(INPUTS["mixed9"][rows], LABELS[rows]) for rows in ORDER])  # a step compiled before keeps its own momentum
+    compiled.train_epoch(
+        [(INPUTS["mixed9"][rows], LABELS[rows]) for rows in ORDER]
+    )  # a step compiled before keeps its own momentum
     before = compiled.get_weights_by_name()
     reestimate_batch_norm(compiled.model, [INPUTS["mixed9"][rows] for rows in ORDER])
     eager = compiled.get_weights_by_name()
@@ -129,7 +173,9 @@ def test_other_precisions_learn_the_same_and_keep_float32_weights(precision: str
         runs = []
         for _ in range(2):  # the second after a reset, which must clear the loss scale too
             compiled.reset(seed=5, weights=weights)
-            loss, _ = compiled.train_epoch([(INPUTS["mixed9"][rows], LABELS[rows]) for rows in ORDER])
+            loss, _ = compiled.train_epoch(
+                [(INPUTS["mixed9"][rows], LABELS[rows]) for rows in ORDER]
+            )
             runs.append((loss, *compiled.embedding_and_scores(INPUTS["mixed9"], 8)))
         assert runs[0][0] == runs[1][0]
         assert {str(variable.dtype) for variable in compiled.model.weights} == {"float32"}
@@ -137,4 +183,6 @@ def test_other_precisions_learn_the_same_and_keep_float32_weights(precision: str
         found[one] = runs[0]
     assert keras.config.dtype_policy().name == "float32"
     assert found[precision][0] == pytest.approx(found["float32"][0], rel=0.05)
-    assert found[precision][0] != found["float32"][0]  # or it would not compute in another precision at all
+    assert (
+        found[precision][0] != found["float32"][0]
+    )  # or it would not compute in another precision at all

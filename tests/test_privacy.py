@@ -1,4 +1,5 @@
-"""What is in a header stays in it: scan, inspect and prepare on patients with names, birth dates and institutions, and with every kind of fault."""
+"""What is in a header stays in it: scan, inspect and prepare on patients with names, birth dates
+and institutions, and with every kind of fault."""
 
 import json
 from pathlib import Path
@@ -24,10 +25,20 @@ def write_patient(folder: Path, number: int) -> None:
     volume = np.random.default_rng(number).integers(-50, 150, (7, 20, 24)).astype(np.int16)
     slices = write_series(folder / "ct", volume, patient_id=f"CANARY-{number}")
     for item in slices:
-        item.InstitutionName, item.InstitutionAddress, item.AccessionNumber = "CANARY HOSPITAL", "CANARY STREET", "4711"
-        item.ReferringPhysicianName, item.SeriesDescription, item.PatientComments = "CANARY^DOCTOR", "arterial CANARY", "CANARY"
+        item.InstitutionName, item.InstitutionAddress, item.AccessionNumber = (
+            "CANARY HOSPITAL",
+            "CANARY STREET",
+            "4711",
+        )
+        item.ReferringPhysicianName, item.SeriesDescription, item.PatientComments = (
+            "CANARY^DOCTOR",
+            "arterial CANARY",
+            "CANARY",
+        )
         save(item)
-    write_seg(folder / "seg.dcm", [(1, slices[k], LESION) for k in (2, 3)], patient_id=f"CANARY-{number}")
+    write_seg(
+        folder / "seg.dcm", [(1, slices[k], LESION) for k in (2, 3)], patient_id=f"CANARY-{number}"
+    )
 
 
 def spoil(tree: Path) -> None:
@@ -38,8 +49,12 @@ def spoil(tree: Path) -> None:
         assert found in data
         path.write_bytes(data.replace(found, instead, 1))
 
-    change(sorted((tree / "1/ct").iterdir())[2], b"\x28\x00\x30\x00DS", b"\x28\x00\x31\x00DS")  # no pixel spacing
-    change(sorted((tree / "2/ct").iterdir())[3], b"ORIGINAL\\PRIMARY", b"CANARY\\CANARY\\CAN")  # rescaled to what?
+    change(
+        sorted((tree / "1/ct").iterdir())[2], b"\x28\x00\x30\x00DS", b"\x28\x00\x31\x00DS"
+    )  # no pixel spacing
+    change(
+        sorted((tree / "2/ct").iterdir())[3], b"ORIGINAL\\PRIMARY", b"CANARY\\CANARY\\CAN"
+    )  # rescaled to what?
     path = sorted((tree / "3/ct").iterdir())[4]
     path.write_bytes(path.read_bytes()[:-200])
     sorted((tree / "4/ct").iterdir())[1].unlink()
@@ -62,9 +77,20 @@ def test_nothing_of_a_header_is_told_by_any_command(tmp_path, capfd, caplog):
     table["label"] = [number % 2 for number in range(12)]
     table.to_csv(told / "m.csv", index=False)
     seen = write_page(study_of_manifest(told / "m.csv"), told / "page.html")
-    found = prepare(small_study(told / "work", cohort={"manifest": str(told / "m.csv")}, folds={"n": 2, "method": "stratified"}))
+    found = prepare(
+        small_study(
+            told / "work",
+            cohort={"manifest": str(told / "m.csv")},
+            folds={"n": 2, "method": "stratified"},
+        )
+    )
     assert seen.refused == len(found.quarantined) >= 5
-    said = scanned.output + "".join(capfd.readouterr()) + caplog.text + json.dumps([one.row() for one in found.quarantined + found.warnings])
+    said = (
+        scanned.output
+        + "".join(capfd.readouterr())
+        + caplog.text
+        + json.dumps([one.row() for one in found.quarantined + found.warnings])
+    )
     for secret in SECRETS:
         assert secret not in said
     for path in told.rglob("*"):

@@ -13,7 +13,9 @@ def test_the_page_is_the_table_of_the_code():
 
 
 def test_every_code_is_used_somewhere():
-    text = "".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "renal_ray").rglob("*.py"))
+    text = "".join(
+        path.read_text(encoding="utf-8") for path in (REPOSITORY / "renal_ray").rglob("*.py")
+    )
     assert [code.name for code in Code if not re.search(rf"Code\.{code.name}\b", text)] == []
 
 

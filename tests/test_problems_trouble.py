@@ -1,4 +1,5 @@
-"""Files that are absent, closed or impossibly named: one sentence or one row of the quarantine, wherever they are named."""
+"""Files that are absent, closed or impossibly named: one sentence or one row of the quarantine,
+wherever they are named."""
 
 import errno
 import json
@@ -51,7 +52,10 @@ def test_what_is_there_is_no_trouble(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", IMPOSSIBLE[:2])
 def test_a_manifest_with_impossible_names(folder: Path, name: str) -> None:
-    (folder / "manifest.csv").write_text(f"patient_id,label,image,mask\na,1,{name},there\nb,1,there,{name}\nc,0,there,there\n", encoding="utf-8")
+    (folder / "manifest.csv").write_text(
+        f"patient_id,label,image,mask\na,1,{name},there\nb,1,there,{name}\nc,0,there,there\n",
+        encoding="utf-8",
+    )
     table, quarantined = load_cohort(Cohort(manifest=folder / "manifest.csv"))
     assert table["patient_id"].tolist() == ["c"]
     assert [(item.patient_id, item.code, item.message.split(":")[0]) for item in quarantined] == [
@@ -61,20 +65,31 @@ def test_a_manifest_with_impossible_names(folder: Path, name: str) -> None:
 
 
 def test_a_closed_file_is_quarantined(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (folder / "manifest.csv").write_text("patient_id,label,image,mask\na,1,there,there\n", encoding="utf-8")
+    (folder / "manifest.csv").write_text(
+        "patient_id,label,image,mask\na,1,there,there\n", encoding="utf-8"
+    )
     monkeypatch.setattr(os, "access", lambda *args, **options: False)
     table, quarantined = load_cohort(Cohort(manifest=folder / "manifest.csv"))
     assert table.empty
     assert quarantined[0].code is Code.FILE_UNREADABLE
     assert "permissions" in quarantined[0].message
     with pytest.raises(PatientError) as caught:
-        read_patient(folder / "there", folder / "there", cohort=Cohort(manifest=folder), selection=Selection())
+        read_patient(
+            folder / "there",
+            folder / "there",
+            cohort=Cohort(manifest=folder),
+            selection=Selection(),
+        )
     assert caught.value.code is Code.FILE_UNREADABLE
     assert caught.value.file == str(folder / "there")
 
 
 def test_closed_tables_and_folders_are_named(folder: Path, closed: None) -> None:
-    for source in ({"manifest": folder / "there.csv"}, {"kits": folder}, {"dicom": folder, "labels": folder / "there.csv"}):
+    for source in (
+        {"manifest": folder / "there.csv"},
+        {"kits": folder},
+        {"dicom": folder, "labels": folder / "there.csv"},
+    ):
         (folder / "there.csv").touch()
         with pytest.raises(StudyError, match="may not be read"):
             load_cohort(Cohort(**source))
@@ -84,7 +99,9 @@ def test_closed_tables_and_folders_are_named(folder: Path, closed: None) -> None
 @pytest.mark.parametrize("value", ["3 cm", ">=90", True, -1, float("nan"), [3]])
 def test_a_kits_number_that_is_none(tmp_path: Path, key: str, value: object) -> None:
     (tmp_path / "case_00001").mkdir()
-    (tmp_path / "kits23.json").write_text(json.dumps([{"case_id": "case_00001", "malignant": True, key: value}]), encoding="utf-8")
+    (tmp_path / "kits23.json").write_text(
+        json.dumps([{"case_id": "case_00001", "malignant": True, key: value}]), encoding="utf-8"
+    )
     with pytest.raises(StudyError, match=rf"kits23\.json: case_00001: {key}"):
         read_kits(tmp_path)
 
@@ -94,7 +111,10 @@ def test_a_kits_number_may_be_absent(tmp_path: Path) -> None:
     case.mkdir()
     for name in ("imaging.nii.gz", "segmentation.nii.gz"):
         (case / name).touch()
-    (tmp_path / "kits23.json").write_text(json.dumps([{"case_id": "case_00001", "malignant": True, "radiographic_size": None}]), encoding="utf-8")
+    (tmp_path / "kits23.json").write_text(
+        json.dumps([{"case_id": "case_00001", "malignant": True, "radiographic_size": None}]),
+        encoding="utf-8",
+    )
     table, quarantined = read_kits(tmp_path)
     assert (len(table), quarantined) == (1, [])
     assert table[["age", "max_diameter_mm"]].isna().all(axis=None)
@@ -105,4 +125,6 @@ def test_phantoms_want_a_sound_pathology_table(tmp_path: Path, text: str) -> Non
     (tmp_path / "kits" / "case_00001").mkdir(parents=True)
     (tmp_path / "kits" / "kits23.json").write_text(text, encoding="utf-8")
     with pytest.raises(StudyError, match=r"kits23\.json: expected a JSON list"):
-        write_phantom(tmp_path / "out", patients=1, seed=1, format="kits", anatomy=tmp_path / "kits")
+        write_phantom(
+            tmp_path / "out", patients=1, seed=1, format="kits", anatomy=tmp_path / "kits"
+        )

@@ -10,8 +10,9 @@ from renal_ray.protocol.agreement import cohen_kappa, fleiss_kappa, pairwise_agr
 
 # Diagnoses of 30 patients by 6 psychiatrists each, Fleiss 1971, sorted within a patient.
 FLEISS = """
-444444 222555 233335 555555 222444 113333 333355 113334 114444 555555 144444 124444 222333 144444 224445
-333335 111455 111112 224444 133555 555555 244444 224555 114444 144445 222224 111155 224444 133333 555555
+444444 222555 233335 555555 222444 113333 333355 113334 114444 555555 144444 124444 222333 144444
+224445 333335 111455 111112 224444 133555 555555 244444 224555 114444 144445 222224 111155 224444
+133333 555555
 """
 BITS = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=30)
 
@@ -24,19 +25,25 @@ def test_diagnoses_of_fleiss_1971():
 
 
 def test_five_voters_worked_by_hand():
-    """Votes 5, 3, 0 of 5: patients agree 1, (6 + 2) / 20, 1; mean 0.8; malignant 8 of 15: chance (64 + 49) / 225."""
+    """Votes 5, 3, 0 of 5: patients agree 1, (6 + 2) / 20, 1; mean 0.8; malignant 8 of 15: chance
+    (64 + 49) / 225."""
     decisions = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [0, 0, 0, 0, 0]]).T
     assert fleiss_kappa(decisions) == pytest.approx((0.8 - 113 / 225) / (1 - 113 / 225))
     agreed = pairwise_agreement(decisions)
     assert agreed.shape == (5, 5)
-    assert (agreed[0].tolist(), agreed[3].tolist()) == ([1, 1, 1, 2 / 3, 2 / 3], [2 / 3, 2 / 3, 2 / 3, 1, 1])
+    assert (agreed[0].tolist(), agreed[3].tolist()) == (
+        [1, 1, 1, 2 / 3, 2 / 3],
+        [2 / 3, 2 / 3, 2 / 3, 1, 1],
+    )
 
 
 def test_kappa_of_the_sure_and_of_chance():
     assert fleiss_kappa([[0, 1, 1], [0, 1, 1]]) == 1.0
     assert fleiss_kappa([[1, 1], [1, 1]]) is None
     assert fleiss_kappa([[0], [1]]) == -1.0
-    assert fleiss_kappa(np.random.default_rng(1).integers(0, 2, (5, 20_000))) == pytest.approx(0, abs=0.01)
+    assert fleiss_kappa(np.random.default_rng(1).integers(0, 2, (5, 20_000))) == pytest.approx(
+        0, abs=0.01
+    )
 
 
 @given(BITS)

@@ -24,7 +24,9 @@ def test_a_map_without_evidence_is_zero_and_one_place_is_everywhere() -> None:
 @pytest.mark.parametrize("shape", [(8, 8), (3, 5), (1, 4)])
 def test_interpolation_is_that_of_pillow(shape: tuple[int, int]) -> None:
     evidence = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    image = np.asarray(Image.fromarray(np.maximum(evidence, 0)).resize((299, 299), Image.Resampling.BILINEAR))
+    image = np.asarray(
+        Image.fromarray(np.maximum(evidence, 0)).resize((299, 299), Image.Resampling.BILINEAR)
+    )
     found = attention_map(evidence, 299)
     np.testing.assert_allclose(found, image / image.max(), atol=1e-5)
     assert found.max() == 1
@@ -45,14 +47,18 @@ def test_share_inside() -> None:
 
 def test_a_flat_map_has_the_lesion_s_share_of_the_area() -> None:
     lesion = np.random.default_rng(1).random((30, 30)) < 0.3
-    assert share_inside(np.full((30, 30), 0.7, np.float32), lesion) == pytest.approx(lesion.mean(), abs=1e-6)
+    assert share_inside(np.full((30, 30), 0.7, np.float32), lesion) == pytest.approx(
+        lesion.mean(), abs=1e-6
+    )
 
 
 def test_rank_correlation_is_scipy_s() -> None:
     rng = np.random.default_rng(2)
     one = np.maximum(rng.normal(size=(8, 8)), 0).astype(np.float32)  # many ties at zero
     other = np.maximum(one + rng.normal(size=(8, 8)), 0).astype(np.float32)
-    assert rank_correlation(one, other) == pytest.approx(spearmanr(one.ravel(), other.ravel()).statistic)
+    assert rank_correlation(one, other) == pytest.approx(
+        spearmanr(one.ravel(), other.ravel()).statistic
+    )
     assert rank_correlation(one, np.exp(5 * one)) == pytest.approx(1)
     assert rank_correlation(one, -one) == pytest.approx(-1)
     assert rank_correlation(one, np.zeros((8, 8))) is None

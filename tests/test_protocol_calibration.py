@@ -34,7 +34,11 @@ from renal_ray.protocol.intervals import wilson
 RNG = np.random.default_rng(31)
 LABELS = (RNG.random(200) < 0.6).astype(int)
 SCORES = expit(2.5 * (LABELS - 0.4) + RNG.normal(0, 2, 200))
-SAMPLES = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 20).map(lambda part: part / 20)), min_size=4, max_size=40)
+SAMPLES = st.lists(
+    st.tuples(st.integers(0, 1), st.integers(0, 20).map(lambda part: part / 20)),
+    min_size=4,
+    max_size=40,
+)
 TWO_CLASSES = SAMPLES.filter(lambda rows: len({row[0] for row in rows}) == 2)
 
 
@@ -47,7 +51,9 @@ def test_reliability_equals_scikit_learn(strategy, theirs, bins):
         assert [point.observed for point in found] == pytest.approx(list(observed))
         assert [point.mean_score for point in found] == pytest.approx(list(predicted))
         assert sum(point.n for point in found) == 200
-        assert [(point.lower, point.upper) for point in found] == [wilson(point.malignant, point.n) for point in found]
+        assert [(point.lower, point.upper) for point in found] == [
+            wilson(point.malignant, point.n) for point in found
+        ]
 
 
 @given(SAMPLES)
@@ -67,27 +73,36 @@ def test_brier_equals_scikit_learn_and_ece_worked_by_hand():
     assert brier_skill([1, 0], [1, 0]) == 1
     assert brier_skill([1, 1], [0.5, 0.6]) is None
     labels, scores = [0, 1, 0, 1, 1], [0.10, 0.20, 0.70, 0.80, 0.90]
-    assert expected_calibration_error(labels, scores, 2) == pytest.approx(2 / 5 * abs(0.5 - 0.15) + 3 / 5 * abs(2 / 3 - 0.8))
+    assert expected_calibration_error(labels, scores, 2) == pytest.approx(
+        2 / 5 * abs(0.5 - 0.15) + 3 / 5 * abs(2 / 3 - 0.8)
+    )
 
 
 def test_slope_and_intercept_equal_scikit_learn():
     found = slope_and_intercept(LABELS, SCORES)
     x = scipy_logit(SCORES)[:, None]
     oracle = LogisticRegression(C=np.inf, tol=1e-12, max_iter=1000).fit(x, LABELS)
-    assert (found.slope.value, found.intercept.value) == pytest.approx((oracle.coef_[0, 0], oracle.intercept_[0]), abs=1e-5)
-    assert found.in_the_large.value == pytest.approx(brentq(lambda a: expit(x[:, 0] + a).mean() - LABELS.mean(), -9, 9))
+    assert (found.slope.value, found.intercept.value) == pytest.approx(
+        (oracle.coef_[0, 0], oracle.intercept_[0]), abs=1e-5
+    )
+    assert found.in_the_large.value == pytest.approx(
+        brentq(lambda a: expit(x[:, 0] + a).mean() - LABELS.mean(), -9, 9)
+    )
     assert found.slope.upper - found.slope.value == pytest.approx(1.959964 * found.slope.se)
     assert found.problem is None
 
 
 def test_slope_of_two_scores_in_closed_form():
-    """Scores 0.2 and 0.8, malignant 10 of 40 and 45 of 50: slope = log odds ratio over the distance of the logits, its variance the sum of 1/count."""
+    """Scores 0.2 and 0.8, malignant 10 of 40 and 45 of 50: slope = log odds ratio over the distance
+    of the logits, its variance the sum of 1/count."""
     labels = np.repeat([1, 0, 1, 0], [10, 30, 45, 5])
     scores = np.repeat([0.2, 0.2, 0.8, 0.8], [10, 30, 45, 5])
     found, distance = slope_and_intercept(labels, scores), 2 * math.log(4)
     assert found.slope.value == pytest.approx(math.log((45 / 5) / (10 / 30)) / distance)
     assert found.slope.se == pytest.approx(math.sqrt(1 / 10 + 1 / 30 + 1 / 45 + 1 / 5) / distance)
-    assert found.intercept.value == pytest.approx(math.log(10 / 30) + found.slope.value * math.log(4))
+    assert found.intercept.value == pytest.approx(
+        math.log(10 / 30) + found.slope.value * math.log(4)
+    )
 
 
 def test_overconfident_scores_have_a_slope_below_one():
@@ -108,7 +123,12 @@ def test_overconfident_scores_have_a_slope_below_one():
         ([0, 0, 1, 1], [0.1, 0.2, 0.3, 0.4], "separate", True),
         ([0, 0, 1, 1], [0.4, 0.3, 0.2, 0.1], "separate", True),
         ([0, 0, 1, 1], [0.1, 0.3, 0.3, 0.4], "separate", True),  # touching in a tie is as bad
-        ([0, 0, 1, 1], [0.1, 0.3, 0.3 - 1e-16, 0.4], "separate", True),  # and so is a difference of rounding
+        (
+            [0, 0, 1, 1],
+            [0.1, 0.3, 0.3 - 1e-16, 0.4],
+            "separate",
+            True,
+        ),  # and so is a difference of rounding
         ([0, 0, 1, 1], [0.5] * 4, "equal", True),
         ([1, 1, 1], [0.1, 0.5, 0.9], "both classes", False),
     ],
@@ -136,12 +156,20 @@ def test_overlapping_classes_always_have_a_finite_slope(rows):
 def test_a_sure_network_that_is_wrong_has_a_finite_line(wrong):
     """Plain Newton from 0 goes astray on such scores."""
     labels = np.array([1] * 30 + [0] * 10)
-    scores = np.concatenate([np.linspace(0.9, 1, 28), [wrong, wrong], np.geomspace(1e-12, 1e-2, 9), [1 - 1e-9]])
+    scores = np.concatenate(
+        [np.linspace(0.9, 1, 28), [wrong, wrong], np.geomspace(1e-12, 1e-2, 9), [1 - 1e-9]]
+    )
     found = slope_and_intercept(labels, scores)
     x = scipy_logit(np.clip(scores, 1e-7, 1 - 1e-7))
-    oracle = LogisticRegression(C=np.inf, tol=1e-12, max_iter=5000, solver="newton-cholesky").fit(x[:, None], labels)
-    assert (found.slope.value, found.intercept.value) == pytest.approx((oracle.coef_[0, 0], oracle.intercept_[0]), abs=1e-4)
-    assert fit_calibrator("platt", labels, scores).slope == pytest.approx(found.slope.value, abs=0.1)
+    oracle = LogisticRegression(C=np.inf, tol=1e-12, max_iter=5000, solver="newton-cholesky").fit(
+        x[:, None], labels
+    )
+    assert (found.slope.value, found.intercept.value) == pytest.approx(
+        (oracle.coef_[0, 0], oracle.intercept_[0]), abs=1e-4
+    )
+    assert fit_calibrator("platt", labels, scores).slope == pytest.approx(
+        found.slope.value, abs=0.1
+    )
 
 
 class Logits(ClassifierMixin, BaseEstimator):
@@ -162,7 +190,9 @@ class Logits(ClassifierMixin, BaseEstimator):
 
 def test_platt_equals_scikit_learn():
     x = scipy_logit(SCORES)[:, None]
-    oracle = CalibratedClassifierCV(FrozenEstimator(Logits().fit(x, LABELS)), method="sigmoid", cv=3, ensemble=False).fit(x, LABELS)
+    oracle = CalibratedClassifierCV(
+        FrozenEstimator(Logits().fit(x, LABELS)), method="sigmoid", cv=3, ensemble=False
+    ).fit(x, LABELS)
     fitted = fit_calibrator("platt", LABELS, SCORES)
     assert fitted(SCORES) == pytest.approx(oracle.predict_proba(x)[:, 1], abs=1e-4)
 
@@ -187,7 +217,9 @@ def test_temperature_finds_the_least_loss_and_a_known_temperature():
     assert fitted.slope == pytest.approx(grid[np.argmin([loss(slope) for slope in grid])], abs=1e-3)
     rng = np.random.default_rng(9)
     truth = rng.normal(0, 1.5, 20_000)
-    assert fit_calibrator("temperature", rng.random(20_000) < expit(truth), expit(3 * truth)).slope == pytest.approx(1 / 3, abs=0.01)
+    assert fit_calibrator(
+        "temperature", rng.random(20_000) < expit(truth), expit(3 * truth)
+    ).slope == pytest.approx(1 / 3, abs=0.01)
 
 
 @pytest.mark.parametrize("kind", ["platt", "isotonic", "temperature"])
@@ -218,11 +250,15 @@ def test_scores_that_say_nothing_or_the_contrary_are_not_turned_round(kind):
     assert fitted.at_limit
     assert not fit_calibrator(kind, LABELS, SCORES).at_limit
     assert np.argsort(fitted(SCORES)).tolist() == np.argsort(SCORES).tolist()
-    assert fit_calibrator(kind, [0] * 9 + [1] * 9, [0.4999] * 9 + [0.5001] * 9).at_limit  # nor blown up without end
+    assert fit_calibrator(
+        kind, [0] * 9 + [1] * 9, [0.4999] * 9 + [0.5001] * 9
+    ).at_limit  # nor blown up without end
     share = (1 - LABELS).mean()
     assert kind == "temperature" or fitted(SCORES).mean() == pytest.approx(share, abs=0.01)
     constant = fit_calibrator(kind, [0, 1, 1, 1], [0.5] * 4)
-    assert kind == "temperature" or constant([0.5]) == pytest.approx([(1 / 3 + 3 * 4 / 5) / 4])  # the mean of Platt's targets
+    assert kind == "temperature" or constant([0.5]) == pytest.approx(
+        [(1 / 3 + 3 * 4 / 5) / 4]
+    )  # the mean of Platt's targets
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest, ttest_ind, ttest_rel
 from scipy.stats import t as student
 
-from renal_ray.protocol.comparisons import TTest, blocked_lsd, hedges_factor, holm, mcnemar, paired_t, welch
+from renal_ray.protocol.comparisons import (
+    TTest,
+    blocked_lsd,
+    hedges_factor,
+    holm,
+    mcnemar,
+    paired_t,
+    welch,
+)
 
 A, B = [0.80, 0.90, 0.85, 0.70, 0.95], [0.70, 0.80, 0.80, 0.70, 0.90]
 BITS = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=60)
@@ -23,7 +31,9 @@ def test_mcnemar_equals_the_binomial_test(pairs):
     found = mcnemar(a, b)
     only_a, only_b = pairs.count((1, 0)), pairs.count((0, 1))
     assert (found.only_a, found.only_b) == (only_a, only_b)
-    assert found.p == pytest.approx(binomtest(only_b, only_a + only_b, 0.5).pvalue if only_a + only_b else 1.0)
+    assert found.p == pytest.approx(
+        binomtest(only_b, only_a + only_b, 0.5).pvalue if only_a + only_b else 1.0
+    )
     assert found.difference == pytest.approx(a.mean() - b.mean())
 
 
@@ -35,25 +45,38 @@ def test_mcnemar_worked_by_hand():
 
 @pytest.mark.parametrize(
     ("counts", "interval"),
-    [((36, 12, 2, 0), (0.0569, 0.3404)), ((43, 0, 0, 0), (-0.0820, 0.0820)), ((0, 0, 0, 0), (None, None))],
+    [
+        ((36, 12, 2, 0), (0.0569, 0.3404)),
+        ((43, 0, 0, 0), (-0.0820, 0.0820)),
+        ((0, 0, 0, 0), (None, None)),
+    ],
 )
 def test_interval_of_the_difference_is_newcombes(counts, interval):
-    """The first row is an example of Newcombe 1998; without a difference the bounds are Wilson's width for 43 of 43."""
+    """The first row is an example of Newcombe 1998; without a difference the bounds are Wilson's
+    width for 43 of 43."""
     both, only_a, only_b, neither = counts
     a = [1] * both + [1] * only_a + [0] * only_b + [0] * neither
     b = [1] * both + [0] * only_a + [1] * only_b + [0] * neither
     found = mcnemar(a, b)
     assert (found.lower, found.upper) == pytest.approx(interval, abs=5e-5)
     turned = mcnemar(b, a)
-    assert found.lower is None or (turned.lower, turned.upper) == pytest.approx((-found.upper, -found.lower))
+    assert found.lower is None or (turned.lower, turned.upper) == pytest.approx(
+        (-found.upper, -found.lower)
+    )
 
 
 def test_interval_of_the_difference_where_the_models_agree():
-    """Method 10 written out for 20 both right, 5 and 2 one of them, 8 neither: ad - bc = 150, less n/2 = 17.5."""
+    """Method 10 written out for 20 both right, 5 and 2 one of them, 8 neither: ad - bc = 150, less
+    n/2 = 17.5."""
     found = mcnemar([1] * 25 + [0] * 10, [1] * 20 + [0] * 5 + [1] * 2 + [0] * 8)
     phi = (150 - 17.5) / math.sqrt(25 * 10 * 22 * 13)
-    first, second = (binomtest(right, 35).proportion_ci(0.95, method="wilson") for right in (25, 22))
-    down, up = (25 / 35 - first.low, second.high - 22 / 35), (first.high - 25 / 35, 22 / 35 - second.low)
+    first, second = (
+        binomtest(right, 35).proportion_ci(0.95, method="wilson") for right in (25, 22)
+    )
+    down, up = (
+        (25 / 35 - first.low, second.high - 22 / 35),
+        (first.high - 25 / 35, 22 / 35 - second.low),
+    )
     widths = [math.sqrt(mine**2 - 2 * phi * mine * other + other**2) for mine, other in (down, up)]
     assert (found.lower, found.upper) == pytest.approx((3 / 35 - widths[0], 3 / 35 + widths[1]))
 
@@ -70,7 +93,9 @@ def test_interval_of_the_difference_covers():
 
 def test_holm_worked_by_hand():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.001, 0.008, 0.101]) == pytest.approx([0.003, 0.016, 0.101])  # Figure 4D of Zhou et al. 2019
+    assert holm([0.001, 0.008, 0.101]) == pytest.approx(
+        [0.003, 0.016, 0.101]
+    )  # Figure 4D of Zhou et al. 2019
     assert holm([0.6, None, 0.7]) == [1.0, None, 1.0]
     assert holm([]) == []
 
@@ -80,7 +105,9 @@ def test_holm_is_the_closure_of_bonferroni(p_values):
     """Adjusted P: the largest Bonferroni P value of all sets of tests that hold the one."""
     places = range(len(p_values))
     sets = [s for size in range(1, len(p_values) + 1) for s in itertools.combinations(places, size)]
-    expected = [max(min(1.0, len(s) * min(p_values[j] for j in s)) for s in sets if i in s) for i in places]
+    expected = [
+        max(min(1.0, len(s) * min(p_values[j] for j in s)) for s in sets if i in s) for i in places
+    ]
     assert holm(p_values) == pytest.approx(expected)
 
 
@@ -96,7 +123,9 @@ def test_welch_equals_scipy():
     b = [*B, 0.6, 0.99]
     found, oracle = welch(A, b), ttest_ind(A, b, equal_var=False)
     interval = oracle.confidence_interval()
-    assert (found.t, found.p, found.df) == pytest.approx((oracle.statistic, oracle.pvalue, oracle.df))
+    assert (found.t, found.p, found.df) == pytest.approx(
+        (oracle.statistic, oracle.pvalue, oracle.df)
+    )
     assert (found.lower, found.upper) == pytest.approx((interval.low, interval.high))
     pooled = math.sqrt((4 * np.var(A, ddof=1) + 6 * np.var(b, ddof=1)) / 10)
     assert found.d == pytest.approx(hedges_factor(10) * found.difference / pooled)
@@ -104,7 +133,10 @@ def test_welch_equals_scipy():
 
 def test_blocked_lsd_equals_least_squares():
     rng = np.random.default_rng(5)
-    table = {name: list(rng.normal(0.9, 0.03, 5) - drop * np.arange(5)) for name, drop in (("roi", 0.01), ("rbr", 0.015), ("slice", 0.03))}
+    table = {
+        name: list(rng.normal(0.9, 0.03, 5) - drop * np.arange(5))
+        for name, drop in (("roi", 0.01), ("rbr", 0.015), ("slice", 0.03))
+    }
     y = np.concatenate(list(table.values()))
     group, block = np.repeat(np.eye(3), 5, axis=0), np.tile(np.eye(5), (3, 1))
     design = np.column_stack([group, block[:, 1:]])
@@ -114,25 +146,31 @@ def test_blocked_lsd_equals_least_squares():
     assert list(found) == [("roi", "rbr"), ("roi", "slice"), ("rbr", "slice")]
     for (i, j), test in zip(((0, 1), (0, 2), (1, 2)), found.values(), strict=True):
         se = math.sqrt(covariance[i, i] + covariance[j, j] - 2 * covariance[i, j])
-        assert (test.difference, test.t, test.df) == pytest.approx((coefficients[i] - coefficients[j], (coefficients[i] - coefficients[j]) / se, 8))
+        assert (test.difference, test.t, test.df) == pytest.approx(
+            (coefficients[i] - coefficients[j], (coefficients[i] - coefficients[j]) / se, 8)
+        )
         assert test.p == pytest.approx(2 * student.sf(abs(test.t), 8))
 
 
 def test_blocked_lsd_of_two_groups_is_the_paired_t_test():
     (test,) = blocked_lsd({"a": [*A, None], "b": [*B, 0.5]}).values()
     paired = paired_t(A, B)
-    assert (test.difference, test.lower, test.upper, test.t, test.p) == pytest.approx((paired.difference, paired.lower, paired.upper, paired.t, paired.p))
+    assert (test.difference, test.lower, test.upper, test.t, test.p) == pytest.approx(
+        (paired.difference, paired.lower, paired.upper, paired.t, paired.p)
+    )
     assert blocked_lsd({"a": A}) is None
     assert blocked_lsd({"a": [0.5, None], "b": [0.4, 0.3]}) is None
     assert blocked_lsd({"a": [0.1, 0.7, 0.9], "b": [0.2, 0.8, 1.0]})["a", "b"].p is None
 
 
 def test_which_pooled_tests_could_have_printed_figure_4d():
-    """t(ROI, Slice) = t(ROI, RBR) + t(RBR, Slice): only 5 to 9 degrees of freedom round to .001 from .008 and .101."""
+    """t(ROI, Slice) = t(ROI, RBR) + t(RBR, Slice): only 5 to 9 degrees of freedom round to .001
+    from .008 and .101."""
     possible = []
     for df in range(2, 73):
         least, most = (
-            2 * student.sf(student.isf(rbr_slice / 2, df) + student.isf(roi_rbr / 2, df), df) for rbr_slice, roi_rbr in ((0.0075, 0.1005), (0.0085, 0.1015))
+            2 * student.sf(student.isf(rbr_slice / 2, df) + student.isf(roi_rbr / 2, df), df)
+            for rbr_slice, roi_rbr in ((0.0075, 0.1005), (0.0085, 0.1015))
         )
         if most >= 0.0005 and least < 0.0015:
             possible.append(df)
@@ -140,7 +178,8 @@ def test_which_pooled_tests_could_have_printed_figure_4d():
 
 
 def test_two_pairs_have_no_standardised_difference():
-    """Hedges's factor has no value at one degree of freedom, and 0 would say that there is no difference."""
+    """Hedges's factor has no value at one degree of freedom, and 0 would say that there is no
+    difference."""
     assert hedges_factor(1) is None
     found = paired_t([0.9, 0.8], [0.7, 0.75])
     assert found.d is None
@@ -148,8 +187,12 @@ def test_two_pairs_have_no_standardised_difference():
 
 
 def test_hedges_factor_takes_the_bias_out():
-    assert hedges_factor(4) == pytest.approx(0.797885, abs=1e-6)  # sqrt(2 / pi): gamma(2) / (sqrt(2) gamma(1.5))
-    assert hedges_factor(40) == pytest.approx(1 - 3 / (4 * 40 - 1), abs=1e-4)  # Hedges's approximation
+    assert hedges_factor(4) == pytest.approx(
+        0.797885, abs=1e-6
+    )  # sqrt(2 / pi): gamma(2) / (sqrt(2) gamma(1.5))
+    assert hedges_factor(40) == pytest.approx(
+        1 - 3 / (4 * 40 - 1), abs=1e-4
+    )  # Hedges's approximation
     rng = np.random.default_rng(2)
     drawn = [paired_t(rng.normal(0.8, 1, 6), [0.0] * 6).d for _ in range(4000)]
     assert np.mean(drawn) == pytest.approx(0.8, abs=0.03)

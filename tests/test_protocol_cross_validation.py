@@ -7,13 +7,19 @@ import pytest
 from scipy.stats import t as student
 from scipy.stats import ttest_1samp
 
-from renal_ray.protocol.cross_validation import CorrectedDifference, CorrectedMean, corrected_difference, corrected_mean
+from renal_ray.protocol.cross_validation import (
+    CorrectedDifference,
+    CorrectedMean,
+    corrected_difference,
+    corrected_mean,
+)
 
 AUCS = [0.80, 0.90, 0.85, 0.70, 0.95]
 
 
 def test_mean_worked_by_hand():
-    """Mean 0.84, deviations -.04 .06 .01 -.14 .11, squares sum to .037, s^2 = .00925; five folds of 100: 1/5 + 20/80 = .45."""
+    """Mean 0.84, deviations -.04 .06 .01 -.14 .11, squares sum to .037, s^2 = .00925; five folds of
+    100: 1/5 + 20/80 = .45."""
     found = corrected_mean(AUCS, 80, 20)
     assert found.mean == pytest.approx(0.84)
     assert found.se == pytest.approx(math.sqrt(0.45 * 0.00925))
@@ -23,7 +29,8 @@ def test_mean_worked_by_hand():
 
 
 def test_difference_worked_by_hand():
-    """Differences .1 .1 .05 0 .05: mean .06, squares of deviations sum to .007, s^2 = .00175; t = .06 / sqrt(.45 * .00175)."""
+    """Differences .1 .1 .05 0 .05: mean .06, squares of deviations sum to .007, s^2 = .00175; t =
+    .06 / sqrt(.45 * .00175)."""
     found = corrected_difference(AUCS, [0.7, 0.8, 0.8, 0.7, 0.9], 80, 20)
     t = 0.06 / math.sqrt(0.45 * 0.00175)
     assert (found.mean, found.t) == pytest.approx((0.06, t))
@@ -48,12 +55,15 @@ def test_undefined_folds_are_left_out_with_their_patients():
 
 def test_equal_values_say_nothing_of_their_spread():
     assert corrected_mean([1.0] * 5, 80, 20) == CorrectedMean(1.0, 0.0, None, None, 4)
-    assert corrected_difference(AUCS, AUCS, 80, 20) == CorrectedDifference(0.0, 0.0, None, None, 4, None, 1.0)
+    assert corrected_difference(AUCS, AUCS, 80, 20) == CorrectedDifference(
+        0.0, 0.0, None, None, 4, None, 1.0
+    )
     assert corrected_difference([2, 3, 4], [1, 2, 3], 80, 20).p is None
 
 
 def test_plain_t_rejects_too_often_where_the_corrected_one_does_not():
-    """Ten random divisions of 60 patients, validated on 15: the mean of validation accuracies of a rule fitted on the rest against its true value."""
+    """Ten random divisions of 60 patients, validated on 15: the mean of validation accuracies of a
+    rule fitted on the rest against its true value."""
     rng = np.random.default_rng(6)
     plain, corrected = [], []
     for _ in range(250):
@@ -65,7 +75,9 @@ def test_plain_t_rejects_too_often_where_the_corrected_one_does_not():
             train, validation = order[:45], order[45:]
             cut = (x[train][labels[train] == 0].mean() + x[train][labels[train] == 1].mean()) / 2
             accuracy = ((x[validation] > cut) == labels[validation]).mean()
-            differences.append(accuracy - 0.5987)  # 0.5987 = Phi(0.25): the best cut, to which the fitted one is near
+            differences.append(
+                accuracy - 0.5987
+            )  # 0.5987 = Phi(0.25): the best cut, to which the fitted one is near
         plain.append(ttest_1samp(differences, 0).pvalue < 0.05)
         corrected.append(corrected_difference(differences, [0.0] * 10, 45, 15).p < 0.05)
     assert np.mean(plain) > 0.2

@@ -22,7 +22,13 @@ STRATIFIED = Folds(n=3, method="stratified")
 def people(n: int, *, seed: int = 0) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(n) % 3 > 0).astype(int)  # two of three malignant
-    return pd.DataFrame({"patient_id": [f"P{i:03d}" for i in range(n)], "label": labels, "n_images": rng.integers(1, 12, n)})
+    return pd.DataFrame(
+        {
+            "patient_id": [f"P{i:03d}" for i in range(n)],
+            "label": labels,
+            "n_images": rng.integers(1, 12, n),
+        }
+    )
 
 
 def drawn(table: pd.DataFrame, *, folds: Folds = STRATIFIED) -> SplitSet:
@@ -42,7 +48,9 @@ def test_new_patients_move_nobody_and_are_dealt_evenly(method: str) -> None:
     grown = extended(kept, everybody, folds=folds)
     assert moved(kept, grown) == []
     assert set(grown.labels) == set(everybody["patient_id"])
-    assert extended(kept, everybody.sample(frac=1, random_state=1), folds=folds) == grown  # the order of the rows decides nothing
+    assert (
+        extended(kept, everybody.sample(frac=1, random_state=1), folds=folds) == grown
+    )  # the order of the rows decides nothing
     for label, n in Counter(everybody["label"]).items():
         sealed = sum(grown.labels[one] == label for one in grown.test)
         assert abs(sealed - 0.2 * n) <= 1
@@ -65,7 +73,9 @@ def test_who_leaves_and_who_is_corrected_moves_nobody() -> None:
     assert after.labels.keys() == kept.labels.keys() - {gone}
     assert after.labels[corrected] == 1 - kept.labels[corrected]
     assert training_side(after).keys() == training_side(kept).keys()
-    assert {one for one, side in training_side(after).items() if side != training_side(kept)[one]} == {corrected}
+    assert {
+        one for one, side in training_side(after).items() if side != training_side(kept)[one]
+    } == {corrected}
 
 
 def test_a_class_that_leaves_a_fold_is_said() -> None:
@@ -93,7 +103,9 @@ def test_the_same_image_is_on_one_side_of_every_split(method: str, seed: int) ->
     folds = Folds(n=2, method=method)  # type: ignore[arg-type]
     table, twins = with_twins(48, 3, seed=seed)
     splits = make_splits(table, seed=seed, split=Split(), folds=folds)
-    scanners = {PatientId(one): f"S{number % 2}" for number, one in enumerate(sorted(splits.training))}
+    scanners = {
+        PatientId(one): f"S{number % 2}" for number, one in enumerate(sorted(splits.training))
+    }
     assert SplitSet.from_json(splits.to_json()) == splits
     sides = [splits.fold(0), *(redraw(splits, repeat).fold(1) for repeat in (1, 2))]
     sides += [sides_of_share(splits, share) for share in (0.3, 0.6)]
@@ -108,7 +120,15 @@ def test_the_same_image_is_on_one_side_of_every_split(method: str, seed: int) ->
 
 
 def sides_of_share(splits: SplitSet, share: float) -> object:
-    return nested_share(splits.fold(1), share, labels=splits.labels, sealed=splits.test, seed=splits.seed, number=1, units=splits.units)
+    return nested_share(
+        splits.fold(1),
+        share,
+        labels=splits.labels,
+        sealed=splits.test,
+        seed=splits.seed,
+        number=1,
+        units=splits.units,
+    )
 
 
 def test_a_scanner_left_out_is_not_trained_on_by_way_of_a_twin() -> None:
@@ -117,7 +137,9 @@ def test_a_scanner_left_out_is_not_trained_on_by_way_of_a_twin() -> None:
     table, twins = with_twins(48, 3, seed=1)
     splits = make_splits(table, seed=1, split=Split(), folds=Folds(n=2))
     training = [pair for pair in twins if pair[0] in splits.training]
-    scanners = {PatientId(one): "B" if one in {a for a, _ in training} else "A" for one in splits.training}
+    scanners = {
+        PatientId(one): "B" if one in {a for a, _ in training} else "A" for one in splits.training
+    }
     fold = without_scanner(splits, scanners, "B")
     assert set(fold.validation) == {a for a, _ in training}
     assert not set(fold.train) & {b for _, b in training}
@@ -128,22 +150,52 @@ def test_twins_that_a_split_parted_join_the_sealed_one() -> None:
     table, [(one, other), *_] = with_twins(48, 1, seed=2)
     apart = drawn(table.drop(columns="twins"))
     roles = {one: ("test", None), other: ("train", 1)}
-    kept = SplitSet(17, "stratified", tuple(PatientRole(p.patient_id, *roles.get(p.patient_id, (p.role, p.fold)), p.n_images, p.label) for p in apart.patients))
+    kept = SplitSet(
+        17,
+        "stratified",
+        tuple(
+            PatientRole(
+                p.patient_id, *roles.get(p.patient_id, (p.role, p.fold)), p.n_images, p.label
+            )
+            for p in apart.patients
+        ),
+    )
     after = extended(kept, table)
     assert {one, other} <= after.test
     assert other in moved(kept, after)
     with pytest.raises(StudyError, match="another side than a patient with the same image"):
-        SplitSet(1, "approximate", (*(PatientRole(PatientId(name), "train", fold, 1, 1, "A") for fold, name in enumerate("AB")),))
+        SplitSet(
+            1,
+            "approximate",
+            (
+                *(
+                    PatientRole(PatientId(name), "train", fold, 1, 1, "A")
+                    for fold, name in enumerate("AB")
+                ),
+            ),
+        )
 
 
 def test_who_shares_an_image() -> None:
-    prints = {"A": ["1", "2"], "B": ["2", "3"], "C": ["3"], "D": ["4"], "E": ["4"], "F": ["9"], "G": ["7"], "H": ["7"], "I": ["7"]}
+    prints = {
+        "A": ["1", "2"],
+        "B": ["2", "3"],
+        "C": ["3"],
+        "D": ["4"],
+        "E": ["4"],
+        "F": ["9"],
+        "G": ["7"],
+        "H": ["7"],
+        "I": ["7"],
+    }
     labels = {"A": 1, "B": 1, "C": 1, "D": 0, "E": 1, "F": 0, "G": 0, "H": 0, "I": 1}
     found = same_pixels(prints, labels)
     assert found.units == {"A": "A", "B": "A", "C": "A"}  # A and C by way of B
     assert found.conflicting == set("DEGHI")
     codes = {one.patient_id: one.code for one in found.problems}
-    assert codes == dict.fromkeys("ABC", Code.SAME_PIXELS) | dict.fromkeys("DEGHI", Code.LABEL_CONFLICT)
+    assert codes == dict.fromkeys("ABC", Code.SAME_PIXELS) | dict.fromkeys(
+        "DEGHI", Code.LABEL_CONFLICT
+    )
     said = {one.patient_id: one.message for one in found.problems}
     assert "the same image as E, who has the other label" in said["D"]
     assert "the same image as I, who" in said["G"]

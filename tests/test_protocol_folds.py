@@ -42,7 +42,11 @@ def test_worked_example():
     ("counts", "n_folds", "expected"),
     [
         ([5, 5, 5, 5], 2, [0, 0, 1, 1]),  # exactly full is closed
-        ([50, 1, 1, 1], 3, [0, 1, 1, 1]),  # an empty fold takes even a patient of more than twice its size
+        (
+            [50, 1, 1, 1],
+            3,
+            [0, 1, 1, 1],
+        ),  # an empty fold takes even a patient of more than twice its size
         ([1, 50, 1], 2, [0, 0, 1]),  # 50 is not more than twice the space of 25: he joins
         ([2, 50, 1], 2, [0, 1, 1]),  # average 26.5, space 24.5, 50 > 49: he opens the next fold
         ([4, 2, 4], 2, [0, 0, 1]),  # average 5, space 1, 2 is not more than 2: he joins
@@ -53,7 +57,8 @@ def test_edges(counts, n_folds, expected):
 
 
 def test_average_that_is_no_binary_fraction():
-    """Average 10/3: after 3 images a third of one is left, so a patient of one image (more than 2/3) opens the next fold."""
+    """Average 10/3: after 3 images a third of one is left, so a patient of one image (more than
+    2/3) opens the next fold."""
     assert approximate_equal_folds([3, 1, 3, 1, 2], 3) == [0, 1, 1, 2, 2]
 
 

@@ -27,13 +27,21 @@ def test_wilson_equals_scipy(counts):
 def test_rule_of_three_and_no_patients():
     lower, upper = clopper_pearson(25, 25)
     assert upper == 1.0
-    assert lower == pytest.approx(0.025 ** (1 / 25))  # all of n: the share that gives n of n with probability 0.025
+    assert lower == pytest.approx(
+        0.025 ** (1 / 25)
+    )  # all of n: the share that gives n of n with probability 0.025
     assert clopper_pearson(0, 0) is None
     assert wilson(0, 0) is None
 
 
 @pytest.mark.parametrize(
-    ("counts", "level", "message"), [((3, 2), 0.95, "successes"), ((-1, 2), 0.95, "successes"), ((1, 2), 1.0, "level"), ((1, 2), 0, "level")]
+    ("counts", "level", "message"),
+    [
+        ((3, 2), 0.95, "successes"),
+        ((-1, 2), 0.95, "successes"),
+        ((1, 2), 1.0, "level"),
+        ((1, 2), 0, "level"),
+    ],
 )
 def test_refuses(counts, level, message):
     with pytest.raises(ValueError, match=message):

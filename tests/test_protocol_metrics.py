@@ -16,7 +16,11 @@ from renal_ray.protocol.thresholds import youden_threshold
 from renal_ray.protocol.vote import majority
 from renal_ray.types import FreezePoint
 
-SAMPLES = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 10).map(lambda tenth: tenth / 10)), min_size=2, max_size=40)
+SAMPLES = st.lists(
+    st.tuples(st.integers(0, 1), st.integers(0, 10).map(lambda tenth: tenth / 10)),
+    min_size=2,
+    max_size=40,
+)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +32,10 @@ SAMPLES = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 10).map(lambda te
 )
 def test_table_3_of_the_paper(counts, printed):
     values = counts.metrics()
-    assert tuple(round(values[name], 2) for name in ("acc", "sen", "spec", "ppv", "npv", "mcc")) == printed
+    assert (
+        tuple(round(values[name], 2) for name in ("acc", "sen", "spec", "ppv", "npv", "mcc"))
+        == printed
+    )
 
 
 @settings(max_examples=150, deadline=None)
@@ -44,7 +51,9 @@ def test_evaluate_equals_scikit_learn(samples, threshold):
             "sen": oracle.recall_score(labels, called) if labels.any() else None,
             "spec": oracle.recall_score(labels, called, pos_label=0) if not labels.all() else None,
             "ppv": oracle.precision_score(labels, called) if called.any() else None,
-            "npv": oracle.precision_score(labels, called, pos_label=0) if not called.all() else None,
+            "npv": oracle.precision_score(labels, called, pos_label=0)
+            if not called.all()
+            else None,
             "mcc": oracle.matthews_corrcoef(labels, called),
         }
     ours = evaluate(labels, scores, threshold)
@@ -53,7 +62,15 @@ def test_evaluate_equals_scikit_learn(samples, threshold):
 
 
 def test_undefined_is_none():
-    assert evaluate([1, 1], [0.9, 0.8], 0.5) == {"auc": None, "acc": 1.0, "sen": 1.0, "spec": None, "ppv": 1.0, "npv": None, "mcc": 0.0}
+    assert evaluate([1, 1], [0.9, 0.8], 0.5) == {
+        "auc": None,
+        "acc": 1.0,
+        "sen": 1.0,
+        "spec": None,
+        "ppv": 1.0,
+        "npv": None,
+        "mcc": 0.0,
+    }
     assert evaluate([0, 1], [0.1, 0.2], 0.5)["ppv"] is None
     assert evaluate([0, 1], [0.6, 0.7], 0.5)["npv"] is None
     assert set(Confusion(0, 0, 0, 0).metrics().values()) == {None}
@@ -93,7 +110,9 @@ def test_youden_tie_goes_to_the_highest():
 
 
 def test_mean_sd():
-    assert mean_sd([0.9, 0.8, None, 1.0]) == pytest.approx((0.9, float(np.std([0.9, 0.8, 1.0], ddof=1))))
+    assert mean_sd([0.9, 0.8, None, 1.0]) == pytest.approx(
+        (0.9, float(np.std([0.9, 0.8, 1.0], ddof=1)))
+    )
     assert mean_sd([0.5]) == (0.5, None)
     assert mean_sd([None]) == (None, None)
 
@@ -110,17 +129,36 @@ def test_vote_of_five_needs_three():
 
 def test_even_vote_is_broken_by_the_mean_score():
     result = majority([[1, 1, 1, 0], [0, 0, 1, 0]], [[0.8, 0.6, 0.2, 0.9], [0.2, 0.3, 0.2, 0.9]])
-    assert result.decision.tolist() == [1, 0, 1, 0]  # mean .50, mean .45, both say malignant, both say benign
+    assert result.decision.tolist() == [
+        1,
+        0,
+        1,
+        0,
+    ]  # mean .50, mean .45, both say malignant, both say benign
 
 
-@pytest.mark.parametrize(("decisions", "scores"), [([1, 0], [0.5, 0.5]), ([[1]], [[0.5, 0.5]]), ([[2]], [[0.5]]), ([[1]], [[1.5]]), ([[1]], [[float("nan")]])])
+@pytest.mark.parametrize(
+    ("decisions", "scores"),
+    [
+        ([1, 0], [0.5, 0.5]),
+        ([[1]], [[0.5, 0.5]]),
+        ([[2]], [[0.5]]),
+        ([[1]], [[1.5]]),
+        ([[1]], [[float("nan")]]),
+    ],
+)
 def test_vote_refuses(decisions, scores):
     with pytest.raises(ValueError, match=r"decisions|scores"):
         majority(decisions, scores)
 
 
 def test_selection_takes_the_highest_mean_and_the_deepest_of_equals():
-    aucs = {FreezePoint.MIXED0: [0.8, 0.9], FreezePoint.MIXED6: [0.9, 0.8], FreezePoint.MIXED3: [0.85, 0.85], FreezePoint.MIXED10: [0.7, None]}
+    aucs = {
+        FreezePoint.MIXED0: [0.8, 0.9],
+        FreezePoint.MIXED6: [0.9, 0.8],
+        FreezePoint.MIXED3: [0.85, 0.85],
+        FreezePoint.MIXED10: [0.7, None],
+    }
     assert select_freeze_point(aucs) is FreezePoint.MIXED6
     assert select_freeze_point({**aucs, FreezePoint.MIXED10: [None, 0.99]}) is FreezePoint.MIXED10
     with pytest.raises(StudyError, match="no freeze point"):

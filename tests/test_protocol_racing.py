@@ -1,4 +1,5 @@
-"""Giving up on paired fold scores, and successive halving: against scipy, brute force and examples worked by hand."""
+"""Giving up on paired fold scores, and successive halving: against scipy, brute force and examples
+worked by hand."""
 
 import itertools
 
@@ -25,7 +26,8 @@ def test_equal_differences_have_no_spread_to_test_against() -> None:
 
 
 def test_the_rule_is_what_brute_force_says() -> None:
-    """Every challenger on a coarse grid of AUC, after every number of folds: hopeless by trying all ways to go on, beaten by scipy."""
+    """Every challenger on a coarse grid of AUC, after every number of folds: hopeless by trying all
+    ways to go on, beaten by scipy."""
     levels = (0.4, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 1.0)
     best = {0: 0.9, 1: 0.8, 2: 0.7}
     told: dict[str, int] = {"hopeless": 0, "beaten": 0, "on": 0}
@@ -36,7 +38,11 @@ def test_the_rule_is_what_brute_force_says() -> None:
             difference = np.array(aucs) - [best[fold] for fold in range(done)]
             if not can_win:
                 expected = "hopeless"
-            elif done >= 2 and difference.mean() < 0 and stats.ttest_1samp(difference, 0, alternative="less").pvalue < 0.2:
+            elif (
+                done >= 2
+                and difference.mean() < 0
+                and stats.ttest_1samp(difference, 0, alternative="less").pvalue < 0.2
+            ):
                 expected = "beaten"
             else:
                 expected = "on"
@@ -61,21 +67,31 @@ def test_no_decision_before_the_folds_that_are_asked_for_nor_after_all() -> None
     assert verdict({}, BEST, min_folds=2, alpha=0.1) is None
     assert verdict({0: worse[0]}, BEST, min_folds=2, alpha=0.1) is None
     assert verdict({fold: worse[fold] for fold in (0, 1)}, BEST, min_folds=3, alpha=0.1) is None
-    assert verdict({fold: worse[fold] for fold in (0, 1, 2)}, BEST, min_folds=3, alpha=0.1) is not None
-    assert verdict(worse, BEST, min_folds=2, alpha=0.1) is None  # complete: there is nothing to give up
+    assert (
+        verdict({fold: worse[fold] for fold in (0, 1, 2)}, BEST, min_folds=3, alpha=0.1) is not None
+    )
+    assert (
+        verdict(worse, BEST, min_folds=2, alpha=0.1) is None
+    )  # complete: there is nothing to give up
     with pytest.raises(ValueError, match="fold 7"):
         verdict({7: 0.5}, BEST, min_folds=2, alpha=0.1)
 
 
 def test_what_wins_is_never_given_up() -> None:
-    """Whatever the order of folds: a configuration that would become the best is not hopeless on the way, and one that leads is not beaten."""
+    """Whatever the order of folds: a configuration that would become the best is not hopeless on
+    the way, and one that leads is not beaten."""
     rng = np.random.default_rng(5)
     for _ in range(300):
         best = dict(enumerate(rng.random(4)))
         challenger = dict(enumerate(rng.random(4)))
         order = rng.permutation(4)
         for done in range(1, 4):
-            found = verdict({int(fold): challenger[int(fold)] for fold in order[:done]}, best, min_folds=2, alpha=0.1)
+            found = verdict(
+                {int(fold): challenger[int(fold)] for fold in order[:done]},
+                best,
+                min_folds=2,
+                alpha=0.1,
+            )
             if sum(challenger.values()) > sum(best.values()):
                 assert found is None or found.reason == "beaten"
             if found is not None and found.reason == "beaten":
@@ -93,7 +109,9 @@ def test_one_in_eta_goes_on_as_soon_as_it_is_among_the_best() -> None:
     rung |= {4: 0.95, 5: 0.1, 6: 0.2}
     assert promoted(rung, (2,), eta=3, closed=False) == [4]
     assert promoted({}, (), eta=3, closed=True) == []
-    assert promoted({2: 0.5, 1: 0.5, 3: 0.5}, (), eta=3, closed=False) == [1]  # a tie goes to the one asked first
+    assert promoted({2: 0.5, 1: 0.5, 3: 0.5}, (), eta=3, closed=False) == [
+        1
+    ]  # a tie goes to the one asked first
 
 
 def test_rungs_grow_by_eta_up_to_all_epochs() -> None:

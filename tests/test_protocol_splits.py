@@ -19,11 +19,17 @@ def cohort(malignant: int, benign: int, seed: int = 1) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     n = malignant + benign
     return pd.DataFrame(
-        {"patient_id": [f"p{i:03d}" for i in range(n)], "label": rng.permutation([1] * malignant + [0] * benign), "n_images": rng.integers(3, 30, n)}
+        {
+            "patient_id": [f"p{i:03d}" for i in range(n)],
+            "label": rng.permutation([1] * malignant + [0] * benign),
+            "n_images": rng.integers(3, 30, n),
+        }
     )
 
 
-def drawn(table: pd.DataFrame, seed: int = 17, split: Split | None = None, folds: Folds | None = None) -> SplitSet:
+def drawn(
+    table: pd.DataFrame, seed: int = 17, split: Split | None = None, folds: Folds | None = None
+) -> SplitSet:
     return make_splits(table, seed=seed, split=split or Split(), folds=folds or Folds())
 
 
@@ -49,7 +55,12 @@ def test_row_order_and_index_do_not_matter(method, stratify):
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10_000), st.integers(25, 60), st.integers(25, 60), st.sampled_from(["approximate", "stratified"]))
+@given(
+    st.integers(0, 10_000),
+    st.integers(25, 60),
+    st.integers(25, 60),
+    st.sampled_from(["approximate", "stratified"]),
+)
 def test_everyone_has_one_place(seed, malignant, benign, method):
     table = cohort(malignant, benign, seed)
     splits = drawn(table, seed=seed, folds=Folds(n=3, method=method))
@@ -71,14 +82,19 @@ def test_json_round_trip():
     assert SplitSet.from_json(value) == splits
 
 
-@pytest.mark.parametrize("damage", [{"n_folds": 4}, {"patients": {"a": {"role": "train"}}}, {"patients": None}, {"seed": "x"}])
+@pytest.mark.parametrize(
+    "damage",
+    [{"n_folds": 4}, {"patients": {"a": {"role": "train"}}}, {"patients": None}, {"seed": "x"}],
+)
 def test_json_of_no_split_is_refused(damage):
     value = {**drawn(cohort(40, 30)).to_json(), **damage}
     with pytest.raises(StudyError, match=r"splits\.json"):
         SplitSet.from_json(value)
 
 
-def role(patient: str, fold: int | None = None, *, kind: str = "train", label: int = 1, n_images: int = 3) -> PatientRole:
+def role(
+    patient: str, fold: int | None = None, *, kind: str = "train", label: int = 1, n_images: int = 3
+) -> PatientRole:
     return PatientRole(patient, kind, fold, n_images, label)
 
 
@@ -124,7 +140,10 @@ def test_fold_that_is_not_there():
 
 
 def test_tiny_class_names_the_remedy():
-    with pytest.raises(StudyError, match=r"2 benign patients outside the test set are too few for 5 folds.*folds\.n"):
+    with pytest.raises(
+        StudyError,
+        match=r"2 benign patients outside the test set are too few for 5 folds.*folds\.n",
+    ):
         drawn(cohort(40, 3))
 
 
@@ -134,14 +153,23 @@ def drawn_until_refused(**arguments) -> None:
 
 
 def test_fold_without_a_class_names_seed_and_remedy():
-    """Five benign training patients in five folds of 53: a seed that leaves a fold without one is soon found."""
+    """Five benign training patients in five folds of 53: a seed that leaves a fold without one is
+    soon found."""
     remedy = "choose another seed, fewer folds (folds.n) or folds.method: stratified"
-    with pytest.raises(StudyError, match=r"seed \d+: fold \d of 5 has no benign patient; " + re.escape(remedy)):
+    with pytest.raises(
+        StudyError, match=r"seed \d+: fold \d of 5 has no benign patient; " + re.escape(remedy)
+    ):
         drawn_until_refused()
 
 
 def test_test_set_without_a_class_names_seed_and_remedy():
-    with pytest.raises(StudyError, match=r"seed \d+: the test set has no benign patient; choose another seed, split\.stratify: true"):
+    with pytest.raises(
+        StudyError,
+        match=(
+            r"seed \d+: the test set has no benign patient; choose "
+            r"another seed, split\.stratify: true"
+        ),
+    ):
         drawn_until_refused(split=Split(stratify=False, test_fraction=0.02), folds=Folds(n=2))
 
 

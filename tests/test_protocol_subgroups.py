@@ -35,7 +35,14 @@ def test_q_of_two_levels_is_the_square_of_their_difference_in_errors():
     for level in found.levels:
         there = np.array(GROUPS) == level.level
         alone = auc_interval(LABELS[there], SCORES[there])
-        assert (level.n, level.malignant, level.benign, level.auc, level.lower, level.upper) == (45, 30, 15, alone.auc, alone.lower, alone.upper)
+        assert (level.n, level.malignant, level.benign, level.auc, level.lower, level.upper) == (
+            45,
+            30,
+            15,
+            alone.auc,
+            alone.lower,
+            alone.upper,
+        )
         places.append(math.log(alone.auc / (1 - alone.auc)))
         variances.append((alone.se / (alone.auc * (1 - alone.auc))) ** 2)
     q = (places[0] - places[1]) ** 2 / sum(variances)
@@ -61,7 +68,9 @@ def test_slope_test_equals_scikit_learns_likelihoods():
     dummies = np.column_stack([level == name for name in "abc"]).astype(float)
 
     def log_likelihood(design):
-        fitted = LogisticRegression(C=np.inf, fit_intercept=False, tol=1e-10, max_iter=5000).fit(design, labels)
+        fitted = LogisticRegression(C=np.inf, fit_intercept=False, tol=1e-10, max_iter=5000).fit(
+            design, labels
+        )
         return -log_loss(labels, fitted.predict_proba(design), normalize=False)
 
     own = log_likelihood(np.column_stack([dummies, dummies * x[:, None]]))
@@ -85,10 +94,15 @@ def test_too_small_a_level_is_shown_and_not_tested():
     found = interaction(labels, scores, GROUPS + ["endophytic"] * 29)
     small = found.levels[0]
     assert (small.level, small.n) == ("endophytic", 29)
-    assert small.too_small == "20 malignant and 9 benign: fewer than 10 of a class are too few to say"
+    assert (
+        small.too_small == "20 malignant and 9 benign: fewer than 10 of a class are too few to say"
+    )
     assert small.auc is not None
     assert found.tested == ("large", "small")
-    assert (found.q, found.p) == (interaction(LABELS, SCORES, GROUPS).q, interaction(LABELS, SCORES, GROUPS).p)
+    assert (found.q, found.p) == (
+        interaction(LABELS, SCORES, GROUPS).q,
+        interaction(LABELS, SCORES, GROUPS).p,
+    )
     assert subgroup_aucs(labels, scores, GROUPS + ["endophytic"] * 29) == found.levels
 
 
@@ -103,7 +117,10 @@ def test_nothing_to_compare_says_so():
 def test_unknown_is_no_level():
     found = interaction(np.append(LABELS, 1), np.append(SCORES, 0.5), [*GROUPS, None])
     assert found.unknown == 1
-    assert (found.q, found.levels) == (interaction(LABELS, SCORES, GROUPS).q, interaction(LABELS, SCORES, GROUPS).levels)
+    assert (found.q, found.levels) == (
+        interaction(LABELS, SCORES, GROUPS).q,
+        interaction(LABELS, SCORES, GROUPS).levels,
+    )
 
 
 def test_faultless_level_is_tested_with_a_finite_error():

@@ -8,9 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import matthews_corrcoef
 
-from renal_ray.protocol.thresholds import RULES, choose_threshold, cost_threshold, sensitivity_threshold, youden_threshold
+from renal_ray.protocol.thresholds import (
+    RULES,
+    choose_threshold,
+    cost_threshold,
+    sensitivity_threshold,
+    youden_threshold,
+)
 
-SAMPLES = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 10).map(lambda tenth: tenth / 10)), min_size=2, max_size=30)
+SAMPLES = st.lists(
+    st.tuples(st.integers(0, 1), st.integers(0, 10).map(lambda tenth: tenth / 10)),
+    min_size=2,
+    max_size=30,
+)
 TWO_CLASSES = SAMPLES.filter(lambda rows: len({row[0] for row in rows}) == 2)
 
 
@@ -30,20 +40,41 @@ def merits(labels, scores, at, sensitivity, cost_ratio):
 
 
 @settings(max_examples=150, deadline=None)
-@given(TWO_CLASSES, st.sampled_from(RULES), st.integers(1, 20), st.sampled_from(["0.1", "0.5", "1", "3", "20"]))
+@given(
+    TWO_CLASSES,
+    st.sampled_from(RULES),
+    st.integers(1, 20),
+    st.sampled_from(["0.1", "0.5", "1", "3", "20"]),
+)
 def test_equals_the_highest_of_the_best_of_all_cuts(rows, rule, twentieths, ratio):
     labels, scores = [row[0] for row in rows], [row[1] for row in rows]
     cuts = sorted(set(scores), reverse=True)
-    found = {at: merits(labels, scores, at, Fraction(twentieths, 20), Fraction(ratio))[rule] for at in cuts}
+    found = {
+        at: merits(labels, scores, at, Fraction(twentieths, 20), Fraction(ratio))[rule]
+        for at in cuts
+    }
     best = next(at for at in cuts if found[at] == max(found.values()))
-    assert choose_threshold(rule, labels, scores, sensitivity=twentieths / 20, cost_ratio=float(ratio)) == best
+    assert (
+        choose_threshold(rule, labels, scores, sensitivity=twentieths / 20, cost_ratio=float(ratio))
+        == best
+    )
 
 
 def test_each_rule_has_its_own_choice():
     """Ten malignant and ten benign patients on which the rules part ways."""
     labels = [1] * 5 + [0, 0] + [1, 1] + [0, 0, 0] + [1] + [0] * 3 + [1, 0, 1, 0]
     scores = np.linspace(0.95, 0.0, 20)
-    chosen = {rule: labels[: int((scores >= choose_threshold(rule, labels, scores, sensitivity=0.8, cost_ratio=5.0)).sum())] for rule in RULES}
+    chosen = {
+        rule: labels[
+            : int(
+                (
+                    scores
+                    >= choose_threshold(rule, labels, scores, sensitivity=0.8, cost_ratio=5.0)
+                ).sum()
+            )
+        ]
+        for rule in RULES
+    }
     assert {rule: (sum(called), len(called)) for rule, called in chosen.items()} == {
         "youden": (5, 5),
         "closest": (7, 9),
@@ -66,7 +97,11 @@ def test_cost_of_equal_errors_in_a_balanced_fold_is_youdens():
     labels = np.tile([0, 1], 40)
     scores = labels + rng.normal(0, 1, 80)
     assert cost_threshold(labels, scores, 1) == youden_threshold(labels, scores)
-    assert cost_threshold(labels, scores, 1000) <= cost_threshold(labels, scores, 1) <= cost_threshold(labels, scores, 0.001)
+    assert (
+        cost_threshold(labels, scores, 1000)
+        <= cost_threshold(labels, scores, 1)
+        <= cost_threshold(labels, scores, 0.001)
+    )
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -1,4 +1,5 @@
-"""The section on attention: its table against independent arithmetic, its cards, its pictures pixel by pixel, and what it says when there is nothing."""
+"""The section on attention: its table against independent arithmetic, its cards, its pictures pixel
+by pixel, and what it says when there is nothing."""
 
 import base64
 import io
@@ -42,7 +43,8 @@ def disc(radius: float) -> np.ndarray:
 
 
 def explain(made: Synthetic, *, opened: bool, places: int = 8) -> Explained:
-    """Writes WORK/explain/ as `renal-ray explain` does, of drawn evidence: the first training patient has no contour, the second an empty map."""
+    """Writes WORK/explain/ as `renal-ray explain` does, of drawn evidence: the first training
+    patient has no contour, the second an empty map."""
     plan, results = make_plan(made.study, made.work), finished_results(made.work)
     models = {dataset: image_models(plan, dataset, results) for dataset in made.study.datasets}
     asked = subjects(made.study, made.work, models, opened=opened)
@@ -52,14 +54,28 @@ def explain(made: Synthetic, *, opened: bool, places: int = 8) -> Explained:
         evidence = rng.normal(0.5, 1, (len(subject.folds), places, places)).astype(np.float32)
         if subject.patient_id == second:
             evidence = -np.abs(evidence)
-        lesion = Lesion({}, LACKING) if subject.patient_id == first else Lesion({subject.dataset: disc(rng.uniform(8, 30))})
+        lesion = (
+            Lesion({}, LACKING)
+            if subject.patient_id == first
+            else Lesion({subject.dataset: disc(rng.uniform(8, 30))})
+        )
         seen = Look(0, 7, evidence, rng.normal(0.5, 1, evidence.shape).astype(np.float32))
-        row, attention = measured(subject, seen, lesion, size=SIZE, point=models[subject.dataset][0].freeze_point)
+        row, attention = measured(
+            subject, seen, lesion, size=SIZE, point=models[subject.dataset][0].freeze_point
+        )
         rows.append(row)
         if subject.kind != OTHER:
-            image = rng.integers(0, 256, (SIZE // 4, SIZE // 4, 3), np.uint8).repeat(4, 0).repeat(4, 1)
+            image = (
+                rng.integers(0, 256, (SIZE // 4, SIZE // 4, 3), np.uint8).repeat(4, 0).repeat(4, 1)
+            )
             pictures.append(Picture.of(subject, seen, image, attention, lesion))
-    return write_explained(made.work, rows, pictures, state(made.study, made.work, models, results, opened=opened), size=SIZE)
+    return write_explained(
+        made.work,
+        rows,
+        pictures,
+        state(made.study, made.work, models, results, opened=opened),
+        size=SIZE,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +111,10 @@ def test_the_table_equals_independent_arithmetic(whole: tuple[Synthetic, Explain
         assert table.loc[dataset, "n_patients"] == len(counted) == len(mine) - 2
         assert (table.loc[dataset, "n_empty"], table.loc[dataset, "n_without_contour"]) == (1, 1)
         for name in ("share_inside", "area_share"):
-            mean, sd = np.mean(counted[name].to_numpy(float)), np.std(counted[name].to_numpy(float), ddof=1)
+            mean, sd = (
+                np.mean(counted[name].to_numpy(float)),
+                np.std(counted[name].to_numpy(float), ddof=1),
+            )
             assert table.loc[dataset, f"{name}_mean"] == pytest.approx(mean, abs=1e-5)
             assert table.loc[dataset, f"{name}_sd"] == pytest.approx(sd, abs=1e-5)
             assert f"{mean:.2f} ± {sd:.2f}" in seen(html)
@@ -115,18 +134,28 @@ def test_every_kind_and_every_error_has_its_card(whole: tuple[Synthetic, Explain
     for dataset, mine in everybody.groupby("dataset"):
         wrong = int((mine["decision"] != mine["label"]).sum())
         assert wrong > 0
-        assert mine["kind"].value_counts().drop(OTHER).to_dict() == {"best": 3, "worst": min(3, wrong), "uncertain": 3}, dataset
+        assert mine["kind"].value_counts().drop(OTHER).to_dict() == {
+            "best": 3,
+            "worst": min(3, wrong),
+            "uncertain": 3,
+        }, dataset
     text = seen(html)
     for row in shown.itertuples():
         called, is_ = ("malignant" if one else "benign" for one in (row.decision, row.label))
         at = "" if pd.isna(row.threshold) else f", threshold {probability(row.threshold)}"
-        assert f"{row.patient_id}, slice 7 pathology: {is_} P(malignant) {probability(row.score)}{at}: called {called}" in text
+        assert (
+            f"{row.patient_id}, slice 7 pathology: {is_} P(malignant) "
+            f"{probability(row.score)}{at}: called {called}"
+        ) in text
         if row.kind == ERROR:
             assert called != is_
             assert f"{row.votes} of 5 models say malignant" in text
     for kind, heading in section.GROUPS.items():
         assert text.count(heading) == shown[shown["kind"] == kind]["dataset"].nunique()
-    best = re.findall(r"P\(malignant\) ([\d.]+)", text.split(section.GROUPS["best"])[1].split(section.GROUPS["worst"])[0])
+    best = re.findall(
+        r"P\(malignant\) ([\d.]+)",
+        text.split(section.GROUPS["best"])[1].split(section.GROUPS["worst"])[0],
+    )
     certain = [abs(float(score) - 0.5) for score in best]
     assert certain == sorted(certain, reverse=True)
 
@@ -139,7 +168,11 @@ def test_the_page_stands_alone_and_is_small(whole: tuple[Synthetic, Explained, s
         kind, _, data = uri.partition(";base64,")
         assert kind == "data:image/webp"
         with Image.open(io.BytesIO(base64.b64decode(data))) as image:
-            assert image.size == (int(width), int(height)) == (3 * section.PANEL + 2 * section.GAP, section.PANEL)
+            assert (
+                image.size
+                == (int(width), int(height))
+                == (3 * section.PANEL + 2 * section.GAP, section.PANEL)
+            )
         assert "low attenuation window of patient case" in alt
     assert len(html) < 15e6 / 10
 
@@ -160,13 +193,20 @@ def test_same_files_give_the_same_cards(whole: tuple[Synthetic, Explained, str])
     assert one.galleries[0].groups[0].cards[0].uri in html
 
 
-def test_many_errors_do_not_fill_the_page(whole: tuple[Synthetic, Explained, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_errors_do_not_fill_the_page(
+    whole: tuple[Synthetic, Explained, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     made, explained, _ = whole
     errors = explained.attention[explained.attention["kind"] == ERROR].groupby("dataset").size()
     assert errors.max() > 1
     monkeypatch.setattr(section, "MOST_ERRORS", 1)
     groups = {
-        dataset: groups_of(gallery) for dataset, gallery in zip(made.study.datasets, section.read_attention(read_evidence(made.study)).galleries, strict=True)
+        dataset: groups_of(gallery)
+        for dataset, gallery in zip(
+            made.study.datasets,
+            section.read_attention(read_evidence(made.study)).galleries,
+            strict=True,
+        )
     }
     for dataset, n in errors.items():
         group = groups[dataset][section.GROUPS[ERROR]]
@@ -188,7 +228,10 @@ def test_nothing_explained_is_one_sentence_with_the_command(tmp_path: Path) -> N
     made = Synthetic(study_at(tmp_path))
     made.train()
     write_report(made.study)
-    assert seen(html_of(made)).strip() == "Attention Maps of where the image models look have not been made; renal-ray explain makes them."
+    assert seen(html_of(made)).strip() == (
+        "Attention Maps of where the image models look have not "
+        "been made; renal-ray explain makes them."
+    )
     assert "<img" not in html_of(made)
     assert not (tmp_path / "report/tables/attention.csv").exists()
 
@@ -234,21 +277,31 @@ def test_a_strip_shows_window_map_and_contour() -> None:
     for channel in range(3):
         start = channel * (section.PANEL + section.GAP)
         panel = strip[:, start : start + section.PANEL]
-        np.testing.assert_array_equal(panel[~edge], image[..., channel][~edge][:, None].repeat(3, axis=1))
+        np.testing.assert_array_equal(
+            panel[~edge], image[..., channel][~edge][:, None].repeat(3, axis=1)
+        )
         assert (panel[edge] == section.CONTOUR).all()
         assert (strip[:, start + section.PANEL : start + section.PANEL + section.GAP] == 255).all()
     small = np.zeros_like(lesion)
     small[100:110, 50:60] = True
-    line = (section.draw_strip(replace(one, lesion=small))[:, : section.PANEL] == section.CONTOUR).all(axis=-1)
+    line = (
+        section.draw_strip(replace(one, lesion=small))[:, : section.PANEL] == section.CONTOUR
+    ).all(axis=-1)
     assert line.sum() == 4 * 9
     assert not line[101:109, 51:59].any()
     left = none.copy()
     left[:, : section.PANEL // 2] = 255
-    half = section.draw_strip(replace(one, attention=left, lesion=np.zeros_like(lesion)))[:, -section.PANEL :]
+    half = section.draw_strip(replace(one, attention=left, lesion=np.zeros_like(lesion)))[
+        :, -section.PANEL :
+    ]
     top = np.array([252, 255, 164])  # the last colour of inferno
     wanted = image[..., 2][..., None] * (1 - section.OPACITY) + top * section.OPACITY
     seen, unseen = np.s_[:, : section.PANEL // 2], np.s_[:, section.PANEL // 2 :]
     np.testing.assert_allclose(half[seen].astype(float), wanted[seen], atol=1)
     np.testing.assert_array_equal(half[unseen], image[..., 2][unseen][..., None].repeat(3, axis=-1))
-    everywhere = section.draw_strip(replace(one, attention=none + 255, lesion=np.zeros_like(lesion)))
-    np.testing.assert_array_equal(everywhere, section.draw_strip(replace(one, lesion=np.zeros_like(lesion))))
+    everywhere = section.draw_strip(
+        replace(one, attention=none + 255, lesion=np.zeros_like(lesion))
+    )
+    np.testing.assert_array_equal(
+        everywhere, section.draw_strip(replace(one, lesion=np.zeros_like(lesion)))
+    )

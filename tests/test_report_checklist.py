@@ -1,4 +1,5 @@
-"""The reporting guidelines: complete, in the document as in the data, and linked to places that exist."""
+"""The reporting guidelines: complete, in the document as in the data, and linked to places that
+exist."""
 
 import re
 from pathlib import Path
@@ -27,15 +28,23 @@ def _no_figures(monkeypatch) -> None:
 
 
 def test_the_document_is_what_the_data_says():
-    assert (REPOSITORY / "docs/reporting-checklist.md").read_text(encoding="utf-8") == checklist_document()  # make checklist
+    assert (REPOSITORY / "docs/reporting-checklist.md").read_text(
+        encoding="utf-8"
+    ) == checklist_document()  # make checklist
 
 
 def test_every_item_is_there_once_and_in_order():
-    assert {guideline.key: guideline.count for guideline in guidelines()} == {"claim": 44, "tripod-ai": 27, "stard": 30}
+    assert {guideline.key: guideline.count for guideline in guidelines()} == {
+        "claim": 44,
+        "tripod-ai": 27,
+        "stard": 30,
+    }
     for guideline in guidelines():
         numbers = [item.item for item in guideline.items]
         assert len(set(numbers)) == len(numbers) == SUBITEMS[guideline.key]
-        assert list(dict.fromkeys(int(re.match(r"\d+", number)[0]) for number in numbers)) == list(range(1, guideline.count + 1))
+        assert list(dict.fromkeys(int(re.match(r"\d+", number)[0]) for number in numbers)) == list(
+            range(1, guideline.count + 1)
+        )
         for whole in {number.rstrip("abcdefg") for number in numbers if not number.isdigit()}:
             parts = [number for number in numbers if number.rstrip("abcdefg") == whole]
             assert parts == [f"{whole}{letter}" for letter in "abcdefg"[: len(parts)]]
@@ -48,14 +57,17 @@ def test_every_item_has_a_place_or_the_authors():
         assert not item.state or item.state in STATES, item
         assert item.asks
         assert item.topic
-    assert set(STATES) == {item.state for guideline in guidelines() for item in guideline.items} - {""}
+    assert set(STATES) == {item.state for guideline in guidelines() for item in guideline.items} - {
+        ""
+    }
 
 
 def places(html: str) -> dict[str, str]:
     """Anchor -> title of every section and part of one."""
-    return {anchor: re.sub(r"<[^>]+>", "", title) for anchor, title in re.findall(r'<(?:section id="([^"]+)">\s*<h2)>([^<]+)<', html)} | dict(
-        re.findall(r'<h3 id="([^"]+)">([^<]+)</h3>', html)
-    )
+    return {
+        anchor: re.sub(r"<[^>]+>", "", title)
+        for anchor, title in re.findall(r'<(?:section id="([^"]+)">\s*<h2)>([^<]+)<', html)
+    } | dict(re.findall(r'<h3 id="([^"]+)">([^<]+)</h3>', html))
 
 
 def listed_in(html: str) -> str:
@@ -94,8 +106,12 @@ def test_every_place_exists_under_the_name_that_the_list_gives_it(finished):
 def test_the_states_are_those_of_this_study(finished):
     made, html = finished
     malignant = sum(made.splits.labels[patient] for patient in made.splits.test)
-    assert f"✓ 12 test patients, {malignant} malignant; the seal was opened 2 times." in row_of(html, "claim", "37")
-    assert "✓ Run: permuted labels (AUC 0.4" in row_of(html, "claim", "30") or "✓ Run: permuted labels (AUC 0.5" in row_of(html, "claim", "30")
+    assert f"✓ 12 test patients, {malignant} malignant; the seal was opened 2 times." in row_of(
+        html, "claim", "37"
+    )
+    assert "✓ Run: permuted labels (AUC 0.4" in row_of(
+        html, "claim", "30"
+    ) or "✓ Run: permuted labels (AUC 0.5" in row_of(html, "claim", "30")
     assert "○ No external cohort: the sealed patients" in row_of(html, "claim", "33")
     assert "○ The manifest names no scanner." in row_of(html, "claim", "13")
     assert "✓ 60 patients kept; 1 left out" in row_of(html, "stard", "19")
@@ -105,13 +121,20 @@ def test_the_states_are_those_of_this_study(finished):
 
 
 def test_what_is_said_of_table_1_stands_in_table_1(finished):
-    """Every characteristic that the list names is a row of the page's first table, and none that is not."""
+    """Every characteristic that the list names is a row of the page's first table, and none that is
+    not."""
     made, html = finished
-    said = re.search(r"✓ Table 1 shows all patients: ([^.]+)\.", row_of(html, "tripod-ai", "20b")).group(1)
+    said = re.search(
+        r"✓ Table 1 shows all patients: ([^.]+)\.", row_of(html, "tripod-ai", "20b")
+    ).group(1)
     named = {name.strip() for part in said.split(",") for name in part.split(" and ")}
-    table = html[html.index("Table 1. Patients") : html.index("</table>", html.index("Table 1. Patients"))].casefold()
+    table = html[
+        html.index("Table 1. Patients") : html.index("</table>", html.index("Table 1. Patients"))
+    ].casefold()
     assert all(name in table for name in named)
-    printed = pd.read_csv(Path(made.study.work) / "report/tables/table1-cohort.csv")["characteristic"]
+    printed = pd.read_csv(Path(made.study.work) / "report/tables/table1-cohort.csv")[
+        "characteristic"
+    ]
     assert named == {name.partition(" (")[0] for name in printed[1:]}
     for absent in ("stage", "grade", "scanner"):
         assert absent not in table
@@ -129,11 +152,15 @@ def test_an_external_cohort_counts_and_is_linked(finished):
     made, _ = finished
     work = Path(made.study.work)
     (work / "external/north & south").mkdir(parents=True)
-    pd.DataFrame({"patient_id": ["a", "b", "b"]}).to_parquet(work / "external/north & south/votes.parquet")
+    pd.DataFrame({"patient_id": ["a", "b", "b"]}).to_parquet(
+        work / "external/north & south/votes.parquet"
+    )
     (work / "external/begun").mkdir()
     write_report(made.study)
     html = (work / "report/index.html").read_text(encoding="utf-8")
-    assert "✓ Tested on north &amp; south (2 patients); each has a report of its own." in row_of(html, "claim", "33")
+    assert "✓ Tested on north &amp; south (2 patients); each has a report of its own." in row_of(
+        html, "claim", "33"
+    )
     assert '<a href="../external/north%20%26%20south/report/index.html">' in html
     assert "external/begun" not in html
 
@@ -142,7 +169,9 @@ def test_what_a_study_lacks_is_said(tmp_path):
     made = Synthetic(study_at(tmp_path, heads=Heads(use=[Head.IMAGE])))
     write_report(made.study)
     html = (tmp_path / "report/index.html").read_text(encoding="utf-8")
-    assert set(re.findall(r'<a href="#([^"]+)"', listed_in(html))) <= set(places(html))  # no part of a section without trials
+    assert set(re.findall(r'<a href="#([^"]+)"', listed_in(html))) <= set(
+        places(html)
+    )  # no part of a section without trials
     assert "○ The seal is closed: there is no test result yet." in row_of(html, "stard", "24")
     assert "○ None was run: no permuted labels" in row_of(html, "claim", "30")
     assert "○ 20 folds still to train, 0 begun without a result." in row_of(html, "claim", "25")
@@ -150,7 +179,9 @@ def test_what_a_study_lacks_is_said(tmp_path):
     (tmp_path / "explain").mkdir()
     (tmp_path / "explain/maps.txt").write_text("x", encoding="utf-8")
     write_report(made.study)
-    assert "✓ Attention maps" in row_of((tmp_path / "report/index.html").read_text(encoding="utf-8"), "claim", "31")
+    assert "✓ Attention maps" in row_of(
+        (tmp_path / "report/index.html").read_text(encoding="utf-8"), "claim", "31"
+    )
     filled = pd.read_csv(tmp_path / "report/tables/checklist-tripod-ai.csv", dtype=str)
     assert len(filled) == 52
     assert filled.set_index("item").loc["23a", "state"].startswith("○ The seal is closed")

@@ -44,7 +44,9 @@ def test_mean_roc_averages_folds_and_leaves_out_one_without_both_classes():
 
 
 def test_mean_trace_goes_as_far_as_the_shortest_history():
-    long, short = (pd.DataFrame({"epoch": range(1, n + 1), "loss": np.arange(n, 0, -1)}) for n in (5, 3))
+    long, short = (
+        pd.DataFrame({"epoch": range(1, n + 1), "loss": np.arange(n, 0, -1)}) for n in (5, 3)
+    )
     curve = mean_trace([long, short], "loss")
     assert curve.x.tolist() == [1, 2, 3]
     assert curve.mean.tolist() == [4, 3, 2]
@@ -64,13 +66,27 @@ def test_wilson_of_nobody_and_of_nonsense():
         wilson(3, 2)
 
 
-@pytest.mark.parametrize(("value", "written"), [(0.956, "0.96"), (None, "–"), (float("nan"), "–"), (-0.12, "−0.12"), (-0.001, "0.00"), (1, "1.00")])
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (0.956, "0.96"),
+        (None, "–"),
+        (float("nan"), "–"),
+        (-0.12, "−0.12"),
+        (-0.001, "0.00"),
+        (1, "1.00"),
+    ],
+)
 def test_two_decimals(value, written):
     assert two(value) == written
 
 
 def test_words():
-    assert (plus_minus(0.9, 0.04), plus_minus(0.9, None), plus_minus(None, None)) == ("0.90 ± 0.04", "0.90", "–")
+    assert (plus_minus(0.9, 0.04), plus_minus(0.9, None), plus_minus(None, None)) == (
+        "0.90 ± 0.04",
+        "0.90",
+        "–",
+    )
     assert (listed(["a"]), listed(["a", "b", "c"]), listed([])) == ("a", "a, b and c", "")
 
 

@@ -1,4 +1,5 @@
-"""The contact sheets: everybody is on the page, with what is wrong, and nothing that unseals or tells who somebody is."""
+"""The contact sheets: everybody is on the page, with what is wrong, and nothing that unseals or
+tells who somebody is."""
 
 import base64
 import html
@@ -23,7 +24,8 @@ from renal_ray.study_file import study_of_manifest
 
 @pytest.fixture
 def manifest(phantom_manifest: Path, tmp_path: Path) -> Path:
-    """Four phantom patients without labels; the second has another's mask, the third a file that is not there, the fourth no mask yet."""
+    """Four phantom patients without labels; the second has another's mask, the third a file that is
+    not there, the fourth no mask yet."""
     table = pd.read_csv(phantom_manifest).head(4)
     for column in ("image", "mask"):
         table[column] = [str(phantom_manifest.parent / name) for name in table[column]]
@@ -45,7 +47,9 @@ def test_everybody_is_on_the_page_in_order(manifest, tmp_path, workers):
     assert (seen.patients, seen.refused) == (4, 3)
     assert seen.codes == {"file-missing": 2, "mask-without-series": 1}
     found = sheets(tmp_path / "page.html")
-    assert [re.search(r"<h2>(\S+)", one)[1] for one in found] == pd.read_csv(manifest)["patient_id"].tolist()
+    assert [re.search(r"<h2>(\S+)", one)[1] for one in found] == pd.read_csv(manifest)[
+        "patient_id"
+    ].tolist()
     assert "mask-without-series" in found[1]
     assert found[0].count("<img") >= 7
     assert "DICOM series of" in found[0]
@@ -62,7 +66,8 @@ def test_the_page_stands_alone_and_is_small(manifest, tmp_path):
 
 
 def test_no_label_is_shown(phantom_manifest, tmp_path):
-    """Whoever is sealed stays sealed: two cohorts that differ in their labels alone have one page."""
+    """Whoever is sealed stays sealed: two cohorts that differ in their labels alone have one
+    page."""
     table = pd.read_csv(phantom_manifest).head(2)
     pages = []
     for labels in ((0, 1), (1, 0)):
@@ -82,9 +87,16 @@ def test_the_outline_is_the_masks(phantom_manifest):
     sheet = draw(Request("P", image, mask, "", "", study.cohort, study.selection))
     found = read_patient(image, mask, cohort=study.cohort, selection=study.selection)
     n = 0
-    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(sheet.thumbs[n].uri.partition(",")[2]))).convert("RGB")).astype(int)
+    picture = np.asarray(
+        Image.open(io.BytesIO(base64.b64decode(sheet.thumbs[n].uri.partition(",")[2]))).convert(
+            "RGB"
+        )
+    ).astype(int)
     coloured = picture[..., 0] - picture[..., 2] > 70  # the outline alone is not grey
-    rows, columns = (np.flatnonzero(found.mask[n].any(axis=axis)) * THUMB / found.mask.shape[1] for axis in (1, 0))
+    rows, columns = (
+        np.flatnonzero(found.mask[n].any(axis=axis)) * THUMB / found.mask.shape[1]
+        for axis in (1, 0)
+    )
     assert coloured.any()
     where = np.nonzero(coloured)
     assert abs(where[0].min() - rows.min()) < 4
@@ -93,7 +105,9 @@ def test_the_outline_is_the_masks(phantom_manifest):
 
 def coloured(thumb: str) -> tuple[np.ndarray, np.ndarray]:
     """Columns of the yellow outline, and of the blue one."""
-    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(thumb.partition(",")[2]))).convert("RGB")).astype(int)
+    picture = np.asarray(
+        Image.open(io.BytesIO(base64.b64decode(thumb.partition(",")[2]))).convert("RGB")
+    ).astype(int)
     warmth = picture[..., 0] - picture[..., 2]
     return np.flatnonzero((warmth > 70).any(axis=0)), np.flatnonzero((warmth < -70).any(axis=0))
 
@@ -104,13 +118,20 @@ def test_of_several_lesions_the_page_tells_which_one_is_shown(tmp_path, shown):
     lesion = np.zeros((8, 60, 100), bool)
     lesion[1:5, 20:40, 10:30] = lesion[4:7, 22:30, 80:90] = True
     lesion[6, 20:32, 78:92] = True
-    slices = write_series(tmp_path / "ct", np.full(lesion.shape, 40, np.int16), spacing=(1.5, 1.5), step=5)
+    slices = write_series(
+        tmp_path / "ct", np.full(lesion.shape, 40, np.int16), spacing=(1.5, 1.5), step=5
+    )
     write_seg(tmp_path / "seg.dcm", [(1, slices[k], lesion[k]) for k in range(1, 7)])
     table = pd.DataFrame([{"patient_id": "P", "label": "", "image": "ct", "mask": "seg.dcm"}])
     table.to_csv(tmp_path / "m.csv", index=False)
     study = study_of_manifest(tmp_path / "m.csv", [f"selection.lesions={shown}"])
-    sheet = draw(Request("P", tmp_path / "ct", tmp_path / "seg.dcm", "", "", study.cohort, study.selection))
-    seen = {int(one.caption.partition(":")[0]): (one.caption, *coloured(one.uri)) for one in sheet.thumbs}
+    sheet = draw(
+        Request("P", tmp_path / "ct", tmp_path / "seg.dcm", "", "", study.cohort, study.selection)
+    )
+    seen = {
+        int(one.caption.partition(":")[0]): (one.caption, *coloured(one.uri))
+        for one in sheet.thumbs
+    }
     assert sheet.facts[-1].startswith("2 lesions: 41.4 mm across, 18.0 ml, slices 1 to 4; ")
     assert sheet.facts[-1].endswith(", slices 4 to 6")
     assert list(seen) == [1, 2, 3, 4, 6]
@@ -133,7 +154,9 @@ def test_of_several_lesions_the_page_tells_which_one_is_shown(tmp_path, shown):
     assert "a blue one a lesion that they do not" in text
 
 
-def test_a_path_that_leads_out_of_the_manifests_folder_is_not_followed(phantom_manifest, tmp_path, monkeypatch):
+def test_a_path_that_leads_out_of_the_manifests_folder_is_not_followed(
+    phantom_manifest, tmp_path, monkeypatch
+):
     row = pd.read_csv(phantom_manifest).head(1)
     (tmp_path / "here").mkdir()
     (tmp_path / "there").symlink_to(phantom_manifest.parent)
@@ -147,7 +170,19 @@ def test_a_path_that_leads_out_of_the_manifests_folder_is_not_followed(phantom_m
 
 def test_only_who_is_asked_for(phantom_manifest, tmp_path):
     first = pd.read_csv(phantom_manifest)["patient_id"].iloc[0]
-    result = CliRunner().invoke(app, ["inspect", str(phantom_manifest), "--patients", first, "-o", str(tmp_path / "page.html"), "--workers", "1"])
+    result = CliRunner().invoke(
+        app,
+        [
+            "inspect",
+            str(phantom_manifest),
+            "--patients",
+            first,
+            "-o",
+            str(tmp_path / "page.html"),
+            "--workers",
+            "1",
+        ],
+    )
     assert result.exit_code == 0, result.output
     assert len(sheets(tmp_path / "page.html")) == 1
     with pytest.raises(StudyError, match="nobody"):

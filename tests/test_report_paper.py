@@ -1,4 +1,5 @@
-"""What goes into an article: LaTeX that is no program of the data's, a Word document that opens, figures of journal width."""
+"""What goes into an article: LaTeX that is no program of the data's, a Word document that opens,
+figures of journal width."""
 
 import io
 import random
@@ -31,12 +32,16 @@ NASTY = r"\end{tabular}\input{/etc/passwd} 50 % & $x_1^2$ #1 ~ {a} [b] *c <d> |e
 COMMANDS = set(
     re.findall(
         r"\w+",
-        """addlinespace arraybackslash begin begingroup bottomrule caption captionsetup centering clearpage dimexpr documentclass end endfirsthead endfoot
-        endgroup endhead footnotesize IfFileExists includegraphics input label linewidth midrule multicolumn par quad raggedleft raggedright relax setlength
-        smallskip tabcolsep textbf textheight textit textwidth toprule usepackage
-        textbackslash textasciicircum textasciitilde textless textgreater textbar textquotedbl textasciigrave textendash textemdash textquoteleft
-        textquoteright textquotedblleft textquotedblright ldots pm times cdot geq leq approx circ mu alpha kappa chi Delta rightarrow uparrow checkmark
-        resizebox ifdim width else fi""",
+        """
+        addlinespace arraybackslash begin begingroup bottomrule caption captionsetup centering
+        clearpage dimexpr documentclass end endfirsthead endfoot endgroup endhead footnotesize
+        IfFileExists includegraphics input label linewidth midrule multicolumn par quad raggedleft
+        raggedright relax setlength smallskip tabcolsep textbf textheight textit textwidth toprule
+        usepackage textbackslash textasciicircum textasciitilde textless textgreater textbar
+        textquotedbl textasciigrave textendash textemdash textquoteleft textquoteright
+        textquotedblleft textquotedblright ldots pm times cdot geq leq approx circ mu alpha kappa
+        chi Delta rightarrow uparrow checkmark resizebox ifdim width else fi
+        """,
     )
 )
 
@@ -72,14 +77,26 @@ def check(tex: str) -> None:
 
 def rows_in(tex: str) -> list[list[str]]:
     """Cells of the rows of a table, without headings over several columns."""
-    body = re.search(r"\\midrule\n(?:\\endhead\n\\bottomrule\n\\endfoot\n)?((?:(?!\\midrule).)*?)\n\\(?:bottomrule|end\{longtable\})\s", tex, re.DOTALL)[1]
+    body = re.search(
+        r"\\midrule\n(?:\\endhead\n\\bottomrule\n\\endfoot\n)?((?:(?!\\midrule).)*?)\n\\(?:bottomrule|end\{longtable\})\s",
+        tex,
+        re.DOTALL,
+    )[1]
     lines = [line for line in body.split("\n") if "\\multicolumn" not in line]
     assert all(line.endswith(r" \\") for line in lines)
     return [re.split(r"(?<!\\) & ", line.removesuffix(r" \\")) for line in lines]
 
 
 def table(rows, *, columns=("Name", "Value"), title="Table 2. A title", left=1, notes=()) -> Table:
-    return Table(name="one", title=title, columns=columns, rows=tuple(rows), data=pd.DataFrame(), notes=notes, left=left)
+    return Table(
+        name="one",
+        title=title,
+        columns=columns,
+        rows=tuple(rows),
+        data=pd.DataFrame(),
+        notes=notes,
+        left=left,
+    )
 
 
 @pytest.mark.parametrize(
@@ -107,7 +124,21 @@ def test_characters_are_written_as_tex_prints_them(text, written):
 
 def test_no_text_is_a_command():
     rng = random.Random(3)
-    alphabet = [*WRITTEN, *" abZ09.,;:!?()/=+", "漢", "😀", "\u200b", "\x1b", "--", "''", "\\\\", "%%", "\n", "ſ", "é"]
+    alphabet = [
+        *WRITTEN,
+        *" abZ09.,;:!?()/=+",
+        "漢",
+        "😀",
+        "\u200b",
+        "\x1b",
+        "--",
+        "''",
+        "\\\\",
+        "%%",
+        "\n",
+        "ſ",
+        "é",
+    ]
     for _ in range(300):
         text = "".join(rng.choice(alphabet) for _ in range(rng.randint(1, 40)))
         escaped = escape(text)
@@ -121,7 +152,13 @@ def test_no_text_is_a_command():
 
 def test_a_table_has_its_rows_and_nothing_else():
     made = table(
-        [Row(("A group & co", ""), "group"), Row((NASTY[:40], "1.0")), Row(("[x", "< 0.001"), "extra"), Row(("*y", "−1"), "level"), Row(("", "2"), "paper")],
+        [
+            Row(("A group & co", ""), "group"),
+            Row((NASTY[:40], "1.0")),
+            Row(("[x", "< 0.001"), "extra"),
+            Row(("*y", "−1"), "level"),
+            Row(("", "2"), "paper"),
+        ],
         notes=("A note with 5 %.",),
     )
     tex = table_tex(made)
@@ -162,15 +199,27 @@ def drawn() -> canvas.Drawing:
 
 
 def test_the_document_inputs_every_table_and_shows_every_figure():
-    tex = document_tex([table([Row(("a", "1"))])], [drawn()], tables_at="tables", figures_at="figures/two")
+    tex = document_tex(
+        [table([Row(("a", "1"))])], [drawn()], tables_at="tables", figures_at="figures/two"
+    )
     check(tex)
     assert r"\input{tables/one.tex}" in tex
-    assert r"\includegraphics[width=\textwidth,height=0.8\textheight,keepaspectratio]{figures/two/fig.pdf}" in tex
+    assert (
+        r"\includegraphics[width=\textwidth,height=0.8\textheight,keepaspectratio]{figures/two/fig.pdf}"
+        in tex
+    )
     assert r"\textbf{Figure 1. Some \& all.} What 5 \% saw." in tex
 
 
 def test_a_word_table_is_a_real_table():
-    made = table([Row(("Group", ""), "group"), Row((HOSTILE + "\x00\x0b", "1.0")), Row(("b", "2.0"), "level")], notes=("Note.",))
+    made = table(
+        [
+            Row(("Group", ""), "group"),
+            Row((HOSTILE + "\x00\x0b", "1.0")),
+            Row(("b", "2.0"), "level"),
+        ],
+        notes=("Note.",),
+    )
     wide = table([Row(tuple("abcdefghijk"))], columns=tuple("ABCDEFGHIJK"), title="Wide")
     written = document_docx("smoke: tables", [made, wide], [drawn()])
     document = docx.Document(io.BytesIO(written))
@@ -181,15 +230,25 @@ def test_a_word_table_is_a_real_table():
     assert first.rows[1].cells[0]._tc is first.rows[1].cells[1]._tc  # a heading over all columns
     assert [cell.text for cell in second.rows[1].cells] == list("abcdefghijk")
     captions = [paragraph for paragraph in document.paragraphs if paragraph.style.name == "Caption"]
-    assert [paragraph.text for paragraph in captions] == ["Table 2. A title", "Wide", "Figure 1. Some & all. What 5 % saw."]
+    assert [paragraph.text for paragraph in captions] == [
+        "Table 2. A title",
+        "Wide",
+        "Figure 1. Some & all. What 5 % saw.",
+    ]
     assert captions[0].runs[0].bold
     pages = [(section.page_width.mm, section.page_height.mm) for section in document.sections]
-    assert [tuple(round(side) for side in one) for one in pages] == [(210, 297), (297, 210), (210, 297)]
+    assert [tuple(round(side) for side in one) for one in pages] == [
+        (210, 297),
+        (297, 210),
+        (210, 297),
+    ]
     (picture,) = document.inline_shapes
     assert picture.width.mm <= 170.1
     assert picture._inline.docPr.get("descr") == "Figure 1. Some & all"
     assert document_docx("smoke: tables", [made, wide], [drawn()]) == written
-    assert {info.date_time for info in zipfile.ZipFile(io.BytesIO(written)).infolist()} == {(2000, 1, 1, 0, 0, 0)}
+    assert {info.date_time for info in zipfile.ZipFile(io.BytesIO(written)).infolist()} == {
+        (2000, 1, 1, 0, 0, 0)
+    }
 
 
 def test_panels_that_stand_alone_fit_one_column():
@@ -222,7 +281,13 @@ def _few_figures(monkeypatch) -> None:
 @pytest.mark.usefixtures("_few_figures")
 def test_a_study_as_an_article_needs_it(tmp_path):
     made = Synthetic(
-        study_at(tmp_path, cohort={"manifest": str(tmp_path / "manifest.csv")}, statistics={"bootstrap": 200}, datasets=["roi"], freeze_points=["mixed6"])
+        study_at(
+            tmp_path,
+            cohort={"manifest": str(tmp_path / "manifest.csv")},
+            statistics={"bootstrap": 200},
+            datasets=["roi"],
+            freeze_points=["mixed6"],
+        )
     )
     made.train()
     made.test()
@@ -230,7 +295,14 @@ def test_a_study_as_an_article_needs_it(tmp_path):
     assert result.exit_code == 0, result.output
     paper = tmp_path / "report/paper"
     tables = sorted(path.stem for path in (paper / "tables").iterdir())
-    assert {"table1-cohort", "table2-validation", "table3-test", "by-patient", "quarantine", "checklist-claim"} <= set(tables)
+    assert {
+        "table1-cohort",
+        "table2-validation",
+        "table3-test",
+        "by-patient",
+        "quarantine",
+        "checklist-claim",
+    } <= set(tables)
     main = (paper / "paper.tex").read_text(encoding="utf-8")
     check(main)
     assert sorted(re.findall(r"\\input\{tables/([^}]+)\.tex\}", main)) == tables
@@ -241,9 +313,14 @@ def test_a_study_as_an_article_needs_it(tmp_path):
         assert {len(row) for row in rows_in(tex)} == {columns}, name
     assert "<script" not in (paper / "tables/quarantine.tex").read_text(encoding="utf-8")
     shown = pd.read_csv(tmp_path / "report/tables/by-patient.csv")
-    assert len(rows_in((paper / "tables/by-patient.tex").read_text(encoding="utf-8"))) == shown["patient_id"].nunique()
+    assert (
+        len(rows_in((paper / "tables/by-patient.tex").read_text(encoding="utf-8")))
+        == shown["patient_id"].nunique()
+    )
     assert len(docx.Document(paper / "paper.docx").tables) == len(tables)
-    assert {path.name for path in (paper / "figures/two-columns").iterdir()} == {path.name for path in (paper / "figures/one-column").iterdir()}
+    assert {path.name for path in (paper / "figures/two-columns").iterdir()} == {
+        path.name for path in (paper / "figures/one-column").iterdir()
+    }
     assert f"{len(tables)} tables and 1 figures, 1 of them one column wide too" in result.output
     before = {path: path.read_bytes() for path in paper.rglob("*") if path.is_file()}
     assert CliRunner().invoke(app, ["report", "--paper", str(tmp_path)]).exit_code == 0
@@ -257,7 +334,10 @@ def test_png_of_a_word_document_has_its_resolution():
         grid[0][0].plot(np.arange(3))
         png = finish(figure, name="dots", caption="Figure 3. Dots. More.").png
     place = png.index(b"pHYs") + 4
-    assert struct.unpack(">II", png[place : place + 8]) == (11811, 11811)  # 300 dots per inch, in dots per metre
+    assert struct.unpack(">II", png[place : place + 8]) == (
+        11811,
+        11811,
+    )  # 300 dots per inch, in dots per metre
 
 
 @pytest.mark.usefixtures("_few_figures")
@@ -267,9 +347,13 @@ def test_without_the_option_no_paper_is_written(tmp_path):
 
 
 def test_an_id_has_the_room_of_one_line():
-    """Arial of 8 points is half as wide as high, a digit 0.556; a cell's margins are 1.9 mm each."""
+    """Arial of 8 points is half as wide as high, a digit 0.556; a cell's margins are 1.9 mm
+    each."""
     name = "roi-mixed10-image-fold0-6a5b5c73"
-    made = table([Row((name, *(["0.90 ± 0.03"] * 12)))], columns=("Trial", *(f"Metric {place}" for place in range(12))))
+    made = table(
+        [Row((name, *(["0.90 ± 0.03"] * 12)))],
+        columns=("Trial", *(f"Metric {place}" for place in range(12))),
+    )
     document = docx.Document(io.BytesIO(document_docx("wide", [made], [])))
     (shown,) = document.tables
     assert shown.columns[0].width.mm > len(name) * 0.556 * 8 / 72 * 25.4 + 3.8
@@ -280,12 +364,24 @@ def test_an_id_has_the_room_of_one_line():
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 def test_latex_compiles_with_the_packages_that_are_named(tmp_path):
-    """The characters of every kind in a table that floats, one that lies, and one over several pages."""
+    """The characters of every kind in a table that floats, one that lies, and one over several
+    pages."""
     nasty = [Row((character, NASTY)) for character in WRITTEN] + [Row((HOSTILE, "Žižek Ångström"))]
     tables = [
-        table([*nasty, Row(("Group", ""), "group"), Row(("a", ""), "extra"), Row(("b", "1"), "level")], notes=("Note: 5 %.",)),
+        table(
+            [
+                *nasty,
+                Row(("Group", ""), "group"),
+                Row(("a", ""), "extra"),
+                Row(("b", "1"), "level"),
+            ],
+            notes=("Note: 5 %.",),
+        ),
         replace(table([Row(("a", "1"))]), name="short"),
-        replace(table([Row(tuple("abcdefghijk"))], columns=tuple("ABCDEFGHIJK"), title="Wide"), name="wide"),
+        replace(
+            table([Row(tuple("abcdefghijk"))], columns=tuple("ABCDEFGHIJK"), title="Wide"),
+            name="wide",
+        ),
         replace(table([Row((f"roi-mixed{place}", "9")) for place in range(90)]), name="long"),
     ]
     (tmp_path / "tables").mkdir()
@@ -296,7 +392,9 @@ def test_latex_compiles_with_the_packages_that_are_named(tmp_path):
     (tmp_path / "two").mkdir()
     (tmp_path / "two" / f"{figure.name}.pdf").write_bytes(figure.pdf)
     main = tmp_path / "paper.tex"
-    main.write_text(document_tex(tables, [figure], tables_at="tables", figures_at="two"), encoding="utf-8")
+    main.write_text(
+        document_tex(tables, [figure], tables_at="tables", figures_at="two"), encoding="utf-8"
+    )
     done = subprocess.run(
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", main.name],
         cwd=tmp_path,

@@ -39,7 +39,8 @@ def _coarse_png() -> Iterator[None]:
 
 @pytest.fixture
 def _no_figures(monkeypatch) -> None:
-    """Drawing is most of the time of a report: left out where a test asks for words and numbers only."""
+    """Drawing is most of the time of a report: left out where a test asks for words and numbers
+    only."""
     monkeypatch.setattr(page, "draw_all", lambda evidence: iter(()))
 
 
@@ -53,9 +54,17 @@ class Robust(Synthetic):
 
     def beside(self, plan: Plan, *, repeats: bool = True) -> None:
         """Every trial that the plan still lacks; more patients, more skill."""
-        while waiting := [spec for spec in plan.specs(finished_results(self.work)) if Ledger(self.work).result(spec.trial_id) is None]:
+        while waiting := [
+            spec
+            for spec in plan.specs(finished_results(self.work))
+            if Ledger(self.work).result(spec.trial_id) is None
+        ]:
             for spec in waiting if repeats else [one for one in waiting if not one.is_repeat]:
-                self.sided(spec, plan, skill=SKILL_OF[family(spec)] * (spec.sides.share if spec.sides else 1))
+                self.sided(
+                    spec,
+                    plan,
+                    skill=SKILL_OF[family(spec)] * (spec.sides.share if spec.sides else 1),
+                )
             if not repeats:
                 return
 
@@ -69,19 +78,39 @@ class Robust(Synthetic):
             self.splits = whole
         folder = Ledger(self.work).folder(spec.trial_id)
         result = folder.read_checked_json("result.json")
-        folder.write_checked_json("result.json", result | {"n": {"train_patients": len(fold.train)}})
+        folder.write_checked_json(
+            "result.json", result | {"n": {"train_patients": len(fold.train)}}
+        )
 
     def masks(self, plan: Plan) -> None:
-        """Scores under two perturbations: one changes nothing, the other loses a slice and turns the scores round."""
+        """Scores under two perturbations: one changes nothing, the other loses a slice and turns
+        the scores round."""
         for part in mask_parts(plan, finished_results(self.work)):
             tables = []
             for spec in part.specs:
-                own = self.work.read_parquet(f"trials/{spec.trial_id}/predictions.parquet").query("part == 'validation'").drop(columns="part")
-                named = {"dataset": str(spec.dataset), "freeze_point": str(spec.freeze_point), "head": str(spec.head), "fold": np.int32(spec.fold)}
-                same = {"original": own, "dilate 2 mm": own, "erode 2 mm": own.iloc[1:].assign(score=1 - own["score"].iloc[1:])}
+                own = (
+                    self.work.read_parquet(f"trials/{spec.trial_id}/predictions.parquet")
+                    .query("part == 'validation'")
+                    .drop(columns="part")
+                )
+                named = {
+                    "dataset": str(spec.dataset),
+                    "freeze_point": str(spec.freeze_point),
+                    "head": str(spec.head),
+                    "fold": np.int32(spec.fold),
+                }
+                same = {
+                    "original": own,
+                    "dilate 2 mm": own,
+                    "erode 2 mm": own.iloc[1:].assign(score=1 - own["score"].iloc[1:]),
+                }
                 for name, table in same.items():
                     kind, mm = (name, 0.0) if name == "original" else (name.split()[0], 2.0)
-                    tables.append(table.assign(**named, perturbation=name, kind=kind, mm=mm, direction="")[list(COLUMNS)])
+                    tables.append(
+                        table.assign(**named, perturbation=name, kind=kind, mm=mm, direction="")[
+                            list(COLUMNS)
+                        ]
+                    )
             self.work.write_parquet(part.file, pd.concat(tables, ignore_index=True))
 
 
@@ -96,7 +125,12 @@ class _Only:
 
 
 def asked(work: Path, **changes: object) -> Study:
-    given: dict = {"datasets": [Dataset.ROI], "repeats": 3, "robustness": ROBUSTNESS, "controls": {"permuted_labels": False}}
+    given: dict = {
+        "datasets": [Dataset.ROI],
+        "repeats": 3,
+        "robustness": ROBUSTNESS,
+        "controls": {"permuted_labels": False},
+    }
     return study_at(work, **given | changes)
 
 
@@ -113,7 +147,9 @@ def whole(tmp_path_factory) -> tuple[Robust, Plan, str]:
 
 
 def validated(made: Synthetic, spec: TrialSpec) -> pd.DataFrame:
-    return made.work.read_parquet(f"trials/{spec.trial_id}/predictions.parquet").query("part == 'validation'")
+    return made.work.read_parquet(f"trials/{spec.trial_id}/predictions.parquet").query(
+        "part == 'validation'"
+    )
 
 
 def fold_auc(made: Synthetic, spec: TrialSpec) -> float:
@@ -127,7 +163,9 @@ def test_repeats_tell_their_spread_apart_from_that_of_folds(whole):
     point = plan.selected(Dataset.ROI, finished_results(made.work))
     means, variances = [], []
     for repeat in range(3):
-        aucs = [fold_auc(made, spec) for spec in plan.image_specs(Dataset.ROI, point, repeat=repeat)]
+        aucs = [
+            fold_auc(made, spec) for spec in plan.image_specs(Dataset.ROI, point, repeat=repeat)
+        ]
         means.append(np.mean(aucs))
         variances.append(np.var(aucs, ddof=1))
     row = table.loc[("image", "slice")]
@@ -143,10 +181,23 @@ def test_repeats_tell_their_spread_apart_from_that_of_folds(whole):
 def test_the_study_s_own_tables_hold_the_study_s_own_folds_alone(whole):
     made, plan, _ = whole
     table = csv(made.work.path(), "table2-validation").query("level == 'slice'").iloc[0]
-    aucs = [fold_auc(made, spec) for spec in plan.image_specs(Dataset.ROI, plan.selected(Dataset.ROI, finished_results(made.work)))]
+    aucs = [
+        fold_auc(made, spec)
+        for spec in plan.image_specs(
+            Dataset.ROI, plan.selected(Dataset.ROI, finished_results(made.work))
+        )
+    ]
     assert (table["n_folds"], table["auc_mean"]) == (5, pytest.approx(np.mean(aucs), abs=1e-5))
     evidence = read_evidence(made.study)
-    counted = sum(len(group) for group in (evidence.trials.true, evidence.trials.repeats, evidence.trials.beside, evidence.trials.controls))
+    counted = sum(
+        len(group)
+        for group in (
+            evidence.trials.true,
+            evidence.trials.repeats,
+            evidence.trials.beside,
+            evidence.trials.controls,
+        )
+    )
     assert counted == plan.total() == len(evidence.trials.finished)
     assert evidence.trials.set_aside == 0
     assert all(trial.spec.sides is None for trial in evidence.trials.true)
@@ -168,17 +219,37 @@ def test_a_scanner_left_out_is_shown_beside_cross_validation_on_the_same_patient
     own = pd.concat([validated(made, spec) for spec in plan.image_specs(Dataset.ROI, point)])
     for spec in plan.scanner_specs(Dataset.ROI, point):
         row, slices = table.loc[spec.sides.scanner], validated(made, spec)
-        patients = slices.groupby("patient_id").agg(label=("label", "first"), score=("score", "mean"))
-        assert (row["n"], row["malignant"], row["n_train"]) == (len(patients), patients["label"].sum(), len(sides_of(spec, made.splits, plan.scanners).train))
-        assert row["auc_slice"] == pytest.approx(roc_auc_score(slices["label"], slices["score"]), abs=1e-5)
-        assert row["auc"] == pytest.approx(roc_auc_score(patients["label"], patients["score"]), abs=1e-5)
+        patients = slices.groupby("patient_id").agg(
+            label=("label", "first"), score=("score", "mean")
+        )
+        assert (row["n"], row["malignant"], row["n_train"]) == (
+            len(patients),
+            patients["label"].sum(),
+            len(sides_of(spec, made.splits, plan.scanners).train),
+        )
+        assert row["auc_slice"] == pytest.approx(
+            roc_auc_score(slices["label"], slices["score"]), abs=1e-5
+        )
+        assert row["auc"] == pytest.approx(
+            roc_auc_score(patients["label"], patients["score"]), abs=1e-5
+        )
         assert row["auc_lower_95"] < row["auc"] < row["auc_upper_95"]
-        same = own[own["patient_id"].isin(patients.index)].groupby("patient_id").agg(label=("label", "first"), score=("score", "mean"))
+        same = (
+            own[own["patient_id"].isin(patients.index)]
+            .groupby("patient_id")
+            .agg(label=("label", "first"), score=("score", "mean"))
+        )
         assert len(same) == len(patients)
-        assert row["auc_within"] == pytest.approx(roc_auc_score(same["label"], same["score"]), abs=1e-5)
+        assert row["auc_within"] == pytest.approx(
+            roc_auc_score(same["label"], same["score"]), abs=1e-5
+        )
         assert spec.sides.scanner in visible(html)
     assert "<b>" not in html
-    assert re.search(r"Not left out: Rare \(\d benign, \d malignant\); it, and all others together, need 5 training patients of each class\.", visible(html))
+    assert re.search(
+        r"Not left out: Rare \(\d benign, \d malignant\); it, and all others "
+        r"together, need 5 training patients of each class\.",
+        visible(html),
+    )
 
 
 def test_the_learning_curve_ends_with_the_study_s_own_trials(whole):
@@ -192,7 +263,9 @@ def test_the_learning_curve_ends_with_the_study_s_own_trials(whole):
         by_share.setdefault(spec.sides.share, []).append(spec)
     for row in table.itertuples():
         aucs = [fold_auc(made, spec) for spec in by_share[row.share]]
-        assert (row.auc_slice_mean, row.auc_slice_sd) == pytest.approx((np.mean(aucs), np.std(aucs, ddof=1)), abs=1e-5)
+        assert (row.auc_slice_mean, row.auc_slice_sd) == pytest.approx(
+            (np.mean(aucs), np.std(aucs, ddof=1)), abs=1e-5
+        )
         sizes = [len(sides_of(spec, made.splits).train) for spec in by_share[row.share]]
         assert row.train_patients == pytest.approx(np.mean(sizes), abs=1e-3)
     assert 'id="figure-learning-curve"' in html
@@ -214,11 +287,20 @@ def test_masks_are_compared_on_the_samples_that_both_have(whole):
         rest = own.iloc[1:]
         turned.append(roc_auc_score(rest["label"], 1 - rest["score"]))
         changes.append(turned[-1] - roc_auc_score(rest["label"], rest["score"]))
-        threshold = made.work.read_json(f"trials/{spec.trial_id}/result.json")["levels"]["slice"]["threshold"]
-        calls += int((((1 - rest["score"]).to_numpy(float) >= threshold) != (rest["score"].to_numpy(float) >= threshold)).sum())
+        threshold = made.work.read_json(f"trials/{spec.trial_id}/result.json")["levels"]["slice"][
+            "threshold"
+        ]
+        calls += int(
+            (
+                ((1 - rest["score"]).to_numpy(float) >= threshold)
+                != (rest["score"].to_numpy(float) >= threshold)
+            ).sum()
+        )
     row = table.loc[("image", "slice", "erode 2 mm")]
     assert row["n"] == row["n_original"] - 5
-    assert (row["auc_mean"], row["change_mean"], row["change_sd"]) == pytest.approx((np.mean(turned), np.mean(changes), np.std(changes, ddof=1)), abs=1e-5)
+    assert (row["auc_mean"], row["change_mean"], row["change_sd"]) == pytest.approx(
+        (np.mean(turned), np.mean(changes), np.std(changes, ddof=1)), abs=1e-5
+    )
     assert row["calls_changed"] == calls
     text = visible(html)
     assert f"{int(row['n'])} of {int(row['n_original'])}" in text
@@ -233,14 +315,25 @@ def test_what_was_not_asked_for_or_is_not_finished_is_said(tmp_path):
     plan = make_plan(made.study, made.work)
     write_report(made.study)
     text = visible((tmp_path / "report/index.html").read_text(encoding="utf-8"))
-    assert "Not finished yet: 10 trials of 10 (repeats), 10 trials of 10 (learning curve) and 2 trials of 2 (leave-one-scanner-out)" in text
+    assert (
+        "Not finished yet: 10 trials of 10 (repeats), 10 trials of 10 (learning "
+        "curve) and 2 trials of 2 (leave-one-scanner-out)"
+    ) in text
     assert "Masks of 0 of 5 folds are measured" in text
     assert csv(tmp_path, "repeats").empty
     assert csv(tmp_path, "learning-curve").empty
-    plain = study_at(tmp_path, datasets=[Dataset.ROI], heads={"use": ["image"]}, controls={"permuted_labels": False})
+    plain = study_at(
+        tmp_path,
+        datasets=[Dataset.ROI],
+        heads={"use": ["image"]},
+        controls={"permuted_labels": False},
+    )
     write_report(plain)
     text = visible((tmp_path / "report/index.html").read_text(encoding="utf-8"))
-    assert "Not asked for, so that nothing here says how far the results hold for other seeds and folds (repeats), another scanner" in text
+    assert (
+        "Not asked for, so that nothing here says how far the results hold for "
+        "other seeds and folds (repeats), another scanner"
+    ) in text
     assert "Not finished yet" not in text
     assert plan.total() == 10 + 10 + 10 + 2
 
@@ -252,24 +345,42 @@ def test_another_rule_decides_in_every_table_and_the_old_votes_are_left_out(tmp_
     made.test()
     write_report(made.study)
     before = {name: csv(tmp_path, name) for name in ("table2-validation", "thresholds")}
-    assert "calibrate none, threshold youden" in visible((tmp_path / "report/index.html").read_text(encoding="utf-8"))
-    asked_for = study_at(tmp_path, datasets=[Dataset.ROI], calibrate="platt", threshold={"rule": "sensitivity", "sensitivity": 1})
+    assert "calibrate none, threshold youden" in visible(
+        (tmp_path / "report/index.html").read_text(encoding="utf-8")
+    )
+    asked_for = study_at(
+        tmp_path,
+        datasets=[Dataset.ROI],
+        calibrate="platt",
+        threshold={"rule": "sensitivity", "sensitivity": 1},
+    )
     headline = write_report(asked_for)
     after = {name: csv(tmp_path, name) for name in before}
     assert (after["table2-validation"]["sen_mean"] == 1).all()
-    assert after["table2-validation"]["auc_mean"].tolist() == before["table2-validation"]["auc_mean"].tolist()
+    assert (
+        after["table2-validation"]["auc_mean"].tolist()
+        == before["table2-validation"]["auc_mean"].tolist()
+    )
     assert (after["thresholds"]["threshold"] != before["thresholds"]["threshold"]).any()
-    # By hand: sensitivity 1 is the lowest calibrated score of a malignant slice, and calibration keeps the order.
+    # By hand: sensitivity 1 is the lowest calibrated score of a malignant slice, and calibration
+    # keeps the order.
     accuracies = []
     for fold in range(5):
         table = validated(made, made.specs[Dataset.ROI, BEST, Head.IMAGE, fold])
         lowest = table.loc[table["label"] == 1, "score"].min()
         accuracies.append(accuracy_score(table["label"], table["score"] >= lowest))
-    assert after["table2-validation"].query("level == 'slice'")["acc_mean"].iloc[0] == pytest.approx(np.mean(accuracies), abs=1e-5)
+    assert after["table2-validation"].query("level == 'slice'")["acc_mean"].iloc[
+        0
+    ] == pytest.approx(np.mean(accuracies), abs=1e-5)
     text = visible((tmp_path / "report/index.html").read_text(encoding="utf-8"))
     assert "a sensitivity of at least 1" in text
     assert "Platt's logistic curve" in text
-    assert any("counted under another rule than the study's" in caveat for caveat in headline.caveats)
-    assert any("Calibrators were fitted on the validation folds themselves" in caveat for caveat in headline.caveats)
+    assert any(
+        "counted under another rule than the study's" in caveat for caveat in headline.caveats
+    )
+    assert any(
+        "Calibrators were fitted on the validation folds themselves" in caveat
+        for caveat in headline.caveats
+    )
     assert csv(tmp_path, "table3-test")["acc"].isna().all()
     assert Place(asked_for.work).exists("test/votes.parquet")

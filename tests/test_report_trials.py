@@ -1,4 +1,5 @@
-"""Which trials of a work directory enter the report; and a synthetic work directory to ask that of."""
+"""Which trials of a work directory enter the report; and a synthetic work directory to ask that
+of."""
 
 import json
 from collections.abc import Mapping
@@ -28,7 +29,13 @@ from renal_ray.types import DATASETS, Dataset, FreezePoint, Head
 
 N_PATIENTS = 60
 HOSTILE = "<script>alert('x')</script> & \"quoted\""
-SKILL = {FreezePoint.MIXED0: 0.8, FreezePoint.MIXED6: 1.6, FreezePoint.MIXED3: 1.0, FreezePoint.MIXED9: 0.7, FreezePoint.MIXED10: 0.4}
+SKILL = {
+    FreezePoint.MIXED0: 0.8,
+    FreezePoint.MIXED6: 1.6,
+    FreezePoint.MIXED3: 1.0,
+    FreezePoint.MIXED9: 0.7,
+    FreezePoint.MIXED10: 0.4,
+}
 BEST = FreezePoint.MIXED6
 
 
@@ -65,47 +72,101 @@ class Synthetic:
                 "n_slices_total": 60,
             }
         )
-        self.splits = make_splits(self.cohort, seed=study.seed, split=study.split, folds=study.folds)
+        self.splits = make_splits(
+            self.cohort, seed=study.seed, split=study.split, folds=study.folds
+        )
         self.specs: dict[tuple, TrialSpec] = {}
         self.work.write_parquet("cohort.parquet", self.cohort)
         self.work.write_json("splits.json", self.splits.to_json())
-        rows = pd.DataFrame([{"patient_id": HOSTILE, "file": f"{HOSTILE}.dcm", "code": "tilt", "message": f"tilted {HOSTILE}", "severity": "error"}])
+        rows = pd.DataFrame(
+            [
+                {
+                    "patient_id": HOSTILE,
+                    "file": f"{HOSTILE}.dcm",
+                    "code": "tilt",
+                    "message": f"tilted {HOSTILE}",
+                    "severity": "error",
+                }
+            ]
+        )
         self.work.write("quarantine.csv", rows.to_csv(index=False).encode())
         provenance = {"versions": {"numpy": HOSTILE}, "created": "2026-01-02T03:04:05+00:00"}
         self.work.write("study.yaml", dump_study(study, provenance).encode())
         self.prepare(DATASETS)
 
     def prepare(self, datasets, pixels: str = "") -> None:
-        """Writes the indexes of some datasets, with pixels named by a word, and declares the study prepared; a trial reads nothing else here."""
+        """Writes the indexes of some datasets, with pixels named by a word, and declares the study
+        prepared; a trial reads nothing else here."""
         for dataset in datasets:
             hashes = [digest([pixels, dataset, patient]) for patient in self.cohort["patient_id"]]
-            rows = self.cohort[["patient_id", "label"]].assign(file="shard.arrow", batch=range(N_PATIENTS), rows=self.cohort["n_images"], sha256=hashes)
+            rows = self.cohort[["patient_id", "label"]].assign(
+                file="shard.arrow",
+                batch=range(N_PATIENTS),
+                rows=self.cohort["n_images"],
+                sha256=hashes,
+            )
             write_index(self.work, dataset, rows.to_dict("records"))
         prepared.declare(self.study, self.work)
         self.inputs: Mapping[Dataset, Inputs] = make_plan(self.study, self.work).inputs
 
     def spec(self, dataset, point, head, fold, labels="true", study=None, inputs=None) -> TrialSpec:
-        image = None if head is Head.IMAGE else self.specs[dataset, point, Head.IMAGE, fold].trial_id
+        image = (
+            None if head is Head.IMAGE else self.specs[dataset, point, Head.IMAGE, fold].trial_id
+        )
         inputs = inputs or self.inputs[dataset]
-        return make_spec(study or self.study, dataset=dataset, freeze_point=point, head=head, fold=fold, inputs=inputs, labels=labels, image_trial=image)
+        return make_spec(
+            study or self.study,
+            dataset=dataset,
+            freeze_point=point,
+            head=head,
+            fold=fold,
+            inputs=inputs,
+            labels=labels,
+            image_trial=image,
+        )
 
-    def trial(self, spec: TrialSpec, *, skill: float, finished: str = "2026-02-01T00:00:00+00:00", truth: dict | None = None) -> None:
+    def trial(
+        self,
+        spec: TrialSpec,
+        *,
+        skill: float,
+        finished: str = "2026-02-01T00:00:00+00:00",
+        truth: dict | None = None,
+    ) -> None:
         """Writes one finished trial."""
         truth = truth or dict(self.splits.labels)
-        validation = self._rows(self.splits.fold(spec.fold).validation, spec.head, truth, skill).assign(part="validation")
-        train = self._rows(self.splits.fold(spec.fold).train, spec.head, truth, 3.0).assign(part="train")
+        validation = self._rows(
+            self.splits.fold(spec.fold).validation, spec.head, truth, skill
+        ).assign(part="validation")
+        train = self._rows(self.splits.fold(spec.fold).train, spec.head, truth, 3.0).assign(
+            part="train"
+        )
         levels = {}
         if spec.head is Head.IMAGE:
             levels["slice"] = self._scored(validation)
-            levels["patient"] = self._scored(validation.groupby("patient_id", as_index=False).agg(label=("label", "first"), score=("score", "mean")))
+            levels["patient"] = self._scored(
+                validation.groupby("patient_id", as_index=False).agg(
+                    label=("label", "first"), score=("score", "mean")
+                )
+            )
         else:
             levels["patient"] = self._scored(validation)
         ledger = Ledger(self.work)
         folder = ledger.begin(spec.trial_id, spec.to_json())
         epochs = np.arange(1, spec.epochs + 1, dtype=np.int32)
-        history = {name: self.rng.random(spec.epochs, dtype=np.float32) for name in ("loss", "accuracy", "val_loss", "val_accuracy", "seconds")}
-        folder.write_parquet("history.parquet", pd.DataFrame({"epoch": epochs, **history, "val_auc": np.full(spec.epochs, np.nan, np.float32)}))
-        folder.write_parquet("predictions.parquet", pd.concat([validation, train], ignore_index=True))
+        history = {
+            name: self.rng.random(spec.epochs, dtype=np.float32)
+            for name in ("loss", "accuracy", "val_loss", "val_accuracy", "seconds")
+        }
+        folder.write_parquet(
+            "history.parquet",
+            pd.DataFrame(
+                {"epoch": epochs, **history, "val_auc": np.full(spec.epochs, np.nan, np.float32)}
+            ),
+        )
+        folder.write_parquet(
+            "predictions.parquet", pd.concat([validation, train], ignore_index=True)
+        )
         folder.write("weights.h5", b"weights")
         folder.write("embeddings.arrow", b"embeddings")
         seconds = {"data": 1.0, "setup": 2.0, "train": 57.0, "total": 60.0 + spec.fold}
@@ -130,29 +191,51 @@ class Synthetic:
         labels = np.array([truth[p] for p in ids], dtype=np.int8)
         score = 1 / (1 + np.exp(-(skill * (2 * labels - 1) / 2 + self.rng.normal(0, 1, len(ids)))))
         index = [i if head is Head.IMAGE else None for n in times for i in range(n)]
-        return pd.DataFrame({"patient_id": ids, "slice_index": pd.array(index, dtype="Int32"), "label": labels, "score": score.astype(np.float32)})
+        return pd.DataFrame(
+            {
+                "patient_id": ids,
+                "slice_index": pd.array(index, dtype="Int32"),
+                "label": labels,
+                "score": score.astype(np.float32),
+            }
+        )
 
     def _scored(self, table: pd.DataFrame) -> dict:
         threshold = youden_threshold(table["label"], table["score"])
-        return {"threshold": threshold, "metrics": evaluate(table["label"], table["score"], threshold)}
+        return {
+            "threshold": threshold,
+            "metrics": evaluate(table["label"], table["score"], threshold),
+        }
 
     def train(self, heads=tuple(Head), points=None, without=(), datasets=None) -> None:
-        """Image trials of every freeze point, then heads on the image trials of the freeze point that wins."""
+        """Image trials of every freeze point, then heads on the image trials of the freeze point
+        that wins."""
         for dataset in datasets or self.study.datasets:
             for head in heads:
                 for point in points or (self.study.freeze_points if head is Head.IMAGE else [BEST]):
                     for fold in range(5):
                         if (dataset, point, head, fold) not in without:
-                            self.trial(self.spec(dataset, point, head, fold), skill=SKILL[point] + (0.8 if head is not Head.IMAGE else 0))
+                            self.trial(
+                                self.spec(dataset, point, head, fold),
+                                skill=SKILL[point] + (0.8 if head is not Head.IMAGE else 0),
+                            )
 
     def control(self, datasets=None) -> None:
-        """Permuted trials with scores that would look perfect, to see them if they ever mixed with the others."""
+        """Permuted trials with scores that would look perfect, to see them if they ever mixed with
+        the others."""
         for dataset in datasets or self.study.datasets:
             for index in range(2):
-                truth = {**self.splits.labels, **permuted_labels(self.splits, seed=self.study.seed, index=index)}
+                truth = {
+                    **self.splits.labels,
+                    **permuted_labels(self.splits, seed=self.study.seed, index=index),
+                }
                 for fold in range(5):
                     skill = 40.0 if dataset is Dataset.SLICE else 0.0
-                    self.trial(self.spec(dataset, BEST, Head.IMAGE, fold, f"permuted-{index}"), skill=skill, truth=truth)
+                    self.trial(
+                        self.spec(dataset, BEST, Head.IMAGE, fold, f"permuted-{index}"),
+                        skill=skill,
+                        truth=truth,
+                    )
 
     def fail(self, spec: TrialSpec, error: str) -> None:
         ledger = Ledger(self.work)
@@ -166,20 +249,59 @@ class Synthetic:
             for point in points:
                 for head in Head:
                     for level in ("slice", "patient") if head is Head.IMAGE else ("patient",):
-                        base = self._rows(patients, Head.IMAGE if level == "slice" else Head.FC, dict(self.splits.labels), 0)
-                        keys = base[["patient_id", "slice_index", "label"]].assign(dataset=str(dataset), freeze_point=str(point), head=str(head), level=level)
-                        scores = np.clip(self.rng.normal(0.35 + 0.3 * base["label"].to_numpy(), 0.2, (5, len(base))), 0, 1)
+                        base = self._rows(
+                            patients,
+                            Head.IMAGE if level == "slice" else Head.FC,
+                            dict(self.splits.labels),
+                            0,
+                        )
+                        keys = base[["patient_id", "slice_index", "label"]].assign(
+                            dataset=str(dataset),
+                            freeze_point=str(point),
+                            head=str(head),
+                            level=level,
+                        )
+                        scores = np.clip(
+                            self.rng.normal(
+                                0.35 + 0.3 * base["label"].to_numpy(), 0.2, (5, len(base))
+                            ),
+                            0,
+                            1,
+                        )
                         decisions = (scores >= 0.5).astype(int)
                         for fold in range(5):
                             trial_id = self.specs[dataset, point, head, fold].trial_id
-                            predictions.append(keys.assign(fold=fold, trial_id=trial_id, score=scores[fold], threshold=0.5, decision=decisions[fold]))
+                            predictions.append(
+                                keys.assign(
+                                    fold=fold,
+                                    trial_id=trial_id,
+                                    score=scores[fold],
+                                    threshold=0.5,
+                                    decision=decisions[fold],
+                                )
+                            )
                         result = majority(decisions, scores)
-                        votes.append(keys.assign(votes=result.votes, n_models=5, decision=result.decision, score=result.score))
+                        votes.append(
+                            keys.assign(
+                                votes=result.votes,
+                                n_models=5,
+                                decision=result.decision,
+                                score=result.score,
+                            )
+                        )
         self.votes = pd.concat(votes, ignore_index=True)
         self.work.write_parquet("test/votes.parquet", self.votes)
-        self.work.write_parquet("test/predictions.parquet", pd.concat(predictions, ignore_index=True))
+        self.work.write_parquet(
+            "test/predictions.parquet", pd.concat(predictions, ignore_index=True)
+        )
         for number in range(openings):
-            line = {"opened": f"2026-03-0{number + 1}T00:00:00+00:00", "patients": len(patients), "slices": 9, "models": 30, "models_sha256": "ab" * 32}
+            line = {
+                "opened": f"2026-03-0{number + 1}T00:00:00+00:00",
+                "patients": len(patients),
+                "slices": 9,
+                "models": 30,
+                "models_sha256": "ab" * 32,
+            }
             self.work.append_line("test/seal.jsonl", json.dumps({**line, "program": HOSTILE}))
 
 
@@ -191,10 +313,18 @@ def test_trials_of_other_settings_data_or_split_enter_nothing(tmp_path):
     faster = study_at(tmp_path, training=Training(epochs={"image": 4}, learning_rate=0.1))
     made.trial(made.spec(Dataset.ROI, FreezePoint.MIXED0, Head.IMAGE, 0, study=faster), skill=9)
     older = ours.model_copy(update={"slices": "o" * 64})
-    made.trial(made.spec(Dataset.ROI, FreezePoint.MIXED0, Head.IMAGE, 1, inputs=older), skill=9, finished="2025-01-01T00:00:00+00:00")
+    made.trial(
+        made.spec(Dataset.ROI, FreezePoint.MIXED0, Head.IMAGE, 1, inputs=older),
+        skill=9,
+        finished="2025-01-01T00:00:00+00:00",
+    )
     made.splits = make_splits(made.cohort, seed=99, split=Split(), folds=Folds(method="stratified"))
     other = ours.model_copy(update={"splits": "q" * 64})
-    made.trial(made.spec(Dataset.ROI, FreezePoint.MIXED0, Head.IMAGE, 2, inputs=other), skill=9, finished="2027-01-01T00:00:00+00:00")
+    made.trial(
+        made.spec(Dataset.ROI, FreezePoint.MIXED0, Head.IMAGE, 2, inputs=other),
+        skill=9,
+        finished="2027-01-01T00:00:00+00:00",
+    )
     after = read_evidence(made.study)
     assert [t.spec for t in after.trials.true] == [t.spec for t in before.trials.true]
     assert len(after.trials.true) == 2 * 2 * 5
@@ -208,14 +338,24 @@ def test_trials_on_the_slices_of_now_enter_and_not_the_last_finished(tmp_path):
     evidence = read_evidence(made.study)
     assert not evidence.cell(Dataset.ROI, FreezePoint.MIXED0, Head.IMAGE)
     assert Dataset.ROI not in evidence.selected
-    assert (len(evidence.cell(Dataset.SLICE, FreezePoint.MIXED0, Head.IMAGE)), evidence.trials.set_aside) == (5, 5)
-    made.trial(made.spec(Dataset.ROI, FreezePoint.MIXED0, Head.IMAGE, 2), skill=1, finished="2025-01-01T00:00:00+00:00")
+    assert (
+        len(evidence.cell(Dataset.SLICE, FreezePoint.MIXED0, Head.IMAGE)),
+        evidence.trials.set_aside,
+    ) == (5, 5)
+    made.trial(
+        made.spec(Dataset.ROI, FreezePoint.MIXED0, Head.IMAGE, 2),
+        skill=1,
+        finished="2025-01-01T00:00:00+00:00",
+    )
     evidence = read_evidence(made.study)
     assert [t.spec.fold for t in evidence.cell(Dataset.ROI, FreezePoint.MIXED0, Head.IMAGE)] == [2]
     assert evidence.trials.set_aside == 5
     made.prepare([Dataset.ROI])  # as it was: the earlier trials are the study's again
     evidence = read_evidence(made.study)
-    assert (len(evidence.cell(Dataset.ROI, FreezePoint.MIXED0, Head.IMAGE)), evidence.trials.set_aside) == (5, 1)
+    assert (
+        len(evidence.cell(Dataset.ROI, FreezePoint.MIXED0, Head.IMAGE)),
+        evidence.trials.set_aside,
+    ) == (5, 1)
 
 
 def test_controls_of_a_removed_permutation_are_set_aside(tmp_path):
@@ -224,8 +364,14 @@ def test_controls_of_a_removed_permutation_are_set_aside(tmp_path):
     made.control()
     everything = read_evidence(made.study).trials
     assert (len(everything.controls), everything.set_aside) == (2 * 2 * 5, 0)
-    fewer = read_evidence(study_at(tmp_path, controls=Controls(permuted_labels=True, permutations=1))).trials
-    assert ({t.spec.labels for t in fewer.controls}, len(fewer.controls), fewer.set_aside) == ({"permuted-0"}, 10, 10)
+    fewer = read_evidence(
+        study_at(tmp_path, controls=Controls(permuted_labels=True, permutations=1))
+    ).trials
+    assert ({t.spec.labels for t in fewer.controls}, len(fewer.controls), fewer.set_aside) == (
+        {"permuted-0"},
+        10,
+        10,
+    )
     none = read_evidence(study_at(tmp_path, controls=Controls())).trials
     assert (none.controls, none.set_aside) == ((), 20)
     assert [t.spec for t in none.true] == [t.spec for t in everything.true]
@@ -236,7 +382,11 @@ def test_head_trials_follow_the_selected_freeze_point(tmp_path):
     made.train()
     evidence = read_evidence(made.study)
     assert (evidence.selected, evidence.trials.set_aside) == ({Dataset.ROI: BEST}, 0)
-    wider = study_at(tmp_path, datasets=[Dataset.ROI], freeze_points=[*made.study.freeze_points, FreezePoint.MIXED3])
+    wider = study_at(
+        tmp_path,
+        datasets=[Dataset.ROI],
+        freeze_points=[*made.study.freeze_points, FreezePoint.MIXED3],
+    )
     evidence = read_evidence(wider)  # nothing is selected until the new freeze point is trained
     assert (evidence.selected, evidence.trials.set_aside) == ({Dataset.ROI: BEST}, 10)
     assert not evidence.cell(Dataset.ROI, BEST, Head.GRU)
@@ -255,8 +405,15 @@ def test_unfinished_trials_are_those_begun_of_the_plan(tmp_path):
     made.train(heads=[Head.IMAGE], points=[FreezePoint.MIXED0])
     lost, failed = (made.spec(Dataset.ROI, FreezePoint.MIXED0, Head.IMAGE, fold) for fold in (0, 1))
     made.work.remove(f"trials/{lost.trial_id}/embeddings.arrow")
-    made.fail(failed, "Traceback\nOSError: [Errno 28] No space left on device: '/data/of somebody/work/x.arrow'\n\n")
-    made.fail(made.spec(Dataset.ROI, FreezePoint.MIXED0, Head.IMAGE, 1, study=study_at(tmp_path, seed=3)), "of another study")
+    made.fail(
+        failed,
+        "Traceback\nOSError: [Errno 28] No space left on device: "
+        "'/data/of somebody/work/x.arrow'\n\n",
+    )
+    made.fail(
+        made.spec(Dataset.ROI, FreezePoint.MIXED0, Head.IMAGE, 1, study=study_at(tmp_path, seed=3)),
+        "of another study",
+    )
     trials = read_evidence(made.study).trials
     assert {t.trial_id: t.reason for t in trials.unfinished} == {
         lost.trial_id: "",
@@ -275,19 +432,33 @@ def test_unprepared_and_damaged_studies_say_so(tmp_path):
     with pytest.raises(StudyError, match="is damaged"):
         read_evidence(made.study)
     made.work.remove("cohort.parquet")
-    with pytest.raises(StudyError, match=r"were changed after prepare wrote them: run `renal-ray prepare` first"):
+    with pytest.raises(
+        StudyError, match=r"were changed after prepare wrote them: run `renal-ray prepare` first"
+    ):
         read_evidence(made.study)
 
 
-@pytest.mark.parametrize(("setting", "change"), [("images", {"crop": False}), ("split", {"test_fraction": 0.3}), ("selection", {"max_slices": 5})])
+@pytest.mark.parametrize(
+    ("setting", "change"),
+    [
+        ("images", {"crop": False}),
+        ("split", {"test_fraction": 0.3}),
+        ("selection", {"max_slices": 5}),
+    ],
+)
 def test_study_prepared_with_another_setting_is_refused(tmp_path, setting, change):
     made = Synthetic(study_at(tmp_path))
     made.train(heads=[Head.IMAGE], points=[FreezePoint.MIXED0])
-    with pytest.raises(StudyError, match=f"was prepared with another {setting} than the study asks for"):
+    with pytest.raises(
+        StudyError, match=f"was prepared with another {setting} than the study asks for"
+    ):
         write_report(study_at(tmp_path, **{setting: change}))
     assert not (tmp_path / "report").exists()
 
 
 def test_split_file_is_the_contract(tmp_path):
     made = Synthetic(study_at(tmp_path))
-    assert SplitSet.from_json(json.loads((tmp_path / "splits.json").read_text(encoding="utf-8"))) == made.splits
+    assert (
+        SplitSet.from_json(json.loads((tmp_path / "splits.json").read_text(encoding="utf-8")))
+        == made.splits
+    )

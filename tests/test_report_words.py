@@ -28,7 +28,12 @@ def evidence(tmp_path_factory) -> Evidence:
 
 def curve(mean: list[float], sd: list[float] | None = None) -> Curve:
     values = np.array(mean, dtype=float)
-    return Curve(x=np.arange(len(mean), dtype=float), mean=values, sd=np.array(sd or [0.0] * len(mean), dtype=float), n_folds=5)
+    return Curve(
+        x=np.arange(len(mean), dtype=float),
+        mean=values,
+        sd=np.array(sd or [0.0] * len(mean), dtype=float),
+        n_folds=5,
+    )
 
 
 @pytest.mark.parametrize(
@@ -48,7 +53,16 @@ def test_levels_are_written_as_readers_write_them(level, written):
 
 @pytest.mark.parametrize(
     ("value", "written"),
-    [(0.99996, "> 0.999"), (1.0, "1.000"), (0.9994, "0.999"), (0.00001, "< 0.001"), (0.0, "0.000"), (0.0005, "0.001"), (None, "–"), (0.25, "0.250")],
+    [
+        (0.99996, "> 0.999"),
+        (1.0, "1.000"),
+        (0.9994, "0.999"),
+        (0.00001, "< 0.001"),
+        (0.0, "0.000"),
+        (0.0005, "0.001"),
+        (None, "–"),
+        (0.25, "0.250"),
+    ],
 )
 def test_probabilities_are_never_rounded_to_certainty(value, written):
     assert probability(value) == written
@@ -56,7 +70,10 @@ def test_probabilities_are_never_rounded_to_certainty(value, written):
 
 def test_times_and_plus_minus():
     assert moment("2026-01-02T03:04:05+00:00") == "2026-01-02 03:04:05 UTC"
-    assert (moment("at Ten"), moment("2026-01-02T03:04:05+02:00")) == ("at Ten", "2026-01-02T03:04:05+02:00")
+    assert (moment("at Ten"), moment("2026-01-02T03:04:05+02:00")) == (
+        "at Ten",
+        "2026-01-02T03:04:05+02:00",
+    )
     assert unbroken("AUC 0.89 ± 0.07") == "AUC 0.89\u00a0±\u00a00.07"
 
 
@@ -67,32 +84,56 @@ def test_table_1_writes_histology_in_words(evidence):
     assert {"clear cell RCC", "oncocytoma", "exophytic", "male"} <= set(levels)
     assert not any("_" in cell for row in table.rows for cell in row.cells)
     assert "clear_cell_rcc" in set(table.data["level"])  # the CSV keeps the manifest's own words
-    assert levels["exophytic"][4:6] == ("33 (42.31)", "45 (57.69)")  # and the paper's values still find their row
+    assert levels["exophytic"][4:6] == (
+        "33 (42.31)",
+        "45 (57.69)",
+    )  # and the paper's values still find their row
 
 
-def facts_with(evidence: Evidence, prepared: dict, trained: list[dict], **provenance) -> dict[str, str]:
-    trials = tuple(replace(trial, result={**trial.result, "versions": trained[i % len(trained)]}) for i, trial in enumerate(evidence.trials.true))
-    facts = provenance_facts(replace(evidence, provenance={"versions": prepared, **provenance}, trials=replace(evidence.trials, true=trials, controls=())))
+def facts_with(
+    evidence: Evidence, prepared: dict, trained: list[dict], **provenance
+) -> dict[str, str]:
+    trials = tuple(
+        replace(trial, result={**trial.result, "versions": trained[i % len(trained)]})
+        for i, trial in enumerate(evidence.trials.true)
+    )
+    facts = provenance_facts(
+        replace(
+            evidence,
+            provenance={"versions": prepared, **provenance},
+            trials=replace(evidence.trials, true=trials, controls=()),
+        )
+    )
     assert len(dict(facts)) == len(facts)
     return dict(facts)
 
 
 def test_versions_are_given_once(evidence):
     same = {"renal-ray": __version__, "keras": "3.15.1", "numpy": "2.4.6"}
-    facts = facts_with(evidence, same, [same], hashes={"cohort": "ab" * 32}, created="2026-01-02T03:04:05+00:00")
+    facts = facts_with(
+        evidence, same, [same], hashes={"cohort": "ab" * 32}, created="2026-01-02T03:04:05+00:00"
+    )
     assert facts["Program"] == f"renal-ray {__version__}"
     assert facts["Versions"] == "keras 3.15.1, numpy 2.4.6"
     assert not any("training" in name for name in facts)
-    assert (facts["SHA-256 of the cohort"], facts["Prepared"]) == ("ab" * 32, "2026-01-02 03:04:05 UTC")
+    assert (facts["SHA-256 of the cohort"], facts["Prepared"]) == (
+        "ab" * 32,
+        "2026-01-02 03:04:05 UTC",
+    )
     text = " ".join(facts.values())
     assert (text.count("keras"), text.count("renal-ray")) == (1, 1)
 
 
 def test_versions_in_training_are_given_where_they_differ(evidence):
     prepared = {"renal-ray": "0.0.9", "keras": "3.15.1", "numpy": HOSTILE}
-    facts = facts_with(evidence, prepared, [{**prepared, "keras": "3.14.0", "jax": "0.9"}, prepared])
+    facts = facts_with(
+        evidence, prepared, [{**prepared, "keras": "3.14.0", "jax": "0.9"}, prepared]
+    )
     assert facts["Versions in training, where others"] == "jax 0.9, keras 3.14.0 and 3.15.1"
-    assert (facts["Prepared by"], facts["Report by"]) == ("renal-ray 0.0.9", f"renal-ray {__version__}")
+    assert (facts["Prepared by"], facts["Report by"]) == (
+        "renal-ray 0.0.9",
+        f"renal-ray {__version__}",
+    )
     assert facts["Versions"] == f"keras 3.15.1, numpy {HOSTILE}"
     assert facts_with(evidence, {}, [{"keras": "3.15.1"}])["Versions in training"] == "keras 3.15.1"
 
@@ -129,7 +170,9 @@ def test_limits_are_shared_unless_one_would_flatten_another():
 def test_bars_end_where_the_metric_ends(points):
     mean, sd = (np.array(values) for values in zip(*points, strict=True))
     down, up = cut_bars(mean, sd, lowest=-1)
-    assert ((mean - down >= -1 - 1e-12) & (mean + up <= 1 + 1e-12) & (down <= sd) & (up <= sd)).all()
+    assert (
+        (mean - down >= -1 - 1e-12) & (mean + up <= 1 + 1e-12) & (down <= sd) & (up <= sd)
+    ).all()
     inside = (sd <= mean + 1) & (sd <= 1 - mean)
     assert (down[inside] == sd[inside]).all()
     assert (up[inside] == sd[inside]).all()

@@ -1,4 +1,5 @@
-"""scan: folders of anything to a manifest that prepare reads, and nothing of a header but what a manifest may hold."""
+"""scan: folders of anything to a manifest that prepare reads, and nothing of a header but what a
+manifest may hold."""
 
 import os
 import shutil
@@ -24,11 +25,17 @@ MASK = np.zeros((20, 24), np.uint8)
 MASK[4:9, 5:12] = 1
 
 
-def case(folder: Path, patient_id: str, *, seg: bool = True, description: str = "Abdomen", **options):
+def case(
+    folder: Path, patient_id: str, *, seg: bool = True, description: str = "Abdomen", **options
+):
     """One patient: a series and a SEG, with things in the header that must stay there."""
     slices = write_series(folder / "ct", VOLUME + len(patient_id), patient_id=patient_id, **options)
     for item in slices:
-        item.SeriesDescription, item.InstitutionName, item.AccessionNumber = description, "CANARY HOSPITAL", "CANARY-4711"
+        item.SeriesDescription, item.InstitutionName, item.AccessionNumber = (
+            description,
+            "CANARY HOSPITAL",
+            "CANARY-4711",
+        )
         item.ReferringPhysicianName, item.PatientSex, item.PatientAge = "CANARY^DOCTOR", "F", "061Y"
         save(item)
     if seg:
@@ -50,7 +57,9 @@ def test_a_folder_becomes_a_manifest_that_prepare_reads(tmp_path):
     write_rtstruct(tree / "b/rt.dcm", [("GTV", contour)], series=str(slices[0].SeriesInstanceUID))
     item = next((tree / "b").glob("rt.dcm"))
     _rename_patient(item, "B")
-    scout = ct_slice(tree / "a/scout", np.zeros((8, 8), np.int16), (0, 0, 0), series="1.2.77", patient_id="A")
+    scout = ct_slice(
+        tree / "a/scout", np.zeros((8, 8), np.int16), (0, 0, 0), series="1.2.77", patient_id="A"
+    )
     scout.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
     save(scout)
     (tree / "a/notes.txt").write_text("nothing", encoding="utf-8")
@@ -65,7 +74,13 @@ def test_a_folder_becomes_a_manifest_that_prepare_reads(tmp_path):
     assert table["stage"].tolist()[0] == "II"
     assert table[["sex", "age"]].to_numpy().tolist() == [["female", 61.0]] * 2
     for row in table.itertuples():
-        got = read_patient(Path(row.image), Path(row.mask), cohort=Cohort(manifest=out), selection=Selection(), series=row.series)
+        got = read_patient(
+            Path(row.image),
+            Path(row.mask),
+            cohort=Cohort(manifest=out),
+            selection=Selection(),
+            series=row.series,
+        )
         assert got.mask.any()
     passed = pd.read_csv(tmp_path / "manifest.passed-over.csv")
     assert set(passed["code"]) == {"localizer", "not-dicom"}
@@ -92,8 +107,18 @@ def test_ids_become_hashes_and_nothing_else_of_a_header_leaves_it(tmp_path, capf
     result = CliRunner().invoke(app, ["scan", str(tree), "-o", str(tmp_path / "m.csv")])
     assert result.exit_code == 0, result.output
     written = [path for path in tmp_path.iterdir() if path.is_file()]
-    assert {path.name for path in written} == {"m.csv", "m.problems.csv", "m.passed-over.csv", ".renal-ray-key"}
-    said = result.output + "".join(capfd.readouterr()) + caplog.text + "".join(path.read_text(encoding="utf-8") for path in written)
+    assert {path.name for path in written} == {
+        "m.csv",
+        "m.problems.csv",
+        "m.passed-over.csv",
+        ".renal-ray-key",
+    }
+    said = (
+        result.output
+        + "".join(capfd.readouterr())
+        + caplog.text
+        + "".join(path.read_text(encoding="utf-8") for path in written)
+    )
     assert "CANARY" not in said
     assert BIRTH_DATE not in said
     assert "1.2.826" not in said  # no UID
@@ -124,12 +149,23 @@ def test_a_second_scan_does_not_eat_labels(tmp_path):
     assert (tmp_path / "m.csv").read_bytes() == first
 
 
-PHASES = {"native": "1.1 nativ 5mm", "art": "Abdomen ARTERIAL 3.0", "pv": "portal venous", "late": "delayed 5 min"}
+PHASES = {
+    "native": "1.1 nativ 5mm",
+    "art": "Abdomen ARTERIAL 3.0",
+    "pv": "portal venous",
+    "late": "delayed 5 min",
+}
 
 
 def phases(tree: Path, *names: str, seg_on: str = "") -> None:
     for number, name in enumerate(names):
-        slices = case(tree / f"{number}-{name}", "P", seg=False, description=PHASES.get(name, name), series=f"1.2.{number + 5}")
+        slices = case(
+            tree / f"{number}-{name}",
+            "P",
+            seg=False,
+            description=PHASES.get(name, name),
+            series=f"1.2.{number + 5}",
+        )
         if name == seg_on:
             write_seg(tree / "seg.dcm", [(1, slices[2], MASK)], patient_id="P")
 
@@ -144,7 +180,9 @@ def phases(tree: Path, *names: str, seg_on: str = "") -> None:
         (("whatever",), "whatever", "0-whatever", set()),
     ],
 )
-def test_a_series_is_proposed_by_mask_then_phase_and_ties_are_asked_for(tmp_path, names, seg_on, image, codes):
+def test_a_series_is_proposed_by_mask_then_phase_and_ties_are_asked_for(
+    tmp_path, names, seg_on, image, codes
+):
     phases(tmp_path / "tree", *names, seg_on=seg_on)
     out = tmp_path / "m.csv"
     scan([tmp_path / "tree"], out, keep_ids=True)
@@ -155,13 +193,24 @@ def test_a_series_is_proposed_by_mask_then_phase_and_ties_are_asked_for(tmp_path
 
 def test_phase_by_time_since_the_injection(tmp_path):
     for number, (start, acquired) in enumerate((("100000", "100034"), ("100000", "100112"))):
-        slices = case(tmp_path / f"tree/{number}", "P", seg=False, description="5.0 B30f", series=f"1.2.{number + 5}")
+        slices = case(
+            tmp_path / f"tree/{number}",
+            "P",
+            seg=False,
+            description="5.0 B30f",
+            series=f"1.2.{number + 5}",
+        )
         for item in slices:
             item.ContrastBolusStartTime, item.AcquisitionTime = start, acquired
             save(item)
     scan([tmp_path / "tree"], tmp_path / "m.csv", keep_ids=True)
     assert read_manifest(tmp_path / "m.csv").iloc[0]["phase"] == "corticomedullary"
-    scan([tmp_path / "tree"], tmp_path / "n.csv", keep_ids=True, phase=load_phase("nephrographic", None))
+    scan(
+        [tmp_path / "tree"],
+        tmp_path / "n.csv",
+        keep_ids=True,
+        phase=load_phase("nephrographic", None),
+    )
     assert read_manifest(tmp_path / "n.csv").iloc[0]["image"] == str(tmp_path / "tree/1/ct")
 
 
@@ -178,7 +227,10 @@ def test_rules_of_ones_own(tmp_path):
 
 def test_two_series_in_one_flat_folder_are_told_apart_by_key(tmp_path):
     tree = tmp_path / "tree"
-    first, second = (write_series(tree / name, VOLUME * times, series=uid) for name, times, uid in (("x", 1, "1.2.5"), ("y", 2, "1.2.6")))
+    first, second = (
+        write_series(tree / name, VOLUME * times, series=uid)
+        for name, times, uid in (("x", 1, "1.2.5"), ("y", 2, "1.2.6"))
+    )
     for folder in ("x", "y"):
         for path in (tree / folder).iterdir():
             path.rename(tree / f"{folder}{path.name}")
@@ -186,22 +238,49 @@ def test_two_series_in_one_flat_folder_are_told_apart_by_key(tmp_path):
     write_seg(tree / "seg.dcm", [(1, second[2], MASK)])
     scan([tree], tmp_path / "m.csv", keep_ids=True)
     row = read_manifest(tmp_path / "m.csv").iloc[0]
-    got = read_patient(Path(row["image"]), Path(row["mask"]), cohort=Cohort(manifest="x"), selection=Selection(), series=row["series"])
+    got = read_patient(
+        Path(row["image"]),
+        Path(row["mask"]),
+        cohort=Cohort(manifest="x"),
+        selection=Selection(),
+        series=row["series"],
+    )
     assert np.array_equal(got.hu[0], VOLUME[2] * 2)
     with pytest.raises(PatientError, match="scan it again"):
-        read_patient(Path(row["image"]), Path(row["mask"]), cohort=Cohort(manifest="x"), selection=Selection(), series="0" * 12)
+        read_patient(
+            Path(row["image"]),
+            Path(row["mask"]),
+            cohort=Cohort(manifest="x"),
+            selection=Selection(),
+            series="0" * 12,
+        )
     assert first
 
 
 def test_volume_files_in_pairs(tmp_path):
     affine = np.diag([-1.0, -1, 2, 1])
-    for name in ("one/image.nii.gz", "one/mask.nii.gz", "flat/a_ct.nii.gz", "flat/a_seg.nii.gz", "flat/b_ct.nii.gz", "flat/c_lesion.nii.gz"):
+    for name in (
+        "one/image.nii.gz",
+        "one/mask.nii.gz",
+        "flat/a_ct.nii.gz",
+        "flat/a_seg.nii.gz",
+        "flat/b_ct.nii.gz",
+        "flat/c_lesion.nii.gz",
+    ):
         (tmp_path / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
-        values = np.zeros((4, 4, 4), np.int16) if "seg" in name or "mask" in name or "lesion" in name else np.arange(64, dtype=np.int16).reshape(4, 4, 4) - 50
+        values = (
+            np.zeros((4, 4, 4), np.int16)
+            if "seg" in name or "mask" in name or "lesion" in name
+            else np.arange(64, dtype=np.int16).reshape(4, 4, 4) - 50
+        )
         nib.save(nib.Nifti1Image(values, affine), tmp_path / "tree" / name)
     scan([tmp_path / "tree"], tmp_path / "m.csv", keep_ids=True)
     table = read_manifest(tmp_path / "m.csv").set_index("patient_id")
-    assert {name: Path(mask).name for name, mask in table["mask"].items()} == {"one": "mask.nii.gz", "a": "a_seg.nii.gz", "b": ""}
+    assert {name: Path(mask).name for name, mask in table["mask"].items()} == {
+        "one": "mask.nii.gz",
+        "a": "a_seg.nii.gz",
+        "b": "",
+    }
     assert problems(tmp_path / "m.csv") == {"": {"mask-unpaired"}, "b": {"series-without-mask"}}
 
 
@@ -211,16 +290,23 @@ def test_processes_find_what_one_finds(tmp_path):
     (tmp_path / "tree/many").mkdir()
     for number in range(600):
         os.link(source, tmp_path / f"tree/many/{number}")
-    one, two = (scan([tmp_path / "tree"], tmp_path / f"{workers}.csv", keep_ids=True, workers=workers) for workers in (1, 2))
+    one, two = (
+        scan([tmp_path / "tree"], tmp_path / f"{workers}.csv", keep_ids=True, workers=workers)
+        for workers in (1, 2)
+    )
     assert one == two
-    assert (tmp_path / "1.csv").read_text(encoding="utf-8") == (tmp_path / "2.csv").read_text(encoding="utf-8")
+    assert (tmp_path / "1.csv").read_text(encoding="utf-8") == (tmp_path / "2.csv").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_bad_requests_are_one_sentence(tmp_path):
     for folder, said in (("/nowhere", "no such folder"), (tmp_path, "no CT series")):
         with pytest.raises(StudyError, match=said):
             scan([Path(folder)], tmp_path / "m.csv")
-    assert CliRunner().invoke(app, ["scan", "/nowhere", "-o", str(tmp_path / "m.csv")]).exit_code == 2
+    assert (
+        CliRunner().invoke(app, ["scan", "/nowhere", "-o", str(tmp_path / "m.csv")]).exit_code == 2
+    )
     with pytest.raises(StudyError, match=r"ends in \.csv"):
         scan([tmp_path], tmp_path / "m.txt")
 
@@ -231,9 +317,17 @@ def test_everything_real_in_one_go(real_data, tmp_path):
     assert found.files > 150
     table = read_manifest(out)
     sarcoma = table[table["image"].str.contains("STS_008/dicom")].iloc[0]
-    assert "STS_008/dicom/CT/mask" in sarcoma["mask"]  # and not the NIfTI mask, which lies beside its own image
+    assert (
+        "STS_008/dicom/CT/mask" in sarcoma["mask"]
+    )  # and not the NIfTI mask, which lies beside its own image
     assert table["mask"].str.contains("nifti/CT_mask").sum() == 1
-    assert not table["mask"].str.contains("example_seg_dicom").any()  # beside an image of another size: not guessed
+    assert (
+        not table["mask"].str.contains("example_seg_dicom").any()
+    )  # beside an image of another size: not guessed
     assert found.problems["dicomdir-incomplete"] == 1
-    shutil.copytree(real_data / "seg_liver/23x38x3", tmp_path / "one", ignore=shutil.ignore_patterns("multiframe"))
+    shutil.copytree(
+        real_data / "seg_liver/23x38x3",
+        tmp_path / "one",
+        ignore=shutil.ignore_patterns("multiframe"),
+    )
     assert scan([tmp_path / "one"], tmp_path / "n.csv").patients >= 1

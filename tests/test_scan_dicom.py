@@ -1,4 +1,5 @@
-"""scan on DICOM: acquisitions, derived series, masks kept as images, damaged files, and what a mask names."""
+"""scan on DICOM: acquisitions, derived series, masks kept as images, damaged files, and what a mask
+names."""
 
 import gzip
 from pathlib import Path
@@ -32,14 +33,30 @@ def seg_on(path: Path, slices, **options) -> None:
 
 
 def rt_on(path: Path, slices, **options) -> None:
-    squares = [np.array([(x, y, float(slices[k].ImagePositionPatient[2])) for x, y in ((-8, -18), (-5, -18), (-5, -15), (-8, -15))]) for k in DRAWN]
-    sources = [str(slices[k].SOPInstanceUID) for k in DRAWN] if options.pop("sources", False) else []
+    squares = [
+        np.array(
+            [
+                (x, y, float(slices[k].ImagePositionPatient[2]))
+                for x, y in ((-8, -18), (-5, -18), (-5, -15), (-8, -15))
+            ]
+        )
+        for k in DRAWN
+    ]
+    sources = (
+        [str(slices[k].SOPInstanceUID) for k in DRAWN] if options.pop("sources", False) else []
+    )
     write_rtstruct(path, [("GTV", square) for square in squares], sources=sources, **options)
 
 
 def read_row(tmp_path: Path, row: dict[str, str]):
     cohort = Cohort(manifest="x", lesion_labels=[1])
-    return read_patient(tmp_path / row["image"], tmp_path / row["mask"], cohort=cohort, selection=Selection(), series=row["series"])
+    return read_patient(
+        tmp_path / row["image"],
+        tmp_path / row["mask"],
+        cohort=cohort,
+        selection=Selection(),
+        series=row["series"],
+    )
 
 
 def two_acquisitions(tree: Path):
@@ -49,14 +66,28 @@ def two_acquisitions(tree: Path):
         Path(str(item.filename)).rename(tree / "ct" / f"a{Path(str(item.filename)).name}")
         item.filename = str(tree / "ct" / f"a{Path(str(item.filename)).name}")
     second = write_series(tree / "ct", SERIES + 50, series="1.2.5", origin=(-10.0, -20.0, 98.75))
-    change(first, AcquisitionNumber=1, AcquisitionTime="100030", ContrastBolusStartTime="100000", KVP=120)
-    change(second, AcquisitionNumber=2, AcquisitionTime="100110", ContrastBolusStartTime="100000", KVP=120)
+    change(
+        first,
+        AcquisitionNumber=1,
+        AcquisitionTime="100030",
+        ContrastBolusStartTime="100000",
+        KVP=120,
+    )
+    change(
+        second,
+        AcquisitionNumber=2,
+        AcquisitionTime="100110",
+        ContrastBolusStartTime="100000",
+        KVP=120,
+    )
     return first, second
 
 
 def test_acquisitions_of_one_series_are_candidates_of_their_own_told_apart_by_their_delay(tmp_path):
     for slices in two_acquisitions(tmp_path / "tree"):
-        change(slices, SeriesDescription="Abdomen arterial")  # of the series, whatever the acquisition
+        change(
+            slices, SeriesDescription="Abdomen arterial"
+        )  # of the series, whatever the acquisition
     volume(tmp_path / "tree/mask.nii.gz", LESION)  # on the grid of the first
     for phase, number, brighter in (("corticomedullary", 1, 0), ("nephrographic", 2, 50)):
         if brighter:
@@ -90,8 +121,15 @@ def test_acquisitions_that_nothing_tells_apart_are_asked_for(tmp_path):
 
 @pytest.mark.parametrize("moment", ["AcquisitionDate", "AcquisitionDateTime"])
 def test_two_days_in_one_series_are_two_acquisitions(tmp_path, moment):
-    for slices, day in zip(two_acquisitions(tmp_path / "tree"), ("20200101", "20200102"), strict=True):
-        change(slices, AcquisitionNumber=None, AcquisitionTime="100030", **{moment: day if moment == "AcquisitionDate" else f"{day}100030"})
+    for slices, day in zip(
+        two_acquisitions(tmp_path / "tree"), ("20200101", "20200102"), strict=True
+    ):
+        change(
+            slices,
+            AcquisitionNumber=None,
+            AcquisitionTime="100030",
+            **{moment: day if moment == "AcquisitionDate" else f"{day}100030"},
+        )
     seen = seen_in(tmp_path / "tree")
     assert seen.pairs == {"P1": ("", "")}
     assert seen.problems == {("P1", "", "mixed-acquisitions")}
@@ -158,7 +196,9 @@ def test_a_mask_under_another_id_goes_to_the_patient_whose_series_it_names(tmp_p
     slices = write_series(tmp_path / "tree/ct", SERIES, patient_id="NEW-1")
     write_series(tmp_path / "tree/other", SERIES, patient_id="NEW-2")
     seg_on(tmp_path / "tree/masks/a.dcm", slices, patient_id="OLD-1")
-    seg_on(tmp_path / "tree/masks/b.dcm", slices, patient_id="OLD-9", series="1.2.99", sources=False)
+    seg_on(
+        tmp_path / "tree/masks/b.dcm", slices, patient_id="OLD-9", series="1.2.99", sources=False
+    )
     seen = seen_in(tmp_path / "tree")
     assert seen.pairs == {"NEW-1": ("ct", "masks/a.dcm"), "NEW-2": ("other", ""), "OLD-9": ("", "")}
     assert seen.problems == {
@@ -168,16 +208,28 @@ def test_a_mask_under_another_id_goes_to_the_patient_whose_series_it_names(tmp_p
     }
 
 
-GE, SIEMENS, ITK = ["DERIVED", "SECONDARY", "REFORMATTED", "AVERAGE"], ["DERIVED", "SECONDARY", "AXIAL", "CT_SOM5 MPR"], ["DERIVED", "SECONDARY"]
+GE, SIEMENS, ITK = (
+    ["DERIVED", "SECONDARY", "REFORMATTED", "AVERAGE"],
+    ["DERIVED", "SECONDARY", "AXIAL", "CT_SOM5 MPR"],
+    ["DERIVED", "SECONDARY"],
+)
 
 
-@pytest.mark.parametrize("image_type", [GE, SIEMENS, ITK, ["DERIVED", "PRIMARY", "AXIAL"]], ids=["GE", "Siemens", "ITK", "primary"])
+@pytest.mark.parametrize(
+    "image_type",
+    [GE, SIEMENS, ITK, ["DERIVED", "PRIMARY", "AXIAL"]],
+    ids=["GE", "Siemens", "ITK", "primary"],
+)
 @pytest.mark.parametrize("named", [True, False])
 def test_a_derived_series_is_proposed_where_a_mask_names_it(tmp_path, image_type, named):
     original = write_series(tmp_path / "tree/original", SERIES[::2], series="1.2.5", step=5.0)
     derived = write_series(tmp_path / "tree/derived", SERIES, series="1.2.6")
     change(derived, ImageType=image_type)
-    seg_on(tmp_path / "tree/seg.dcm", derived if named else original * 2, series="same" if named else "1.2.5")
+    seg_on(
+        tmp_path / "tree/seg.dcm",
+        derived if named else original * 2,
+        series="same" if named else "1.2.5",
+    )
     seen = seen_in(tmp_path / "tree")
     assert seen.pairs == {"P1": ("derived" if named else "original", "seg.dcm")}
     assert seen.problems == ({("P1", "derived", "derived-image")} if named else set())
@@ -189,7 +241,9 @@ def test_a_derived_series_alone_is_a_candidate_where_it_is_no_reformation(tmp_pa
     seen = seen_in(tmp_path / "tree")
     assert seen.pairs == {"ITK": ("itk", "")}
     assert ("ITK", "itk", "derived-image") in seen.problems
-    assert {code for file, code in seen.passed.items() if file.startswith("mpr")} == {"secondary-capture"}
+    assert {code for file, code in seen.passed.items() if file.startswith("mpr")} == {
+        "secondary-capture"
+    }
 
 
 def test_a_mask_says_that_its_series_was_passed_over(tmp_path):
@@ -205,7 +259,9 @@ def test_a_mask_says_that_its_series_was_passed_over(tmp_path):
 @pytest.mark.parametrize("rescale", [True, False])
 def test_label_maps_kept_as_ct_series_are_no_patients(tmp_path, description, rescale):
     ct = write_series(tmp_path / "tree/P1/ct", SERIES, series="1.2.5")
-    labels = write_series(tmp_path / "tree/P1/drawn", MASK.astype(np.int16) * 255, series="1.2.6", intercept=0)
+    labels = write_series(
+        tmp_path / "tree/P1/drawn", MASK.astype(np.int16) * 255, series="1.2.6", intercept=0
+    )
     change(labels, SeriesDescription=description)
     if not rescale:
         for item in labels:
@@ -223,12 +279,22 @@ def test_label_maps_kept_as_ct_series_are_no_patients(tmp_path, description, res
 
 
 @pytest.mark.parametrize(
-    ("modality", "storage"), [("PT", "1.2.840.10008.5.1.4.1.1.128"), ("MR", "1.2.840.10008.5.1.4.1.1.4"), ("NM", "1.2.840.10008.5.1.4.1.1.20")]
+    ("modality", "storage"),
+    [
+        ("PT", "1.2.840.10008.5.1.4.1.1.128"),
+        ("MR", "1.2.840.10008.5.1.4.1.1.4"),
+        ("NM", "1.2.840.10008.5.1.4.1.1.20"),
+    ],
 )
 def test_images_of_other_modalities_are_neither_masks_nor_images(tmp_path, modality, storage):
     write_series(tmp_path / "tree/ct", SERIES, series="1.2.5")
     other = write_series(tmp_path / "tree/tumor", SERIES, series="1.2.6")
-    change(other, Modality=modality, SOPClassUID=f"1.2.840.10008.5.1.4.1.1.{storage}", SeriesDescription="Tumor mask")
+    change(
+        other,
+        Modality=modality,
+        SOPClassUID=f"1.2.840.10008.5.1.4.1.1.{storage}",
+        SeriesDescription="Tumor mask",
+    )
     seen = seen_in(tmp_path / "tree")
     assert seen.pairs == {"P1": ("ct", "")}
     assert set(seen.passed.values()) == {"not-an-image"}
@@ -237,8 +303,18 @@ def test_images_of_other_modalities_are_neither_masks_nor_images(tmp_path, modal
 BREAKS = {
     "cut off in the header": (lambda raw: raw[: raw.index(b"\x20\x00\x0d\x00")], "file-truncated"),
     "cut off before the PatientID": (lambda raw: raw[:400], "file-truncated"),
-    "a radiograph": (lambda raw: raw.replace(b"\x28\x00\x10\x00US\x02\x00\x14\x00", b"\x28\x00\x10\x00US\x02\x00\xff\xff"), "too-large"),
-    "no rows": (lambda raw: raw.replace(b"\x28\x00\x10\x00US\x02\x00\x14\x00", b"\x28\x00\x10\x00US\x02\x00\x00\x00"), "file-unreadable"),
+    "a radiograph": (
+        lambda raw: raw.replace(
+            b"\x28\x00\x10\x00US\x02\x00\x14\x00", b"\x28\x00\x10\x00US\x02\x00\xff\xff"
+        ),
+        "too-large",
+    ),
+    "no rows": (
+        lambda raw: raw.replace(
+            b"\x28\x00\x10\x00US\x02\x00\x14\x00", b"\x28\x00\x10\x00US\x02\x00\x00\x00"
+        ),
+        "file-unreadable",
+    ),
     "decimal commas": (lambda raw: raw.replace(b"0.5\\0.5 ", b"0,5\\0,5 "), "file-unreadable"),
     "pixels cut off": (lambda raw: raw[:-100], "file-truncated"),
 }
@@ -248,7 +324,9 @@ BREAKS = {
 def test_a_broken_file_in_a_flat_folder_is_named_and_concerns_its_patient_alone(tmp_path, what):
     tree = tmp_path / "tree"
     for patient in "ABC":
-        slices = write_series(tmp_path / patient, SERIES, patient_id=patient, frame_of_reference=f"1.{ord(patient)}")
+        slices = write_series(
+            tmp_path / patient, SERIES, patient_id=patient, frame_of_reference=f"1.{ord(patient)}"
+        )
         seg_on(tmp_path / patient / "seg.dcm", slices, patient_id=patient)
         for path in (tmp_path / patient).iterdir():
             tree.mkdir(exist_ok=True)
@@ -259,9 +337,15 @@ def test_a_broken_file_in_a_flat_folder_is_named_and_concerns_its_patient_alone(
     assert breaking(whole) != whole
     path.write_bytes(breaking(whole))
     seen = seen_in(tree)
-    known = "" if what == "cut off before the PatientID" else "C"  # the PatientID stands before the UIDs
+    known = (
+        "" if what == "cut off before the PatientID" else "C"
+    )  # the PatientID stands before the UIDs
     assert seen.problems == {(known, "CI0003.dcm", code)}
-    assert {patient: bool(image) for patient, (image, _) in seen.pairs.items()} == {"A": True, "B": True, "C": True}
+    assert {patient: bool(image) for patient, (image, _) in seen.pairs.items()} == {
+        "A": True,
+        "B": True,
+        "C": True,
+    }
     assert seen.summary.complete == (2 if known and what != "cut off in the header" else 3)
 
 
@@ -277,18 +361,36 @@ def test_a_copy_without_its_pixels_is_named_and_costs_nothing(tmp_path):
 def test_packed_files_are_told_as_such(tmp_path):
     slices = write_series(tmp_path / "tree/ct", SERIES)
     raw = Path(str(slices[0].filename)).read_bytes()
-    packed = {"a.dcm.gz": gzip.compress(raw), "study.zip": b"PK\x03\x04", "b.7z": b"7z", "IM0001": gzip.compress(raw), "00012.dcm": b"PK\x03\x04" + bytes(400)}
+    packed = {
+        "a.dcm.gz": gzip.compress(raw),
+        "study.zip": b"PK\x03\x04",
+        "b.7z": b"7z",
+        "IM0001": gzip.compress(raw),
+        "00012.dcm": b"PK\x03\x04" + bytes(400),
+    }
     for name, data in packed.items():
         (tmp_path / "tree" / name).write_bytes(data)
     (tmp_path / "tree/notes.docx").write_bytes(b"PK\x03\x04")
     (tmp_path / "tree/notes.txt").write_text("nothing", encoding="utf-8")
     seen = seen_in(tmp_path / "tree")
-    assert seen.passed == {**dict.fromkeys(packed, "packed"), "notes.docx": "not-dicom", "notes.txt": "not-dicom"}
+    assert seen.passed == {
+        **dict.fromkeys(packed, "packed"),
+        "notes.docx": "not-dicom",
+        "notes.txt": "not-dicom",
+    }
 
 
 def test_a_manufacturer_is_its_first_word_without_signs(tmp_path):
-    for patient, manufacturer in (("P1", "GE, Medical Systems"), ("P2", "SIEMENS"), ("P3", " Philips-Medical "), ("P4", ",")):
-        change(write_series(tmp_path / "tree" / patient, SERIES, patient_id=patient), Manufacturer=manufacturer)
+    for patient, manufacturer in (
+        ("P1", "GE, Medical Systems"),
+        ("P2", "SIEMENS"),
+        ("P3", " Philips-Medical "),
+        ("P4", ","),
+    ):
+        change(
+            write_series(tmp_path / "tree" / patient, SERIES, patient_id=patient),
+            Manufacturer=manufacturer,
+        )
     rows = seen_in(tmp_path / "tree").rows
     assert [rows[f"P{n}"]["scanner"] for n in (1, 2, 3, 4)] == ["ge", "siemens", "philips", ""]
 

@@ -7,7 +7,14 @@ import pyarrow as pa
 import pytest
 
 from renal_ray.problems import DamagedFileError
-from renal_ray.store.activations import Activations, ActivationSet, activation_key, has_part, write_index, write_part
+from renal_ray.store.activations import (
+    Activations,
+    ActivationSet,
+    activation_key,
+    has_part,
+    write_index,
+    write_part,
+)
 from renal_ray.store.place import Place
 from renal_ray.types import Dataset, FreezePoint
 
@@ -18,14 +25,28 @@ SHAPE = (3, 2, 4)
 
 def written(work: Place, dtype: str) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
-    values = {patient: rng.normal(size=(count, *SHAPE)).astype(dtype) for patient, count in COUNTS.items()}
+    values = {
+        patient: rng.normal(size=(count, *SHAPE)).astype(dtype) for patient, count in COUNTS.items()
+    }
     parts = {"one": ["p3", "p1"], "two": ["p2", "p0", "p4"]}
     for part, patients in parts.items():
         assert not has_part(work, WHICH, part)
-        write_part(work, WHICH, part, [(patient, 10 * np.arange(COUNTS[patient]), values[patient]) for patient in patients])
+        write_part(
+            work,
+            WHICH,
+            part,
+            [(patient, 10 * np.arange(COUNTS[patient]), values[patient]) for patient in patients],
+        )
         assert has_part(work, WHICH, part)
     assert not WHICH.exists(work)
-    write_index(work, WHICH, {part: [(patient, COUNTS[patient]) for patient in patients] for part, patients in parts.items()})
+    write_index(
+        work,
+        WHICH,
+        {
+            part: [(patient, COUNTS[patient]) for patient in patients]
+            for part, patients in parts.items()
+        },
+    )
     assert WHICH.exists(work)
     return values
 
@@ -40,13 +61,23 @@ def test_round_trip(tmp_path: Path, dtype: str) -> None:
     assert rows.patients == tuple(order)
     assert rows.counts.tolist() == [COUNTS[patient] for patient in order]
     assert rows.slice_index.dtype == np.int32
-    assert rows.slice_index.tolist() == [10 * n for patient in order for n in range(COUNTS[patient])]
+    assert rows.slice_index.tolist() == [
+        10 * n for patient in order for n in range(COUNTS[patient])
+    ]
     assert len(rows) == len(truth)
     everything = rows[:]
     assert everything.dtype == dtype
-    assert np.array_equal(everything, truth)  # float16 widens exactly: what was stored is what comes back
+    assert np.array_equal(
+        everything, truth
+    )  # float16 widens exactly: what was stored is what comes back
     rng = np.random.default_rng(1)
-    for chosen in (rng.integers(0, len(truth), 40), rng.permutation(len(truth)), np.array([0]), np.array([], int), rng.random(len(truth)) < 0.5):
+    for chosen in (
+        rng.integers(0, len(truth), 40),
+        rng.permutation(len(truth)),
+        np.array([0]),
+        np.array([], int),
+        rng.random(len(truth)) < 0.5,
+    ):
         assert np.array_equal(rows[chosen], truth[chosen])
     for part in (slice(2, 9), slice(None, None, 3), slice(5, 5), slice(-4, None)):
         assert np.array_equal(rows[part], truth[part])
@@ -69,7 +100,9 @@ def test_some_patients_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["a bit", "half", "missing", "no index"])
-def test_a_damaged_file_is_named_and_deleted_so_that_it_is_made_anew(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_file_is_named_and_deleted_so_that_it_is_made_anew(
+    tmp_path: Path, damage: str
+) -> None:
     work = Place(str(tmp_path))
     written(work, "float32")
     file = tmp_path / WHICH.folder / "two.arrow"
@@ -104,13 +137,23 @@ def test_the_file_is_plain_arrow(tmp_path: Path) -> None:
     assert work.entries(WHICH.folder) == ["index.parquet", "one.arrow", "two.arrow"]
     reader = pa.ipc.open_file(pa.memory_map(str(work.path(f"{WHICH.folder}/one.arrow"))))
     assert reader.schema.field("activation").type == pa.fixed_shape_tensor(pa.float16(), SHAPE)
-    assert [reader.get_batch(n).column("patient_id")[0].as_py() for n in range(reader.num_record_batches)] == ["p3", "p1"]
+    assert [
+        reader.get_batch(n).column("patient_id")[0].as_py()
+        for n in range(reader.num_record_batches)
+    ] == ["p3", "p1"]
 
 
 def test_the_key_follows_all_that_decides_the_numbers() -> None:
     base = {"slices": "a", "weights": "b", "size": 75, "dtype": "float32"}
     keys = {activation_key(**base)} | {
-        activation_key(**base | change) for change in ({"slices": "x"}, {"weights": "x"}, {"size": 76}, {"dtype": "float16"}, {"slices": "b", "weights": "a"})
+        activation_key(**base | change)
+        for change in (
+            {"slices": "x"},
+            {"weights": "x"},
+            {"size": 76},
+            {"dtype": "float16"},
+            {"slices": "b", "weights": "a"},
+        )
     }
     assert len(keys) == 6
     assert {len(key) for key in keys} == {16}

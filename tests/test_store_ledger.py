@@ -43,7 +43,9 @@ def test_a_trial_from_nothing_to_finished(ledger: Ledger) -> None:
     written = ledger.finish("t", {"trial_id": "t"})
     assert ledger.state("t") == "finished"
     assert ledger.result("t") == written
-    assert written["files"] == {name: hashlib.sha256(folder.read(name)).hexdigest() for name in FILES}
+    assert written["files"] == {
+        name: hashlib.sha256(folder.read(name)).hexdigest() for name in FILES
+    }
     assert ledger.trial_ids() == ["t"]
 
 
@@ -80,7 +82,10 @@ def test_a_damaged_file_is_told_with_what_to_do(ledger: Ledger) -> None:
     folder = finished(ledger)
     assert ledger.read_checked("t", "weights.h5") == b"weights"
     folder.write("weights.h5", b"Weights")
-    with pytest.raises(DamagedFileError, match=r"trials/t/weights\.h5 is damaged: its trial counts as unfinished now"):
+    with pytest.raises(
+        DamagedFileError,
+        match=r"trials/t/weights\.h5 is damaged: its trial counts as unfinished now",
+    ):
         ledger.read_checked("t", "weights.h5")
     assert issubclass(DamagedFileError, StudyError)
     assert (ledger.state("t"), ledger.result("t")) == ("damaged", None)
@@ -91,8 +96,18 @@ def test_a_damaged_file_is_told_with_what_to_do(ledger: Ledger) -> None:
     assert folder.entries() == sorted([*FILES, "result.json"])
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: data.replace(b"0.25", b"0.75"), lambda data: b"[]", lambda data: b""])
-def test_a_half_written_or_altered_result_is_none(ledger: Ledger, damage: Callable[[bytes], bytes]) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[: len(data) // 2],
+        lambda data: data.replace(b"0.25", b"0.75"),
+        lambda data: b"[]",
+        lambda data: b"",
+    ],
+)
+def test_a_half_written_or_altered_result_is_none(
+    ledger: Ledger, damage: Callable[[bytes], bytes]
+) -> None:
     folder = ledger.begin("t", SPEC)
     write_files(folder)
     ledger.finish("t", {"trial_id": "t", "levels": {"auc": 0.25}})
@@ -101,7 +116,9 @@ def test_a_half_written_or_altered_result_is_none(ledger: Ledger, damage: Callab
     assert (ledger.state("t"), ledger.result("t")) == ("damaged", None)
 
 
-def test_a_worker_that_was_believed_dead_does_not_finish_beside_its_successor(ledger: Ledger, tmp_path: Path) -> None:
+def test_a_worker_that_was_believed_dead_does_not_finish_beside_its_successor(
+    ledger: Ledger, tmp_path: Path
+) -> None:
     write_files(ledger.begin("t", SPEC))
     successor = Ledger(Place(str(tmp_path)))
     write_files(successor.begin("t", SPEC))
@@ -121,7 +138,12 @@ def test_begin_keeps_checkpoints_and_nothing_else(ledger: Ledger) -> None:
     for name in ("checkpoint.json", "checkpoint-3.h5", "weights.h5", "progress.json", ".tmp-0123"):
         folder.write(name, b"x")
     ledger.begin("t", SPEC)
-    assert folder.entries(hidden=True) == ["checkpoint-3.h5", "checkpoint.json", "claim.txt", "spec.json"]
+    assert folder.entries(hidden=True) == [
+        "checkpoint-3.h5",
+        "checkpoint.json",
+        "claim.txt",
+        "spec.json",
+    ]
 
 
 def test_a_file_that_the_result_does_not_list_is_not_believed(ledger: Ledger) -> None:

@@ -22,7 +22,15 @@ from renal_ray.store.place import Place
 def holder(*, host="elsewhere", kernel=None, pid=1, started=0.0, seen_s_ago=0.0):
     seen = datetime.now(UTC) - timedelta(seconds=seen_s_ago)
     kernel = lock._kernel() if kernel is None else kernel
-    return {"token": "0" * 32, "host": host, "kernel": kernel, "pid": pid, "started": started, "since": "2026-01-01T00:00:00+00:00", "seen": seen.isoformat()}
+    return {
+        "token": "0" * 32,
+        "host": host,
+        "kernel": kernel,
+        "pid": pid,
+        "started": started,
+        "since": "2026-01-01T00:00:00+00:00",
+        "seen": seen.isoformat(),
+    }
 
 
 def wait_until(true, seconds=20.0):
@@ -60,10 +68,15 @@ def test_a_dead_process_holds_nothing(tmp_path):
 def test_another_process_with_the_number_of_a_dead_one_holds_nothing(tmp_path):
     """Nor does a thread, whose number the system takes for a process's in some of its calls."""
     work = Place(str(tmp_path))
-    for pid, started in ((os.getpid(), psutil.Process().create_time() - 100), (_a_thread(), psutil.Process().create_time())):
+    for pid, started in (
+        (os.getpid(), psutil.Process().create_time() - 100),
+        (_a_thread(), psutil.Process().create_time()),
+    ):
         work.write_json(NAME, holder(host=platform.node(), pid=pid, started=started))
         assert not is_held(work)
-    work.write_json(NAME, holder(host=platform.node(), pid=os.getpid(), started=psutil.Process().create_time()))
+    work.write_json(
+        NAME, holder(host=platform.node(), pid=os.getpid(), started=psutil.Process().create_time())
+    )
     assert is_held(work)
 
 
@@ -77,7 +90,16 @@ def test_a_run_on_another_machine_is_believed_while_it_renews_its_lock(tmp_path)
     work = Place(str(tmp_path))
     work.write_json(NAME, holder())
     assert is_held(work)
-    with pytest.raises(StudyError, match=r"process 1 on elsewhere since 2026-01-01T00:00:00\+00:00, last seen .*; .* delete"), held(work):
+    with (
+        pytest.raises(
+            StudyError,
+            match=(
+                r"process 1 on elsewhere since "
+                r"2026-01-01T00:00:00\+00:00, last seen .*; .* delete"
+            ),
+        ),
+        held(work),
+    ):
         pass
     assert work.read_json(NAME)["host"] == "elsewhere"
     work.write_json(NAME, holder(seen_s_ago=DEAD_S + 60))
@@ -86,12 +108,20 @@ def test_a_run_on_another_machine_is_believed_while_it_renews_its_lock(tmp_path)
         assert work.read_json(NAME)["pid"] == os.getpid()
 
 
-@pytest.mark.parametrize("kernel", [["another boot", "pid:[1]"], [], None], ids=["container", "no Linux", "written by an earlier version"])
-def test_a_process_that_cannot_be_seen_from_here_is_believed_while_it_renews_its_lock(tmp_path, kernel):
+@pytest.mark.parametrize(
+    "kernel",
+    [["another boot", "pid:[1]"], [], None],
+    ids=["container", "no Linux", "written by an earlier version"],
+)
+def test_a_process_that_cannot_be_seen_from_here_is_believed_while_it_renews_its_lock(
+    tmp_path, kernel
+):
     """Containers share a host's name; in each of them another process has the number."""
     work = Place(str(tmp_path))
     for seen_s_ago, lives in ((0, True), (DEAD_S - 60, True), (DEAD_S + 60, False)):
-        found = holder(host=platform.node(), kernel=kernel or [], pid=os.getpid(), seen_s_ago=seen_s_ago)
+        found = holder(
+            host=platform.node(), kernel=kernel or [], pid=os.getpid(), seen_s_ago=seen_s_ago
+        )
         if kernel is None:
             del found["kernel"]
         work.write_json(NAME, found)
@@ -113,21 +143,39 @@ def test_drivers_in_two_containers_of_one_host_name_do_not_share_a_directory(tmp
     if subprocess.run([*IN_A_NAMESPACE, "true"], capture_output=True, check=False).returncode:
         pytest.skip("no namespace of process numbers can be made: not root, or no util-linux")
     hold = [*IN_A_NAMESPACE, sys.executable, "-c", HOLD, str(tmp_path)]
-    with subprocess.Popen(hold, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8") as first:
+    with subprocess.Popen(
+        hold, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
+    ) as first:
         assert first.stdout.readline() == "held\n"
-        second = subprocess.run(hold, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", timeout=120, check=False)
+        second = subprocess.run(
+            hold,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=120,
+            check=False,
+        )
         assert (second.returncode, second.stdout) == (1, "")
         assert "StudyError: work: " in second.stderr
         assert f"on {platform.node()} since" in second.stderr
         first.stdin.close()
         assert first.wait(timeout=60) == 0
-    third = subprocess.run(hold, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", timeout=120, check=False)
+    third = subprocess.run(
+        hold,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+        check=False,
+    )
     assert (third.returncode, third.stdout) == (0, "held\n")
 
 
 def test_a_lock_is_renewed_and_a_run_that_lost_it_stops(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(lock, "BEAT_S", 0.05)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # ignored where the tests run in the background
     work = Place(str(tmp_path))
     with pytest.raises(KeyboardInterrupt), held(work):  # noqa: PT012 - the interrupt may come at any line
         token = work.read_json(NAME)["token"]
@@ -144,14 +192,24 @@ def test_of_many_runs_that_begin_at_once_one_goes_on(tmp_path):
     """Processes, because a lock file of a process's own threads would tell nothing."""
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    Place(str(tmp_path)).write_json(NAME, holder(host=platform.node(), pid=dead.pid))  # all of them want to take it over
+    Place(str(tmp_path)).write_json(
+        NAME, holder(host=platform.node(), pid=dead.pid)
+    )  # all of them want to take it over
     script = (
-        "import sys, time\nfrom renal_ray.problems import StudyError\nfrom renal_ray.store.lock import held\nfrom renal_ray.store.place import Place\n"
+        "import sys, time\nfrom renal_ray.problems import StudyError\nfrom "
+        "renal_ray.store.lock import held\nfrom renal_ray.store.place import Place\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
-        "try:\n  with held(Place(sys.argv[1])): print('held', flush=True); sys.stdin.readline()\nexcept StudyError: print('refused', flush=True)\n"
+        "try:\n  with held(Place(sys.argv[1])): print('held', flush=True); "
+        "sys.stdin.readline()\nexcept StudyError: print('refused', flush=True)\n"
     )
     runs = [
-        subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8", bufsize=1)
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(tmp_path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+            bufsize=1,
+        )
         for _ in range(6)
     ]
     for run in runs:
@@ -166,5 +224,8 @@ def test_of_many_runs_that_begin_at_once_one_goes_on(tmp_path):
 
 def test_a_directory_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(StudyError, match="cannot be written"), held(Place(str(tmp_path / "file" / "work"))):
+    with (
+        pytest.raises(StudyError, match="cannot be written"),
+        held(Place(str(tmp_path / "file" / "work"))),
+    ):
         pass

@@ -23,7 +23,9 @@ def everything(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
-def test_a_write_that_fails_leaves_the_old_bytes_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+def test_a_write_that_fails_leaves_the_old_bytes_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
     work = Place(str(tmp_path))
     work.write("deep/file.json", b"old")
 
@@ -90,7 +92,9 @@ def test_remove_takes_files_and_directories_and_minds_nothing_else(tmp_path: Pat
         work.read("file")
 
 
-def test_a_relative_place_is_settled_where_it_was_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_place_is_settled_where_it_was_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     work = Place("some/work")
     monkeypatch.chdir("/")
@@ -111,7 +115,9 @@ def test_json_refuses_numbers_that_json_has_not(tmp_path: Path) -> None:
 
 def test_parquet_round_trip(tmp_path: Path) -> None:
     work = Place(str(tmp_path))
-    table = pd.DataFrame({"patient_id": ["a", "b"], "slice_index": pd.array([3, pd.NA], dtype="Int32")})
+    table = pd.DataFrame(
+        {"patient_id": ["a", "b"], "slice_index": pd.array([3, pd.NA], dtype="Int32")}
+    )
     work.write_parquet("t.parquet", table)
     back = work.read_parquet("t.parquet")
     assert back["patient_id"].to_list() == ["a", "b"]
@@ -135,12 +141,22 @@ def test_a_digest_is_what_it_was() -> None:
     assert digest([]) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
-def test_processes_of_a_node_fetch_a_remote_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_of_a_node_fetch_a_remote_file_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = Place(str(tmp_path / "bucket"))
     source.write("activations/a.arrow", b"rows")
     here = Place._open
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path / "node"))
-    monkeypatch.setattr(Place, "_open", lambda self: (fs.LocalFileSystem(), self.uri.replace("s3://bucket", source.uri)) if "s3://" in self.uri else here(self))
+    monkeypatch.setattr(
+        Place,
+        "_open",
+        lambda self: (
+            (fs.LocalFileSystem(), self.uri.replace("s3://bucket", source.uri))
+            if "s3://" in self.uri
+            else here(self)
+        ),
+    )
     fetched: list[str] = []
     reading = Place.read
 

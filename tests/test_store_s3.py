@@ -1,4 +1,5 @@
-"""Object storage over a real connection: every operation of a place, and a whole study whose work directory lies there."""
+"""Object storage over a real connection: every operation of a place, and a whole study whose work
+directory lies there."""
 
 import os
 import pickle
@@ -45,7 +46,13 @@ def test_files_are_written_read_replaced_and_listed(work: Place) -> None:
     assert work.at("b").entries() == ["inner", "one", "two"]
     assert work.at("b").at("inner").read("three") == b"b/inner/three"
     assert work.entries("nowhere") == []
-    assert [work.exists(name) for name in ("b", "b/one", "b/inner", "b/on", "nowhere")] == [True, True, True, False, False]
+    assert [work.exists(name) for name in ("b", "b/one", "b/inner", "b/on", "nowhere")] == [
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]
     with pytest.raises(FileNotFoundError):
         work.read("nowhere")
 
@@ -68,7 +75,12 @@ def test_lines_are_added_and_earlier_ones_kept(work: Place) -> None:
 def test_json_and_parquet_come_back(work: Place) -> None:
     work.write_json("a.json", {"b": 1, "a": None})
     assert work.read_json("a.json") == {"b": 1, "a": None}
-    work.write_parquet("t.parquet", pd.DataFrame({"patient_id": ["a", "b"], "slice_index": pd.array([3, pd.NA], dtype="Int32")}))
+    work.write_parquet(
+        "t.parquet",
+        pd.DataFrame(
+            {"patient_id": ["a", "b"], "slice_index": pd.array([3, pd.NA], dtype="Int32")}
+        ),
+    )
     assert work.read_parquet("t.parquet")["slice_index"].isna().to_list() == [False, True]
 
 
@@ -84,7 +96,16 @@ def test_arrow_is_mapped_from_a_copy_that_is_fetched_once_and_again_when_it_chan
             [path] = set(processes.map(lambda _: work.local("a.arrow"), range(4)))
         assert path.is_relative_to(tmp_path)
         np.testing.assert_array_equal(BatchFile(path).tensor(0, "activation"), values * factor)
-        assert len([one for one in server.reads("a.arrow") if work.uri.split("/")[4].split("?")[0] in one]) == factor
+        assert (
+            len(
+                [
+                    one
+                    for one in server.reads("a.arrow")
+                    if work.uri.split("/")[4].split("?")[0] in one
+                ]
+            )
+            == factor
+        )
     with pytest.raises(FileNotFoundError, match="some-where"):
         work.local("b.arrow")
 
@@ -92,7 +113,9 @@ def test_arrow_is_mapped_from_a_copy_that_is_fetched_once_and_again_when_it_chan
 def test_a_write_that_fails_leaves_the_old_bytes(work: Place, server: S3Server) -> None:
     work.write("file", b"old")
     with pytest.raises(OSError, match=r"NoSuchBucket|bucket"):
-        Place(server.uri("x").replace(f"s3://{BUCKET}", "s3://no-such-bucket")).write("file", b"new")
+        Place(server.uri("x").replace(f"s3://{BUCKET}", "s3://no-such-bucket")).write(
+            "file", b"new"
+        )
     assert work.read("file") == b"old"
 
 
@@ -119,7 +142,9 @@ def test_keys_in_a_uri_are_refused_and_not_repeated() -> None:
     assert "hidden" not in str(refused.value)
 
 
-def test_the_endpoint_may_come_from_the_environment(work: Place, server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_endpoint_may_come_from_the_environment(
+    work: Place, server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     work.write("file", b"1")
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
@@ -135,24 +160,41 @@ SETTINGS = {
     "folds": {"n": 2, "method": "stratified"},
     "heads": {"use": ["image"]},
     "weights": "random",
-    "training": {"epochs": {"image": 2, "fc": 2, "gru": 2}, "batch_size": 8, "embedding": 16, "gru_units": 8},
+    "training": {
+        "epochs": {"image": 2, "fc": 2, "gru": 2},
+        "batch_size": 8,
+        "embedding": 16,
+        "gru_units": 8,
+    },
     "resources": {"cpus": 2, "object_store_mb": 100},
 }
 
 
 def command(*words: str) -> subprocess.CompletedProcess[str]:
     """renal-ray in a process of its own: its Ray then starts with the storage's keys."""
-    return subprocess.run([sys.executable, "-c", "from renal_ray.cli import main; main()", *words], capture_output=True, encoding="utf-8", check=False)
+    return subprocess.run(
+        [sys.executable, "-c", "from renal_ray.cli import main; main()", *words],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
 
 
 @pytest.mark.cluster
-def test_a_whole_study_in_object_storage(phantom_manifest: Path, server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_whole_study_in_object_storage(
+    phantom_manifest: Path, server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "node").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "node"))
     monkeypatch.setenv("RAY_TMPDIR", "/tmp")  # the names of Ray's sockets must be short
     work = Place(server.uri("whole/study"))
     file = tmp_path / "remote.yaml"
-    file.write_text(yaml.safe_dump(SETTINGS | {"work": work.uri, "cohort": {"manifest": str(phantom_manifest)}}), encoding="utf-8")
+    file.write_text(
+        yaml.safe_dump(
+            SETTINGS | {"work": work.uri, "cohort": {"manifest": str(phantom_manifest)}}
+        ),
+        encoding="utf-8",
+    )
     before = command("status", work.uri)
     assert (before.returncode, before.stdout) == (2, "")
     assert "study.yaml: no such file" in before.stderr
@@ -160,7 +202,14 @@ def test_a_whole_study_in_object_storage(phantom_manifest: Path, server: S3Serve
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 of 2 trials are finished" in done.stdout
     assert f"report: s3://{BUCKET}/whole/study/report/index.html" in done.stdout
-    for name in ("study.yaml", "cohort.parquet", "splits.json", "test/seal.jsonl", "test/votes.parquet", "report/index.html"):
+    for name in (
+        "study.yaml",
+        "cohort.parquet",
+        "splits.json",
+        "test/seal.jsonl",
+        "test/votes.parquet",
+        "report/index.html",
+    ):
         assert work.exists(name), name
     assert work.entries("report/tables")
     assert not [name for name in work.entries(recursive=True) if ".tmp-" in name]
@@ -173,13 +222,20 @@ def test_a_whole_study_in_object_storage(phantom_manifest: Path, server: S3Serve
     again = command("run", work.uri)  # the work directory serves as the study
     assert again.returncode == 0, again.stdout + again.stderr
     assert "the seal stays closed" in again.stdout
-    assert {trial: work.read(f"trials/{trial}/result.json") for trial in work.entries("trials")} == results
+    assert {
+        trial: work.read(f"trials/{trial}/result.json") for trial in work.entries("trials")
+    } == results
 
 
 def test_storage_that_cannot_be_reached_is_said_in_one_sentence(tmp_path: Path) -> None:
     file = tmp_path / "remote.yaml"
     work = "s3://studies/x?endpoint_override=http://127.0.0.1:9&region=us-east-1"
-    file.write_text(yaml.safe_dump(SETTINGS | {"work": work, "cohort": {"manifest": str(tmp_path / "none.csv")}}), encoding="utf-8")
+    file.write_text(
+        yaml.safe_dump(
+            SETTINGS | {"work": work, "cohort": {"manifest": str(tmp_path / "none.csv")}}
+        ),
+        encoding="utf-8",
+    )
     for words in (("status", work), ("sweep", str(file))):
         done = command(*words)
         assert done.returncode == 2, done.stdout + done.stderr

@@ -44,37 +44,61 @@ for row in index:
     assert set(batch.column("patient_id").to_pylist()) == {row["patient_id"]}
     images = batch.column("image").to_numpy_ndarray()
     found[row["patient_id"]] = {
-        "label": batch.column("label").to_pylist(), "slice_index": batch.column("slice_index").to_pylist(),
-        "position_mm": batch.column("position_mm").to_pylist(), "area": batch.column("lesion_area_mm2").to_pylist(),
-        "shape": images.shape, "dtype": str(images.dtype), "sha256": hashlib.sha256(images.tobytes()).hexdigest(),
+        "label": batch.column("label").to_pylist(),
+        "slice_index": batch.column("slice_index").to_pylist(),
+        "position_mm": batch.column("position_mm").to_pylist(),
+        "area": batch.column("lesion_area_mm2").to_pylist(),
+        "shape": images.shape, "dtype": str(images.dtype),
+        "sha256": hashlib.sha256(images.tobytes()).hexdigest(),
     }
 batches = {}
 for name in sorted({row["file"] for row in index}):
     file = pa.ipc.open_file(pa.memory_map(str(folder / name)))
     batches[name] = file.num_record_batches
     rows = sum(file.get_batch(n).num_rows for n in range(file.num_record_batches))
-    image_bytes = sum(file.get_batch(n).column("image").nbytes for n in range(file.num_record_batches))
+    kept = [file.get_batch(n) for n in range(file.num_record_batches)]
+    image_bytes = sum(batch.column("image").nbytes for batch in kept)
     compressed.add((folder / name).stat().st_size < image_bytes)
 assert not [name for name in sys.modules if name.startswith("renal_ray")]
-print(json.dumps({"found": found, "kinds": sorted(kinds), "batches": batches, "compressed": sorted(compressed), "index": sorted(index[0])}))
+told = {"found": found, "kinds": sorted(kinds), "batches": batches, "index": sorted(index[0])}
+print(json.dumps(told | {"compressed": sorted(compressed)}))
 """
 
 
 def test_any_arrow_reader_opens_them(prepared: tuple[Place, SplitSet]) -> None:
     work, _ = prepared
-    done = subprocess.run([sys.executable, "-I", "-c", READER, str(work.path("slices/roi"))], capture_output=True, encoding="utf-8", check=False)
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", READER, str(work.path("slices/roi"))],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     read = json.loads(done.stdout)
     [kinds] = read["kinds"]
-    assert [name for name, _ in kinds] == ["patient_id", "slice_index", "position_mm", "label", "lesion_area_mm2", "image"]
+    assert [name for name, _ in kinds] == [
+        "patient_id",
+        "slice_index",
+        "position_mm",
+        "label",
+        "lesion_area_mm2",
+        "image",
+    ]
     types = dict(kinds)
-    assert (types["patient_id"], types["slice_index"], types["position_mm"]) == ("string", "int32", "float")
+    assert (types["patient_id"], types["slice_index"], types["position_mm"]) == (
+        "string",
+        "int32",
+        "float",
+    )
     assert (types["label"], types["lesion_area_mm2"]) == ("int8", "float")
     assert types["image"].startswith("extension<arrow.fixed_shape_tensor")
     assert "uint8" in types["image"]
     assert f"shape=[{SIZE},{SIZE},3]" in types["image"]
     assert read["compressed"] == [False]
-    assert [(name[:12], batches) for name, batches in read["batches"].items()] == [("shard-00000-", 6), ("shard-00001-", 6)]
+    assert [(name[:12], batches) for name, batches in read["batches"].items()] == [
+        ("shard-00000-", 6),
+        ("shard-00001-", 6),
+    ]
     assert {"patient_id", "file", "batch", "rows"} <= set(read["index"])
     assert read["found"].keys() == {patient.patient_id for patient in PATIENTS}
     for patient in PATIENTS:
@@ -94,7 +118,11 @@ def test_the_schema_is_written_into_the_file(prepared: tuple[Place, SplitSet]) -
         reader = pa.ipc.open_file(pa.memory_map(str(file)))
         image = reader.schema.field("image").type
         assert isinstance(image, pa.FixedShapeTensorType)
-        assert (image.shape, image.value_type, image.extension_name) == ([SIZE, SIZE, 3], pa.uint8(), "arrow.fixed_shape_tensor")
+        assert (image.shape, image.value_type, image.extension_name) == (
+            [SIZE, SIZE, 3],
+            pa.uint8(),
+            "arrow.fixed_shape_tensor",
+        )
 
 
 def test_pixels_come_back_as_written(prepared: tuple[Place, SplitSet]) -> None:
@@ -155,7 +183,9 @@ def test_a_seal_is_an_answer_not_a_flag() -> None:
 def test_the_digest_follows_pixels_patients_and_slice_numbers(tmp_path: Path) -> None:
     def written(patients: list[PatientRows]) -> Slices:
         work = Place(str(tmp_path / str(len(list(tmp_path.iterdir())))))
-        write_index(work, Dataset.ROI, write_shard(work, Dataset.ROI, "shard-00000", patients, size=SIZE))
+        write_index(
+            work, Dataset.ROI, write_shard(work, Dataset.ROI, "shard-00000", patients, size=SIZE)
+        )
         return Slices(work, Dataset.ROI, sealed=())
 
     one, two, *_ = PATIENTS
@@ -166,8 +196,12 @@ def test_the_digest_follows_pixels_patients_and_slice_numbers(tmp_path: Path) ->
     changed = one.image.copy()
     changed[0, 0, 0, 0] ^= 1
     assert written([one._replace(image=changed), two]).digest(ids) != plain.digest(ids)
-    assert written([one._replace(slice_index=one.slice_index + 1), two]).digest(ids) != plain.digest(ids)
-    assert written([one._replace(patient_id=two.patient_id), two._replace(patient_id=one.patient_id)]).digest(ids) != plain.digest(ids)
+    assert written([one._replace(slice_index=one.slice_index + 1), two]).digest(
+        ids
+    ) != plain.digest(ids)
+    assert written(
+        [one._replace(patient_id=two.patient_id), two._replace(patient_id=one.patient_id)]
+    ).digest(ids) != plain.digest(ids)
 
 
 def test_slices_that_were_never_written_are_asked_for(tmp_path: Path) -> None:
@@ -178,9 +212,15 @@ def test_slices_that_were_never_written_are_asked_for(tmp_path: Path) -> None:
 def test_a_file_that_an_index_points_to_is_never_overwritten(tmp_path: Path) -> None:
     work = Place(str(tmp_path))
     one, two, *_ = PATIENTS
-    first = {row["file"] for row in write_shard(work, Dataset.ROI, "shard-00000", [one, two], size=SIZE)}
-    again = {row["file"] for row in write_shard(work, Dataset.ROI, "shard-00000", [one, two], size=SIZE)}
-    other = {row["file"] for row in write_shard(work, Dataset.ROI, "shard-00000", [two, one], size=SIZE)}
+    first = {
+        row["file"] for row in write_shard(work, Dataset.ROI, "shard-00000", [one, two], size=SIZE)
+    }
+    again = {
+        row["file"] for row in write_shard(work, Dataset.ROI, "shard-00000", [one, two], size=SIZE)
+    }
+    other = {
+        row["file"] for row in write_shard(work, Dataset.ROI, "shard-00000", [two, one], size=SIZE)
+    }
     assert first == again
     assert not first & other
     assert set(work.entries("slices/roi")) == first | other
@@ -192,7 +232,10 @@ def test_an_index_of_other_files_is_found_out(tmp_path: Path) -> None:
     rows = write_shard(work, Dataset.ROI, "shard-00000", [one, two], size=SIZE)
     swapped = [row | {"batch": 1 - row["batch"]} for row in rows]
     write_index(work, Dataset.ROI, swapped)
-    with pytest.raises(StudyError, match=r"does not hold what its index says\) and was deleted: run `renal-ray prepare`"):
+    with pytest.raises(
+        StudyError,
+        match=r"does not hold what its index says\) and was deleted: run `renal-ray prepare`",
+    ):
         Slices(work, Dataset.ROI, sealed=()).images(one.patient_id)
     assert write_shard(work, Dataset.ROI, "shard-00000", [one, two], size=SIZE) == rows
     write_index(work, Dataset.ROI, [row | {"batch": 7} for row in rows])

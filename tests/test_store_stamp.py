@@ -1,4 +1,5 @@
-"""What a cohort's files were when they were read: touched files are the same, exchanged ones are not."""
+"""What a cohort's files were when they were read: touched files are the same, exchanged ones are
+not."""
 
 import os
 import shutil
@@ -28,7 +29,8 @@ def stamped(cohort: Cohort, table: pd.DataFrame) -> tuple[CohortStamp, dict[str,
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three patients: a series of twenty files, a large volume, and one whose mask lies in the image's folder."""
+    """Three patients: a series of twenty files, a large volume, and one whose mask lies in the
+    image's folder."""
     rng = np.random.default_rng(0)
     rows = []
     for number, name in enumerate("ABC"):
@@ -43,7 +45,15 @@ def folder(tmp_path: Path) -> Path:
         else:
             for k in range(20):
                 (home / "ct" / f"{k:03d}.dcm").write_bytes(rng.bytes(60_000))
-        rows.append({"patient_id": name, "label": number % 2, "image": image.relative_to(tmp_path), "mask": mask.relative_to(tmp_path), "age": 50 + number})
+        rows.append(
+            {
+                "patient_id": name,
+                "label": number % 2,
+                "image": image.relative_to(tmp_path),
+                "mask": mask.relative_to(tmp_path),
+                "age": 50 + number,
+            }
+        )
     pd.DataFrame(rows).to_csv(tmp_path / "manifest.csv", index=False)
     return tmp_path
 
@@ -52,7 +62,12 @@ def both(folder: Path) -> tuple[Cohort, CohortStamp, dict[str, FileStamp], pd.Da
     cohort = Cohort(manifest=folder / "manifest.csv")
     table = read_manifest(folder / "manifest.csv")
     stamp, files = stamped(cohort, table)
-    return cohort, CohortStamp.from_json(stamp.to_json()), files, table.drop(columns=["image", "mask"])
+    return (
+        cohort,
+        CohortStamp.from_json(stamp.to_json()),
+        files,
+        table.drop(columns=["image", "mask"]),
+    )
 
 
 def overwrite(file: Path, place: int) -> None:
@@ -64,7 +79,9 @@ def overwrite(file: Path, place: int) -> None:
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
 
 
-def test_the_same_files_are_no_change_wherever_they_lie_and_whenever_they_were_written(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_the_same_files_are_no_change_wherever_they_lie_and_whenever_they_were_written(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     cohort, stamp, files, known = both(folder)
     assert not changes_of(stamp, files, known, cohort)
     for file in folder.rglob("*.*"):
@@ -74,15 +91,24 @@ def test_the_same_files_are_no_change_wherever_they_lie_and_whenever_they_were_w
     shutil.copytree(folder, there)
     (there / "A" / "ct").rename(there / "A" / "renamed")
     manifest = there / "manifest.csv"
-    manifest.write_text(manifest.read_text(encoding="utf-8").replace("A/ct", "A/renamed"), encoding="utf-8")
+    manifest.write_text(
+        manifest.read_text(encoding="utf-8").replace("A/ct", "A/renamed"), encoding="utf-8"
+    )
     assert not changes_of(stamp, files, known, Cohort(manifest=manifest))
 
 
 @pytest.mark.parametrize(
     ("file", "place", "kind"),
-    [("A/seg.dcm", 2500, "masks"), ("C/ct/seg.dcm", 4999, "masks"), ("A/ct/007.dcm", 59_999, "images"), ("A/ct/011.dcm", 8000, "images")],
+    [
+        ("A/seg.dcm", 2500, "masks"),
+        ("C/ct/seg.dcm", 4999, "masks"),
+        ("A/ct/007.dcm", 59_999, "images"),
+        ("A/ct/011.dcm", 8000, "images"),
+    ],
 )
-def test_one_byte_of_a_mask_of_a_header_or_at_the_end_of_a_slice_is_a_change(folder: Path, file: str, place: int, kind: str) -> None:
+def test_one_byte_of_a_mask_of_a_header_or_at_the_end_of_a_slice_is_a_change(
+    folder: Path, file: str, place: int, kind: str
+) -> None:
     cohort, stamp, files, known = both(folder)
     overwrite(folder / file, place)
     found = changes_of(stamp, files, known, cohort)
@@ -107,17 +133,31 @@ def test_what_the_table_says_now(folder: Path) -> None:
     table.loc[0, "label"] = 1
     table.loc[1, "age"] = 77
     new = table.iloc[[1]].assign(patient_id="N")
-    pd.concat([table.iloc[:2], new]).assign(lesion=["", "2", ""]).to_csv(folder / "manifest.csv", index=False)
+    pd.concat([table.iloc[:2], new]).assign(lesion=["", "2", ""]).to_csv(
+        folder / "manifest.csv", index=False
+    )
     found = changes_of(stamp, files, known, cohort)
     assert found is not None
-    assert (found.labels, found.added, found.removed, found.entries, found.masks) == (("A",), ("N",), ("C",), ("B",), ("B",))
-    assert found.counted() == "1 label, 1 added, 1 removed, 1 mask, 1 with another entry of the table: A, B, C, N"
+    assert (found.labels, found.added, found.removed, found.entries, found.masks) == (
+        ("A",),
+        ("N",),
+        ("C",),
+        ("B",),
+        ("B",),
+    )
+    assert (
+        found.counted()
+        == "1 label, 1 added, 1 removed, 1 mask, 1 with another entry of the table: A, B, C, N"
+    )
     assert found.of_trials == {"A", "B", "C"}
 
 
 def test_a_patient_who_was_left_out_and_is_corrected_is_a_change(folder: Path) -> None:
     cohort, stamp, files, known = both(folder)
-    (folder / "manifest.csv").write_text((folder / "manifest.csv").read_text(encoding="utf-8").replace("B,1", "B,0"), encoding="utf-8")
+    (folder / "manifest.csv").write_text(
+        (folder / "manifest.csv").read_text(encoding="utf-8").replace("B,1", "B,0"),
+        encoding="utf-8",
+    )
     found = changes_of(stamp, files, known[known["patient_id"] != "B"], cohort)
     assert found is not None
     assert found.labels == ("B",)
@@ -146,7 +186,10 @@ def test_a_folder_in_the_kits_layout_and_a_folder_of_dicom(tmp_path: Path) -> No
     write_phantom(tmp_path / "dicom", patients=2, seed=1, matrix=64, slice_mm=10.0)
     kits = Cohort(kits=tmp_path / "kits")
     tree = Cohort(dicom=tmp_path / "dicom", labels=tmp_path / "dicom" / "labels.csv")
-    tables = [read_kits(tmp_path / "kits")[0], read_dicom_tree(tmp_path / "dicom", tmp_path / "dicom" / "labels.csv", keep_ids=True)[0]]
+    tables = [
+        read_kits(tmp_path / "kits")[0],
+        read_dicom_tree(tmp_path / "dicom", tmp_path / "dicom" / "labels.csv", keep_ids=True)[0],
+    ]
     for cohort, table in zip((kits, tree), tables, strict=True):
         stamp, files = stamped(cohort, table)
         assert not changes_of(stamp, files, table, cohort)

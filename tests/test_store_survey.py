@@ -27,7 +27,9 @@ def work(tmp_path: Path) -> Place:
     for name in FILES:
         finish(ledger, f"without-{name.partition('.')[0]}").remove(name)
     finish(ledger, "cut").write("result.json", b'{"trial_id"')
-    finish(ledger, "altered").write("result.json", Ledger(work).folder("whole").read("result.json").replace(b"whole", b"other"))
+    finish(ledger, "altered").write(
+        "result.json", Ledger(work).folder("whole").read("result.json").replace(b"whole", b"other")
+    )
     finish(ledger, "no-mapping").write("result.json", b"[]")
     finish(ledger, "withdrawn").write("weights.h5", b"spoilt")
     with pytest.raises(Exception, match="damaged"):
@@ -60,7 +62,9 @@ def test_a_survey_of_nothing_is_empty(tmp_path: Path) -> None:
     assert not survey.others
 
 
-def test_a_trial_that_goes_while_it_is_read_is_not_finished(work: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_that_goes_while_it_is_read_is_not_finished(
+    work: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     entries = Place.entries
 
     def then_gone(place: Place, name: str = "", **options: bool) -> list[str]:
@@ -77,4 +81,8 @@ def test_many_files_are_read_in_their_order(tmp_path: Path) -> None:
     names = [f"file-{number}" for number in range(3 * READERS)]
     for name in names:
         work.write(name, name.encode())
-    assert list(work.read_all([*names, "absent", names[0]])) == [*(name.encode() for name in names), None, names[0].encode()]
+    assert list(work.read_all([*names, "absent", names[0]])) == [
+        *(name.encode() for name in names),
+        None,
+        names[0].encode(),
+    ]

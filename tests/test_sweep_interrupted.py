@@ -1,4 +1,5 @@
-"""A sweep that is interrupted, then killed, then run again: nothing is lost, nothing is done twice, the numbers are the same."""
+"""A sweep that is interrupted, then killed, then run again: nothing is lost, nothing is done twice,
+the numbers are the same."""
 
 import json
 import os
@@ -19,17 +20,30 @@ from renal_ray.sweep.sessions import MARK, ray_folder
 from renal_ray.trial.plan import finished_results
 
 PATIENCE_S = 600  # a bound on a hang, not a claim about speed
-SLOW = {"training": {"epochs": {"image": 80, "fc": 10, "gru": 10}, "batch_size": 8, "embedding": 32, "gru_units": 8}}
+SLOW = {
+    "training": {
+        "epochs": {"image": 80, "fc": 10, "gru": 10},
+        "batch_size": 8,
+        "embedding": 32,
+        "gru_units": 8,
+    }
+}
 
 
 def start(study: Path, command: str = "sweep") -> subprocess.Popen[str]:
-    """`renal-ray sweep`, or another command, as a person would start it: a process group of its own, with its own Ray."""
+    """`renal-ray sweep`, or another command, as a person would start it: a process group of its
+    own, with its own Ray."""
     code = "from renal_ray.cli import main; main()"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     return subprocess.Popen(
         [sys.executable, "-c", code, command, str(study)],
-        cwd=Path(__file__).resolve().parent.parent, env=environment, encoding="utf-8", start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        cwd=Path(__file__).resolve().parent.parent,
+        env=environment,
+        encoding="utf-8",
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def results(work: Path) -> dict[str, bytes]:
@@ -55,13 +69,24 @@ def end(processes: list[psutil.Process]) -> None:
 
 def session_drivers() -> list[int]:
     """Numbers of the processes whose Ray left a session in the temporary directory."""
-    return [json.loads(mark.read_text(encoding="utf-8"))["pid"] for mark in ray_folder().glob(f"session_*/{MARK}") if not mark.parent.is_symlink()]
+    return [
+        json.loads(mark.read_text(encoding="utf-8"))["pid"]
+        for mark in ray_folder().glob(f"session_*/{MARK}")
+        if not mark.parent.is_symlink()
+    ]
 
 
 @pytest.fixture
 def small(tmp_path: Path) -> SmallWork:
     """Two datasets of slow image trials, so that there is a middle to be interrupted in."""
-    study = small_study(tmp_path / "whole", freeze_points=["mixed10"], heads={"use": ["image", "fc"]}, datasets=["roi", "rbr"], resources={"cpus": 1}, **SLOW)
+    study = small_study(
+        tmp_path / "whole",
+        freeze_points=["mixed10"],
+        heads={"use": ["image", "fc"]},
+        datasets=["roi", "rbr"],
+        resources={"cpus": 1},
+        **SLOW,
+    )
     return activated(study, draw_patients(20))
 
 
@@ -71,8 +96,12 @@ def test_a_sweep_survives_ctrl_c_a_polite_end_and_kill(small: SmallWork, tmp_pat
     study.write_text(dump_study(cut.study), encoding="utf-8")
 
     children: list[psutil.Process] = []
-    # A terminal tells the whole process group of Ctrl-C; `timeout` and Slurm's scancel end the driver alone.
-    for interrupt in (lambda driver: os.killpg(driver.pid, signal.SIGINT), lambda driver: driver.send_signal(signal.SIGTERM)):
+    # A terminal tells the whole process group of Ctrl-C; `timeout` and Slurm's scancel end the
+    # driver alone.
+    for interrupt in (
+        lambda driver: os.killpg(driver.pid, signal.SIGINT),
+        lambda driver: driver.send_signal(signal.SIGTERM),
+    ):
         first = start(study)
         try:
             wait_for(work, len(results(work)) + 1, first)
@@ -104,7 +133,9 @@ def test_a_sweep_survives_ctrl_c_a_polite_end_and_kill(small: SmallWork, tmp_pat
     third = start(study)
     out, errors = third.communicate(timeout=PATIENCE_S)
     assert third.returncode == 0, errors
-    assert second.pid not in session_drivers()  # what the killed one left in the temporary directory went when the next one began
+    assert (
+        second.pid not in session_drivers()
+    )  # what the killed one left in the temporary directory went when the next one began
     total = cut.plan.total()
     assert f"{total} of {total} trials are finished" in out
     done = results(work)
@@ -122,6 +153,12 @@ def test_a_sweep_survives_ctrl_c_a_polite_end_and_kill(small: SmallWork, tmp_pat
             for name, value in values["metrics"].items():
                 other = found[trial]["levels"][level]["metrics"][name]
                 assert (other is None) == (value is None)
-                assert value is None or other == pytest.approx(value, abs=5e-4), (trial, level, name)
+                assert value is None or other == pytest.approx(value, abs=5e-4), (
+                    trial,
+                    level,
+                    name,
+                )
     assert all(Ledger(cut.work).state(trial) == "finished" for trial in expected)
-    assert np.isfinite([result["levels"]["patient"]["threshold"] for result in found.values()]).all()
+    assert np.isfinite(
+        [result["levels"]["patient"]["threshold"] for result in found.values()]
+    ).all()

@@ -1,4 +1,5 @@
-"""Numbers for Prometheus: what stands is said again, what has ended is not, and nobody's patient is in a tag."""
+"""Numbers for Prometheus: what stands is said again, what has ended is not, and nobody's patient is
+in a tag."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -9,7 +10,14 @@ import pytest
 from conftest import SmallWork
 
 from renal_ray.sweep import metrics
-from renal_ray.sweep.metrics import GAUGES, KIND_TAGS, NOT_SELECTED, TRIAL_TAGS, SweepMetrics, TrialMetrics
+from renal_ray.sweep.metrics import (
+    GAUGES,
+    KIND_TAGS,
+    NOT_SELECTED,
+    TRIAL_TAGS,
+    SweepMetrics,
+    TrialMetrics,
+)
 from renal_ray.trial.epoch import Epoch
 from renal_ray.trial.progress import Pace
 from renal_ray.trial.spec import TrialSpec
@@ -23,7 +31,9 @@ class Told:
         self.all: list[tuple[str, float, dict[str, str]]] = []
 
     def last(self, name: str, **tags: str) -> float | None:
-        found = [value for told, value, has in self.all if told == name and tags.items() <= has.items()]
+        found = [
+            value for told, value, has in self.all if told == name and tags.items() <= has.items()
+        ]
         return found[-1] if found else None
 
 
@@ -58,7 +68,9 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Told]:
         one.close()
 
 
-def progress(spec: TrialSpec, number: int, loss: float = 0.25, val_auc: float | None = 0.9) -> dict[str, Any]:
+def progress(
+    spec: TrialSpec, number: int, loss: float = 0.25, val_auc: float | None = 0.9
+) -> dict[str, Any]:
     return Pace(spec.epochs).after(Epoch(number, loss, 0.5, 0.6, 0.5, val_auc, 2.0, 64))
 
 
@@ -70,14 +82,19 @@ def repeats(told: Told, name: str, **tags: str) -> int:
     return sum(one == name and tags.items() <= has.items() for one, _, has in told.all[before:])
 
 
-def test_a_running_trial_is_said_again_and_an_ended_one_is_not(told: Told, trained: SmallWork) -> None:
+def test_a_running_trial_is_said_again_and_an_ended_one_is_not(
+    told: Told, trained: SmallWork
+) -> None:
     first, second, *_ = trained.specs()
     worker = TrialMetrics("small")
     worker.begin(first)
     assert told.last("renal_trial_running", trial=first.trial_id) == 1
     worker.tell(progress(first, 2))
     assert told.last("renal_trial_epoch", trial=first.trial_id) == 2
-    assert told.last("renal_trial_loss", trial=first.trial_id, fold="0", dataset="roi", study="small") == 0.25
+    assert (
+        told.last("renal_trial_loss", trial=first.trial_id, fold="0", dataset="roi", study="small")
+        == 0.25
+    )
     assert told.last("renal_trial_images_per_second", trial=first.trial_id) == 32
     assert repeats(told, "renal_trial_val_auc", trial=first.trial_id) >= 2
     worker.end()
@@ -109,30 +126,57 @@ def counted(told: Told) -> Counter[str]:
     return total
 
 
-def test_the_states_of_all_trials_add_up_from_the_first_to_the_last(told: Told, trained: SmallWork) -> None:
+def test_the_states_of_all_trials_add_up_from_the_first_to_the_last(
+    told: Told, trained: SmallWork
+) -> None:
     plan, results = trained.plan, trained.results
     specs = trained.specs()
     sweep = SweepMetrics(plan, {}, {spec.trial_id: spec for spec in plan.specs({})})
     assert +counted(told) == {"waiting": plan.total()}
     assert told.last("renal_trials", freeze_point=NOT_SELECTED, head="gru", state="waiting") == 2
-    for number, spec in enumerate(sorted(specs, key=lambda spec: (spec.head is not Head.IMAGE, spec.labels != "true"))):
+    for number, spec in enumerate(
+        sorted(specs, key=lambda spec: (spec.head is not Head.IMAGE, spec.labels != "true"))
+    ):
         sweep.started(spec)
-        assert +counted(told) == +Counter(finished=number, running=1, waiting=plan.total() - number - 1)
+        assert +counted(told) == +Counter(
+            finished=number, running=1, waiting=plan.total() - number - 1
+        )
         sweep.finished(spec, results[spec.trial_id])
     assert +counted(told) == {"finished": plan.total()}
     assert told.last("renal_trials", freeze_point=NOT_SELECTED, state="waiting") == 0
-    assert sum(what == "renal_trials_ended" and has["outcome"] == "finished" for what, _, has in told.all) == plan.total()
-    assert {value for what, value, _ in told.all if what == "renal_trial_seconds"} == {result["seconds"]["total"] for result in results.values()}
+    assert (
+        sum(
+            what == "renal_trials_ended" and has["outcome"] == "finished"
+            for what, _, has in told.all
+        )
+        == plan.total()
+    )
+    assert {value for what, value, _ in told.all if what == "renal_trial_seconds"} == {
+        result["seconds"]["total"] for result in results.values()
+    }
 
 
 def test_a_trial_that_failed_can_run_again(told: Told, trained: SmallWork) -> None:
     plan, spec = trained.plan, trained.specs()[0]
-    sweep = SweepMetrics(plan, trained.results, {one.trial_id: one for one in trained.specs() if one is not spec} | {spec.trial_id: spec})
+    sweep = SweepMetrics(
+        plan,
+        trained.results,
+        {one.trial_id: one for one in trained.specs() if one is not spec} | {spec.trial_id: spec},
+    )
     assert +counted(told) == {"finished": plan.total()}
     other = SweepMetrics(plan, {}, {one.trial_id: one for one in plan.specs({})})
     other.started(spec)
     other.failed(spec)
-    assert told.last("renal_trials", state="failed", freeze_point=str(spec.freeze_point), head="image", labels="true") == 1
+    assert (
+        told.last(
+            "renal_trials",
+            state="failed",
+            freeze_point=str(spec.freeze_point),
+            head="image",
+            labels="true",
+        )
+        == 1
+    )
     other.started(spec)
     assert (+counted(told))["failed"] == 0
     sweep.left(12.5)

@@ -1,4 +1,5 @@
-"""What MLflow's own client reads back of a sweep: a parent for each configuration, a child for each fold, each trial once."""
+"""What MLflow's own client reads back of a sweep: a parent for each configuration, a child for each
+fold, each trial once."""
 
 from pathlib import Path
 
@@ -23,7 +24,9 @@ DEAD = "http://someone@127.0.0.1:9/secret"  # nobody answers at the discard port
 @pytest.fixture
 def study(trained: SmallWork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    return trained.study.model_copy(update={"tracking": Tracking(mlflow=f"file://{tmp_path}/mlruns")})
+    return trained.study.model_copy(
+        update={"tracking": Tracking(mlflow=f"file://{tmp_path}/mlruns")}
+    )
 
 
 @pytest.fixture
@@ -50,7 +53,10 @@ def progress(spec: TrialSpec, number: int) -> dict:
 
 
 def history(study: Study, run: Run, name: str) -> list[tuple[int, float]]:
-    return sorted((metric.step, metric.value) for metric in client(study).get_metric_history(run.info.run_id, name))
+    return sorted(
+        (metric.step, metric.value)
+        for metric in client(study).get_metric_history(run.info.run_id, name)
+    )
 
 
 def sweep(study: Study, trained: SmallWork, said: list[str], specs: list[TrialSpec]) -> None:
@@ -62,7 +68,9 @@ def sweep(study: Study, trained: SmallWork, said: list[str], specs: list[TrialSp
     follower.close()
 
 
-def test_parents_children_parameters_and_metrics(study: Study, trained: SmallWork, said: list[str]) -> None:
+def test_parents_children_parameters_and_metrics(
+    study: Study, trained: SmallWork, said: list[str]
+) -> None:
     specs = trained.specs()
     sweep(study, trained, said, specs)
     assert said == []
@@ -81,8 +89,12 @@ def test_parents_children_parameters_and_metrics(study: Study, trained: SmallWor
         assert "fold" not in parent.data.params
         table = trained.work.read_parquet(f"trials/{spec.trial_id}/history.parquet")
         for name in ("accuracy", "val_loss", "val_accuracy"):
-            assert history(study, run, name) == [(row["epoch"], pytest.approx(row[name])) for row in table.to_dict("records")]
-        assert [step for step, _ in history(study, run, "loss")] == list(table["epoch"])  # the first one told live, and not again
+            assert history(study, run, name) == [
+                (row["epoch"], pytest.approx(row[name])) for row in table.to_dict("records")
+            ]
+        assert [step for step, _ in history(study, run, "loss")] == list(
+            table["epoch"]
+        )  # the first one told live, and not again
         assert history(study, run, "loss")[0] == (1, 0.25)
         for level, values in result["levels"].items():
             assert run.data.metrics[f"{level}_auc"] == pytest.approx(values["metrics"]["auc"])
@@ -95,7 +107,9 @@ def test_parents_children_parameters_and_metrics(study: Study, trained: SmallWor
     assert metrics["sd_slice_auc"] == pytest.approx(abs(aucs[0] - aucs[1]) / 2**0.5)
 
 
-def test_running_again_continues_and_duplicates_nothing(study: Study, trained: SmallWork, said: list[str]) -> None:
+def test_running_again_continues_and_duplicates_nothing(
+    study: Study, trained: SmallWork, said: list[str]
+) -> None:
     first, second, *others = trained.specs()
     sweep(study, trained, said, [first])
     follower = MlflowRuns(study, trained.work, said.append)
@@ -106,19 +120,28 @@ def test_running_again_continues_and_duplicates_nothing(study: Study, trained: S
     assert before[second.trial_id].info.status == "KILLED"
     hand_in(study, trained.work, [first, second, *others], trained.results)
     after = runs(study)
-    assert {key: run.info.run_id for key, run in after.items() if key in before} == {key: run.info.run_id for key, run in before.items()}
+    assert {key: run.info.run_id for key, run in after.items() if key in before} == {
+        key: run.info.run_id for key, run in before.items()
+    }
     assert {run.info.status for run in after.values()} == {"FINISHED"}
     for spec in (first, second):
-        assert [step for step, _ in history(study, after[spec.trial_id], "loss")] == list(range(1, spec.epochs + 1))
+        assert [step for step, _ in history(study, after[spec.trial_id], "loss")] == list(
+            range(1, spec.epochs + 1)
+        )
         assert len(history(study, after[spec.trial_id], "accuracy")) == spec.epochs
     hand_in(study, trained.work, trained.specs(), trained.results)
     again = runs(study)
     assert again.keys() == after.keys()
     assert all(again[key].data.metrics == run.data.metrics for key, run in after.items())
-    assert all(len(history(study, again[spec.trial_id], "accuracy")) == spec.epochs for spec in trained.specs())
+    assert all(
+        len(history(study, again[spec.trial_id], "accuracy")) == spec.epochs
+        for spec in trained.specs()
+    )
 
 
-def test_a_failed_trial_is_shown_as_failed_and_continues(study: Study, trained: SmallWork, said: list[str]) -> None:
+def test_a_failed_trial_is_shown_as_failed_and_continues(
+    study: Study, trained: SmallWork, said: list[str]
+) -> None:
     spec = trained.specs()[0]
     follower = MlflowRuns(study, trained.work, said.append)
     follower.started(spec)
@@ -129,7 +152,9 @@ def test_a_failed_trial_is_shown_as_failed_and_continues(study: Study, trained: 
     assert runs(study)[spec.trial_id].info.status == "FINISHED"
 
 
-def test_a_server_that_does_not_answer_is_told_of_once_without_its_secrets(trained: SmallWork, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_answer_is_told_of_once_without_its_secrets(
+    trained: SmallWork, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     study = trained.study.model_copy(update={"tracking": Tracking(mlflow=DEAD)})
     sweep(study, trained, said, trained.specs())
@@ -139,7 +164,9 @@ def test_a_server_that_does_not_answer_is_told_of_once_without_its_secrets(train
     assert "someone" not in line
 
 
-def test_a_missing_package_is_said_before_any_work(study: Study, trained: SmallWork, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_said_before_any_work(
+    study: Study, trained: SmallWork, monkeypatch: pytest.MonkeyPatch
+) -> None:
     require_mlflow(study)
     monkeypatch.setattr(mlflow_runs, "find_spec", lambda name: None)
     with pytest.raises(StudyError, match=r"pip install 'renal-ray\[mlflow\]'"):

@@ -14,10 +14,16 @@ class Method:
 
 def test_each_call_is_named_for_trial_and_stage(trained: SmallWork) -> None:
     first, second, *_ = trained.specs()
-    trial = SimpleNamespace(temporary_state=SimpleNamespace(ray_actor=SimpleNamespace(train=Method())))
+    trial = SimpleNamespace(
+        temporary_state=SimpleNamespace(ray_actor=SimpleNamespace(train=Method()))
+    )
     for spec, told, name in (
         (first, None, f"{readable(first)} (starting)"),
-        (first, {"stage": "training", "epoch": 3, "epochs": 150}, f"{readable(first)} (training 3/150)"),
+        (
+            first,
+            {"stage": "training", "epoch": 3, "epochs": 150},
+            f"{readable(first)} (training 3/150)",
+        ),
         (second, None, f"{readable(second)} (starting)"),  # the same actor goes on
     ):
         name_call(trial, spec, told)  # type: ignore[arg-type]

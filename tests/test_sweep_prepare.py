@@ -1,4 +1,5 @@
-"""prepare on Ray Data: the same bytes each time, what is done is kept, who cannot be read is named and left out."""
+"""prepare on Ray Data: the same bytes each time, what is done is kept, who cannot be read is named
+and left out."""
 
 import json
 import os
@@ -35,11 +36,18 @@ def study_of(manifest: Path, work: Path, **changes: object) -> Study:
 
 
 def files(work: Path, *, below: str = "") -> dict[str, bytes]:
-    return {str(path.relative_to(work)): path.read_bytes() for path in sorted((work / below).rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(work)): path.read_bytes()
+        for path in sorted((work / below).rglob("*"))
+        if path.is_file()
+    }
 
 
 def times(work: Path, below: str) -> dict[str, int]:
-    return {str(path.relative_to(work)): path.stat().st_mtime_ns for path in sorted((work / below).rglob("*.arrow"))}
+    return {
+        str(path.relative_to(work)): path.stat().st_mtime_ns
+        for path in sorted((work / below).rglob("*.arrow"))
+    }
 
 
 def splits_of(work: Place) -> SplitSet:
@@ -72,22 +80,33 @@ def test_what_prepare_leaves(prepared: Study, phantom_manifest: Path) -> None:
     cohort = work.read_parquet("cohort.parquet")
     manifest = read_manifest(phantom_manifest)
     assert set(cohort["patient_id"]) == set(manifest["patient_id"])
-    assert set(manifest.columns) - {"image", "mask"} <= set(cohort.columns)  # folder names may tell who somebody is
+    assert set(manifest.columns) - {"image", "mask"} <= set(
+        cohort.columns
+    )  # folder names may tell who somebody is
     assert not {"image", "mask"} & set(cohort.columns)
     assert cohort["n_images"].dtype.kind == cohort["n_lesions"].dtype.kind == "i"
     assert (cohort["n_lesions"] == 1).all()
     splits = splits_of(work)
-    assert {one.patient_id: one.n_images for one in splits.patients} == dict(zip(cohort["patient_id"], cohort["n_images"], strict=True))
+    assert {one.patient_id: one.n_images for one in splits.patients} == dict(
+        zip(cohort["patient_id"], cohort["n_images"], strict=True)
+    )
     assert len(splits.test) == 4
     for dataset in DATASETS:
         slices = Slices(work, dataset, sealed=splits.test)
         assert slices.counts() == dict(zip(cohort["patient_id"], cohort["n_images"], strict=True))
         assert slices.images(splits.training[0]).shape[1:] == (SIZE, SIZE, 3)
-        assert [name.rsplit("-", 1)[0] for name in work.entries(f"slices/{dataset}")] == ["index.parquet", "shard-00000", "shard-00001", "shard-00002"]
+        assert [name.rsplit("-", 1)[0] for name in work.entries(f"slices/{dataset}")] == [
+            "index.parquet",
+            "shard-00000",
+            "shard-00001",
+            "shard-00002",
+        ]
     assert work.read("quarantine.csv") == b"patient_id,file,code,message,severity\n"
 
 
-def test_the_same_input_gives_the_same_bytes(prepared: Study, phantom_manifest: Path, tmp_path: Path) -> None:
+def test_the_same_input_gives_the_same_bytes(
+    prepared: Study, phantom_manifest: Path, tmp_path: Path
+) -> None:
     again = study_of(phantom_manifest, tmp_path / "again")
     prepare(again)
     one, other = files(Path(prepared.work)), files(Path(again.work))
@@ -105,21 +124,33 @@ def test_a_second_run_keeps_every_shard(work_copy: Study, monkeypatch: pytest.Mo
     assert files(work) == bytes_before
 
 
-def test_only_the_shard_of_changed_files_is_read_again(cohort_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_shard_of_changed_files_is_read_again(
+    cohort_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     study = study_of(cohort_copy, tmp_path / "work")
     prepare(study)
     good = files(tmp_path / "work")
-    parts = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "work" / "slices" / "shards").iterdir()}
+    parts = {
+        path.name: path.stat().st_mtime_ns
+        for path in (tmp_path / "work" / "slices" / "shards").iterdir()
+    }
     image = Path(read_manifest(cohort_copy)["image"][9])
     next(iter(sorted(image.glob("*.dcm")))).touch()
     prepare(study)
-    again = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "work" / "slices" / "shards").iterdir()}
+    again = {
+        path.name: path.stat().st_mtime_ns
+        for path in (tmp_path / "work" / "slices" / "shards").iterdir()
+    }
     assert {name for name in parts if parts[name] != again[name]} == {"shard-00001.json"}
     now = files(tmp_path / "work")
-    assert {name for name in good if good[name] != now[name]} == {"slices/shards/shard-00001.json"}  # the pixels are what they were
+    assert {name for name in good if good[name] != now[name]} == {
+        "slices/shards/shard-00001.json"
+    }  # the pixels are what they were
 
 
-@pytest.mark.parametrize("change", [{"images": Images(size=SIZE + 5)}, {"selection": Selection(max_slices=1)}])
+@pytest.mark.parametrize(
+    "change", [{"images": Images(size=SIZE + 5)}, {"selection": Selection(max_slices=1)}]
+)
 def test_other_settings_read_everybody_again(work_copy: Study, change: dict) -> None:
     work = Place(work_copy.work)
     before = times(Path(work.uri), "slices")
@@ -135,10 +166,15 @@ def test_other_settings_read_everybody_again(work_copy: Study, change: dict) -> 
 
 
 def test_settings_changed_midway_and_back_are_not_mixed(work_copy: Study) -> None:
-    """A run with other settings that was killed after its first Arrow file must not be vouched for by the JSON of the run before."""
+    """A run with other settings that was killed after its first Arrow file must not be vouched for
+    by the JSON of the run before."""
     good = files(Path(work_copy.work), below="slices")
-    [shard, *_] = shards_module.make_shards(work_copy.model_copy(update={"images": Images(size=SIZE + 5)}), _usable(work_copy))
-    sharder = shards_module.Sharder(work_copy.model_copy(update={"images": Images(size=SIZE + 5)}), Place(work_copy.work))
+    [shard, *_] = shards_module.make_shards(
+        work_copy.model_copy(update={"images": Images(size=SIZE + 5)}), _usable(work_copy)
+    )
+    sharder = shards_module.Sharder(
+        work_copy.model_copy(update={"images": Images(size=SIZE + 5)}), Place(work_copy.work)
+    )
     real, calls = shards_module.slices.write_shard, []
 
     def killed(*arguments: object, **named: object) -> list[dict]:
@@ -161,7 +197,9 @@ def _usable(study: Study) -> pd.DataFrame:
     return read_manifest(study.cohort.manifest)
 
 
-def test_a_cohort_that_shrinks_and_grows_back(work_copy: Study, phantom_manifest: Path, tmp_path: Path) -> None:
+def test_a_cohort_that_shrinks_and_grows_back(
+    work_copy: Study, phantom_manifest: Path, tmp_path: Path
+) -> None:
     good = files(Path(work_copy.work))
     manifest = read_manifest(phantom_manifest)
     fewer = tmp_path / "fewer.csv"
@@ -175,7 +213,8 @@ def test_a_cohort_that_shrinks_and_grows_back(work_copy: Study, phantom_manifest
 
 
 def spoil(cohort: Path) -> dict[str, Code]:
-    """A patient with a truncated file, one whose mask is gone, one whose mask is another's, one without a label."""
+    """A patient with a truncated file, one whose mask is gone, one whose mask is another's, one
+    without a label."""
     table = pd.read_csv(cohort, dtype=str)
     manifest = read_manifest(cohort)
     truncated = sorted(Path(manifest["image"][0]).glob("*.dcm"))[3]
@@ -187,7 +226,9 @@ def spoil(cohort: Path) -> dict[str, Code]:
     return {ids[0]: Code.FILE_TRUNCATED, ids[5]: Code.FILE_MISSING, ids[9]: Code.LABEL_MISSING}
 
 
-def test_who_cannot_be_read_is_quarantined_and_the_others_go_on(cohort_copy: Path, tmp_path: Path) -> None:
+def test_who_cannot_be_read_is_quarantined_and_the_others_go_on(
+    cohort_copy: Path, tmp_path: Path
+) -> None:
     expected = spoil(cohort_copy)
     study = study_of(cohort_copy, tmp_path / "work")
     found = prepare(study)
@@ -195,14 +236,18 @@ def test_who_cannot_be_read_is_quarantined_and_the_others_go_on(cohort_copy: Pat
     assert {one.patient_id: one.code for one in found.quarantined} == expected
     table = pd.read_csv(tmp_path / "work" / "quarantine.csv", keep_default_na=False)
     assert list(table.columns) == ["patient_id", "file", "code", "message", "severity"]
-    assert dict(zip(table["patient_id"], table["code"], strict=True)) == {name: str(code) for name, code in expected.items()}
+    assert dict(zip(table["patient_id"], table["code"], strict=True)) == {
+        name: str(code) for name, code in expected.items()
+    }
     assert (table["message"].str.len() > 15).all()
     work = Place(study.work)
     for dataset in DATASETS:
         assert not Slices(work, dataset, sealed=()).counts().keys() & expected.keys()
     assert not set(splits_of(work).labels) & expected.keys()
     told = table[table["code"] == "file-truncated"].iloc[0]
-    assert told["file"].startswith(f"{told['patient_id']}/ct")  # relative to the manifest: the folders above may tell who somebody is
+    assert told["file"].startswith(
+        f"{told['patient_id']}/ct"
+    )  # relative to the manifest: the folders above may tell who somebody is
     # Strict on the same work directory: the patients are as unreadable as before.
     with pytest.raises(StrictError, match="--strict: patient"):
         prepare(study, strict=True)
@@ -213,7 +258,9 @@ def test_strict_stops_at_a_patient_who_cannot_be_read(cohort_copy: Path, tmp_pat
     first = sorted(Path(manifest["image"][0]).glob("*.dcm"))[3]
     first.write_bytes(first.read_bytes()[: first.stat().st_size // 2])
     study = study_of(cohort_copy, tmp_path / "work")
-    with pytest.raises(StrictError, match=rf"--strict: patient {manifest['patient_id'][0]} .*file-truncated"):
+    with pytest.raises(
+        StrictError, match=rf"--strict: patient {manifest['patient_id'][0]} .*file-truncated"
+    ):
         prepare(study, strict=True)
     assert not (tmp_path / "work" / "splits.json").exists()
     assert prepare(study).patients == 17
@@ -224,7 +271,9 @@ def test_strict_stops_at_a_patient_who_cannot_be_read(cohort_copy: Path, tmp_pat
 def test_nobody_left_is_an_error_that_says_why(cohort_copy: Path, tmp_path: Path) -> None:
     for path in cohort_copy.parent.rglob("seg.dcm"):
         path.write_bytes(b"not DICOM")
-    with pytest.raises(StudyError, match=r"no patient can be used; 18 were left out, see .*quarantine\.csv") as caught:
+    with pytest.raises(
+        StudyError, match=r"no patient can be used; 18 were left out, see .*quarantine\.csv"
+    ) as caught:
         prepare(study_of(cohort_copy, tmp_path / "work"))
     assert not isinstance(caught.value, StrictError)
     assert len(pd.read_csv(tmp_path / "work" / "quarantine.csv")) == 18
@@ -243,7 +292,9 @@ def test_who_can_be_read_again_comes_back(cohort_copy: Path, tmp_path: Path) -> 
     assert prepare(study).patients == 18
 
 
-def test_a_defect_met_on_one_patient_does_not_end_the_cohort(prepared: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_defect_met_on_one_patient_does_not_end_the_cohort(
+    prepared: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("Patient Jane Doe, born 1950")
 
@@ -260,23 +311,36 @@ def test_a_defect_met_on_one_patient_does_not_end_the_cohort(prepared: Study, tm
 def test_who_has_several_lesions_is_counted_and_kept(tmp_path: Path, lesions: str) -> None:
     lesion = np.zeros((4, 60, 100), bool)
     lesion[1:3, 20:40, 10:30] = lesion[2:4, 22:40, 70:90] = True
-    slices = write_series(tmp_path / "ct", np.full(lesion.shape, 40, np.int16), spacing=(1.5, 1.5), step=5)
+    slices = write_series(
+        tmp_path / "ct", np.full(lesion.shape, 40, np.int16), spacing=(1.5, 1.5), step=5
+    )
     write_seg(tmp_path / "seg.dcm", [(1, slices[k], lesion[k]) for k in range(1, 4)])
-    pd.DataFrame([{"patient_id": "P", "label": 1, "image": "ct", "mask": "seg.dcm"}]).to_csv(tmp_path / "m.csv", index=False)
+    pd.DataFrame([{"patient_id": "P", "label": 1, "image": "ct", "mask": "seg.dcm"}]).to_csv(
+        tmp_path / "m.csv", index=False
+    )
     study = study_of(tmp_path / "m.csv", tmp_path / "work", selection={"lesions": lesions})
     [shard] = shards_module.make_shards(study, _usable(study))
     part = json.loads(shards_module.Sharder(study, Place(study.work))(shard)["part"])
     [measured] = part["measured"]
     assert (measured["n_lesions"], measured["n_images"]) == (2, 3)
-    assert measured["max_diameter_mm"] < 50 if lesions == "largest" else measured["max_diameter_mm"] > 110
+    assert (
+        measured["max_diameter_mm"] < 50
+        if lesions == "largest"
+        else measured["max_diameter_mm"] > 110
+    )
     assert [one["code"] for one in part["warnings"]].count("several-lesions") == 1
-    other = study.model_copy(update={"selection": Selection(lesions="all" if lesions == "largest" else "largest")})
+    other = study.model_copy(
+        update={"selection": Selection(lesions="all" if lesions == "largest" else "largest")}
+    )
     assert shards_module.make_shards(other, _usable(study))[0]["key"] != shard["key"]
 
 
 def test_what_was_prepared_before_lesions_were_told_apart_keeps_its_word(work_copy: Study) -> None:
     work = Place(work_copy.work)
-    assert work.read_json(word.MARKER)["settings"]["selection"] == {"min_area_fraction": 0.25, "max_slices": None}
+    assert work.read_json(word.MARKER)["settings"]["selection"] == {
+        "min_area_fraction": 0.25,
+        "max_slices": None,
+    }
     word.require(work_copy, work)
     with pytest.raises(StudyError, match="another selection"):
         word.require(work_copy.model_copy(update={"selection": Selection(lesions="all")}), work)
@@ -284,11 +348,16 @@ def test_what_was_prepared_before_lesions_were_told_apart_keeps_its_word(work_co
 
 def test_a_cohort_that_cannot_be_split_is_prepared_all_the_same(work_copy: Study) -> None:
     work = Place(work_copy.work)
-    found = prepare(work_copy.model_copy(update={"folds": work_copy.folds.model_copy(update={"n": 9})}))
+    found = prepare(
+        work_copy.model_copy(update={"folds": work_copy.folds.model_copy(update={"n": 9})})
+    )
     assert "too few for 9 folds" in found.no_split
     assert not work.exists("splits.json")
     with pytest.raises(StudyError, match="no split could be drawn"):
-        make_plan(work_copy.model_copy(update={"folds": work_copy.folds.model_copy(update={"n": 9})}), work)
+        make_plan(
+            work_copy.model_copy(update={"folds": work_copy.folds.model_copy(update={"n": 9})}),
+            work,
+        )
     assert prepare(work_copy).no_split == ""
 
 

@@ -36,12 +36,21 @@ def test_a_preset_loads_under_its_own_name(preset: Path) -> None:
 
 def test_the_paper_s_preset_is_the_paper_s_protocol() -> None:
     study = load_study(NAMED["paper"])
-    assert (study.datasets, study.freeze_points, study.heads.use) == (list(DATASETS), list(FREEZE_POINTS), list(HEADS))
+    assert (study.datasets, study.freeze_points, study.heads.use) == (
+        list(DATASETS),
+        list(FREEZE_POINTS),
+        list(HEADS),
+    )
     assert (study.folds.n, study.folds.method, study.split.test_fraction) == (5, "approximate", 0.2)
     training = study.training
     assert (training.epochs.image, training.epochs.fc, training.epochs.gru) == (150, 100, 300)
     assert (training.learning_rate, training.momentum, training.batch_size) == (0.01, 0.9, 32)
-    assert (training.bn_statistics, training.keep, study.weights, study.images.size) == ("moving", "last", "imagenet", 299)
+    assert (training.bn_statistics, training.keep, study.weights, study.images.size) == (
+        "moving",
+        "last",
+        "imagenet",
+        299,
+    )
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)

@@ -13,7 +13,9 @@ from renal_ray.trial.status import describe_plan
 
 @pytest.mark.usefixtures("local_ray")
 def test_every_kind_is_measured_and_kept(tmp_path: Path) -> None:
-    study = small_study(tmp_path / "work", freeze_points=["mixed9", "mixed10"], heads={"use": ["image", "fc"]})
+    study = small_study(
+        tmp_path / "work", freeze_points=["mixed9", "mixed10"], heads={"use": ["image", "fc"]}
+    )
     work, _ = write_small_work(study, draw_patients(20))
     probe = probe_study(study)
     assert read_probe(work, study) == probe
@@ -33,7 +35,15 @@ def test_every_kind_is_measured_and_kept(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("local_ray")
 def test_a_kind_that_cannot_run_is_named(tmp_path: Path) -> None:
-    study = small_study(tmp_path / "work", heads={"use": ["image"]}, images={"size": 75}, training={"batch_size": 2**40})
-    with pytest.raises(StudyError, match=r"plan --probe: the frozen layers cannot be run here: .*; lower training.batch_size"):
+    study = small_study(
+        tmp_path / "work",
+        heads={"use": ["image"]},
+        images={"size": 75},
+        training={"batch_size": 2**40},
+    )
+    with pytest.raises(
+        StudyError,
+        match=r"plan --probe: the frozen layers cannot be run here: .*; lower training.batch_size",
+    ):
         probe_study(study)
     assert not (tmp_path / "work" / "probe.json").exists()

@@ -1,4 +1,5 @@
-"""A small study with repeats, a learning curve, scanners left out and other masks, from DICOM to the report, on a local Ray."""
+"""A small study with repeats, a learning curve, scanners left out and other masks, from DICOM to
+the report, on a local Ray."""
 
 import json
 import shutil
@@ -28,7 +29,12 @@ from renal_ray.types import Dataset
 WANTED = {
     "heads": {"use": ["image", "fc"]},
     "repeats": 2,
-    "robustness": {"leave_scanner_out": True, "scanner_patients": 1, "learning_curve": [0.5], "mask_mm": [3]},
+    "robustness": {
+        "leave_scanner_out": True,
+        "scanner_patients": 1,
+        "learning_curve": [0.5],
+        "mask_mm": [3],
+    },
 }
 
 
@@ -36,7 +42,14 @@ WANTED = {
 def study_file(phantom_manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("robust")
     file = folder / "small.yaml"
-    file.write_text(yaml.safe_dump(WHOLE_STUDY | WANTED | {"work": str(folder / "work"), "cohort": {"manifest": str(phantom_manifest)}}), encoding="utf-8")
+    file.write_text(
+        yaml.safe_dump(
+            WHOLE_STUDY
+            | WANTED
+            | {"work": str(folder / "work"), "cohort": {"manifest": str(phantom_manifest)}}
+        ),
+        encoding="utf-8",
+    )
     return file
 
 
@@ -45,9 +58,14 @@ def finished(local_ray: None, study_file: Path) -> Place:
     """The work directory after `renal-ray run`. To be read, not to be changed."""
     done = command("run", study_file)
     assert done.exit_code == 0, done.output
-    assert "of them beside the study's own folds: 4 repeats, 2 learning curve, 2 leave-one-scanner-out" in done.output
+    assert (
+        "of them beside the study's own folds: 4 repeats, 2 learning curve, 2 leave-one-scanner-out"
+        in done.output
+    )
     assert "12 of 12 trials are finished" in done.output
-    assert "opened the seal: 4 models voted on 4 test patients" in done.output  # the study's own fold models, not those of its repeat
+    assert (
+        "opened the seal: 4 models voted on 4 test patients" in done.output
+    )  # the study's own fold models, not those of its repeat
     return Place(load_study(study_file).work)
 
 
@@ -57,12 +75,25 @@ def plan(finished: Place, study_file: Path) -> Plan:
 
 
 def tables(work: Place) -> pd.DataFrame:
-    return pd.concat([work.read_parquet(f"robustness/masks/{name}") for name in work.entries("robustness/masks")], ignore_index=True)
+    return pd.concat(
+        [
+            work.read_parquet(f"robustness/masks/{name}")
+            for name in work.entries("robustness/masks")
+        ],
+        ignore_index=True,
+    )
 
 
-def test_every_trial_saw_the_patients_of_its_name_and_nobody_sealed(finished: Place, plan: Plan) -> None:
+def test_every_trial_saw_the_patients_of_its_name_and_nobody_sealed(
+    finished: Place, plan: Plan
+) -> None:
     specs = plan.specs(finished_results(finished))
-    assert {family(spec) for spec in specs} == {"study", "repeats", "learning curve", "leave-one-scanner-out"}
+    assert {family(spec) for spec in specs} == {
+        "study",
+        "repeats",
+        "learning curve",
+        "leave-one-scanner-out",
+    }
     assert {spec.trial_id for spec in specs} == set(finished.entries("trials"))
     cohort = finished.read_parquet("cohort.parquet").set_index("patient_id")
     for spec in specs:
@@ -80,7 +111,9 @@ def test_every_trial_saw_the_patients_of_its_name_and_nobody_sealed(finished: Pl
     assert SplitSet.from_json(finished.read_json("splits-repeat1.json")) == redraw(plan.splits, 1)
 
 
-def test_masks_are_those_of_validation_patients_and_the_original_gives_the_trial_s_own_scores(finished: Place, plan: Plan) -> None:
+def test_masks_are_those_of_validation_patients_and_the_original_gives_the_trial_s_own_scores(
+    finished: Place, plan: Plan
+) -> None:
     found = tables(finished)
     assert set(found["perturbation"]) == {how.name for how in perturbations([3])}
     assert not set(found["patient_id"]) & plan.splits.test
@@ -90,10 +123,17 @@ def test_masks_are_those_of_validation_patients_and_the_original_gives_the_trial
     keys = ["patient_id", "slice_index"]
     for spec in (*plan.image_specs(Dataset.ROI, point), *plan.head_specs(Dataset.ROI, point)):
         rows = found[(found["head"] == spec.head) & (found["fold"] == spec.fold)]
-        own = finished.read_parquet(f"trials/{spec.trial_id}/predictions.parquet").query("part == 'validation'").sort_values(keys)
+        own = (
+            finished.read_parquet(f"trials/{spec.trial_id}/predictions.parquet")
+            .query("part == 'validation'")
+            .sort_values(keys)
+        )
         assert set(rows["patient_id"]) <= set(plan.splits.fold(spec.fold).validation)
         original = rows[rows["kind"] == "original"].sort_values(keys)
-        assert original[keys].astype(str).to_numpy().tolist() == own[keys].astype(str).to_numpy().tolist()
+        assert (
+            original[keys].astype(str).to_numpy().tolist()
+            == own[keys].astype(str).to_numpy().tolist()
+        )
         np.testing.assert_allclose(original["score"], own["score"], atol=2e-5)
         wider = rows[rows["kind"] == "dilate"].sort_values(keys)
         assert len(wider) == len(original)
@@ -114,7 +154,9 @@ def hidden(manifest: Path, patients: set[str]) -> Iterator[None]:
             path.with_name(f"{path.name}-hidden").rename(path)
 
 
-def test_sealed_patients_are_not_read_again_and_what_is_missing_is_measured_anew(finished: Place, plan: Plan, study_file: Path, phantom_manifest: Path) -> None:
+def test_sealed_patients_are_not_read_again_and_what_is_missing_is_measured_anew(
+    finished: Place, plan: Plan, study_file: Path, phantom_manifest: Path
+) -> None:
     names = finished.entries("robustness/masks")
     before = {name: finished.read(f"robustness/masks/{name}") for name in names}
     assert len(names) == 2
@@ -123,11 +165,17 @@ def test_sealed_patients_are_not_read_again_and_what_is_missing_is_measured_anew
     with hidden(phantom_manifest, set(plan.splits.fold(0).validation)):
         done = command("sweep", study_file)
         assert done.exit_code == 2
-        assert "was prepared and cannot be read any more; restore the cohort's files and manifest" in done.stderr
+        assert (
+            "was prepared and cannot be read any more; restore the cohort's files and manifest"
+            in done.stderr
+        )
     with hidden(phantom_manifest, set(plan.splits.test) | set(plan.splits.fold(1).validation)):
         done = command("sweep", study_file)
     assert done.exit_code == 0, done.output
-    assert {name: finished.read(f"robustness/masks/{name}") for name in finished.entries("robustness/masks")} == before
+    assert {
+        name: finished.read(f"robustness/masks/{name}")
+        for name in finished.entries("robustness/masks")
+    } == before
 
 
 def test_running_again_does_nothing(finished: Place, study_file: Path) -> None:
@@ -151,24 +199,39 @@ def test_report_and_status_show_them_apart(finished: Place, study_file: Path) ->
     assert "  masks drawn otherwise: 2 of 2 folds measured" in lines
 
 
-def test_another_rule_after_the_seal_was_opened_is_one_more_opening(finished: Place, study_file: Path, tmp_path: Path) -> None:
-    shutil.copytree(finished.uri, tmp_path / "work", ignore=shutil.ignore_patterns("report", "activations"))
+def test_another_rule_after_the_seal_was_opened_is_one_more_opening(
+    finished: Place, study_file: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(
+        finished.uri, tmp_path / "work", ignore=shutil.ignore_patterns("report", "activations")
+    )
     trials = state(tmp_path / "work" / "trials")
     overrides = ("calibrate=platt", "threshold={rule: sensitivity}")
     done = command("test", study_file, *overrides, work=tmp_path / "work")
     assert done.exit_code == 0, done.output
-    assert "another rule decides: the votes of the same 4 models on 4 test patients are counted anew" in done.output
-    lines = [json.loads(line) for line in (tmp_path / "work/test/seal.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert (
+        "another rule decides: the votes of the same 4 models on 4 test patients are counted anew"
+        in done.output
+    )
+    lines = [
+        json.loads(line)
+        for line in (tmp_path / "work/test/seal.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert [line["rule"] for line in lines] == [
         {"calibrate": "none", "threshold": "youden"},
         {"calibrate": "platt", "threshold": "sensitivity", "sensitivity": 0.95},
     ]
     assert state(tmp_path / "work" / "trials") == trials
     done = command("report", study_file, *overrides, work=tmp_path / "work")
-    assert "note: The seal was opened 2 times, under 2 rules for threshold and calibration" in done.output
+    assert (
+        "note: The seal was opened 2 times, under 2 rules for threshold and calibration"
+        in done.output
+    )
     page = (tmp_path / "work/report/index.html").read_text(encoding="utf-8")
     assert "calibrate platt, threshold sensitivity, sensitivity 0.95" in page
-    assert "counted under another rule" in command("report", study_file, work=tmp_path / "work").output  # the default again, and nobody has recounted
+    assert (
+        "counted under another rule" in command("report", study_file, work=tmp_path / "work").output
+    )  # the default again, and nobody has recounted
 
 
 def test_slices_that_are_not_those_that_were_prepared_are_refused(trained: SmallWork) -> None:
@@ -177,14 +240,20 @@ def test_slices_that_are_not_those_that_were_prepared_are_refused(trained: Small
 
     def read(patient: str) -> PatientSlices:
         asked.append(patient)
-        n = len(trained.work.read_parquet("slices/roi/index.parquet").query("patient_id == @patient"))
+        n = len(
+            trained.work.read_parquet("slices/roi/index.parquet").query("patient_id == @patient")
+        )
         mask = np.zeros((n, 40, 40), bool)
         mask[:, 10:30, 10:30] = True
         rows = np.arange(n)
         hu = np.zeros((n, 40, 40), np.int16)
-        return PatientSlices(rows.astype(np.int32), -5.0 * rows, np.full(n, 400.0), hu, mask, (1.0, 1.0), 40, 28.0)
+        return PatientSlices(
+            rows.astype(np.int32), -5.0 * rows, np.full(n, 400.0), hu, mask, (1.0, 1.0), 40, 28.0
+        )
 
-    study = trained.study.model_copy(update={"robustness": trained.study.robustness.model_copy(update={"mask_mm": [2.0]})})
+    study = trained.study.model_copy(
+        update={"robustness": trained.study.robustness.model_copy(update={"mask_mm": [2.0]})}
+    )
     point = trained.plan.selected(Dataset.ROI, trained.results)
     assert point is not None
     image = trained.plan.image_specs(Dataset.ROI, point)[0]

@@ -1,4 +1,5 @@
-"""`renal-ray search` on a local Ray: a nested search from slices to report, again, longer, damaged, cut off and continued."""
+"""`renal-ray search` on a local Ray: a nested search from slices to report, again, longer, damaged,
+cut off and continued."""
 
 import os
 import shutil
@@ -26,22 +27,44 @@ from renal_ray.trial.spec import TrialSpec
 from renal_ray.types import Head
 
 SEARCH = {
-    "space": {"learning_rate": {"low": 0.001, "high": 0.3, "log": True}, "optimizer": ["sgd", "adamw"], "dropout": [0.0, 0.3]},
+    "space": {
+        "learning_rate": {"low": 0.001, "high": 0.3, "log": True},
+        "optimizer": ["sgd", "adamw"],
+        "dropout": [0.0, 0.3],
+    },
     "configurations": 4,
     "startup": 2,
     "nested": True,
 }
-TRAINING = {"epochs": {"image": 3, "fc": 3, "gru": 3}, "batch_size": 8, "embedding": 16, "gru_units": 8, "learning_rate": 0.0001}
+TRAINING = {
+    "epochs": {"image": 3, "fc": 3, "gru": 3},
+    "batch_size": 8,
+    "embedding": 16,
+    "gru_units": 8,
+    "learning_rate": 0.0001,
+}
 
 
 def searchable(work: Path, **changes: Any) -> Study:
-    study = small_study(work, **{"folds": {"n": 3}, "seed": 5, "training": TRAINING, "search": SEARCH, "heads": {"use": ["image", "fc"]}} | changes)
+    study = small_study(
+        work,
+        **{
+            "folds": {"n": 3},
+            "seed": 5,
+            "training": TRAINING,
+            "search": SEARCH,
+            "heads": {"use": ["image", "fc"]},
+        }
+        | changes,
+    )
     write_small_work(study, draw_patients(30, overlap=0.3))
     return study
 
 
 def command(name: str, file: Path, *overrides: str) -> Result:
-    return CliRunner().invoke(app, [name, str(file), *(word for one in overrides for word in ("--set", one))])
+    return CliRunner().invoke(
+        app, [name, str(file), *(word for one in overrides for word in ("--set", one))]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +77,18 @@ def study_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(study_file: Path, local_ray: None) -> tuple[Place, str]:
-    """The work directory after a whole nested search, and what was said. To be read, not to be changed."""
+    """The work directory after a whole nested search, and what was said. To be read, not to be
+    changed."""
     done = command("search", study_file)
     assert done.exit_code == 0, done.output
     return Place(load_study(study_file).work), done.output
 
 
 def specs(work: Place) -> list[TrialSpec]:
-    return [TrialSpec.from_json(work.read_json(f"trials/{name}/spec.json")) for name in work.entries("trials")]
+    return [
+        TrialSpec.from_json(work.read_json(f"trials/{name}/spec.json"))
+        for name in work.entries("trials")
+    ]
 
 
 def test_it_says_what_it_does_and_what_came_out(found: tuple[Place, str]) -> None:
@@ -69,7 +96,11 @@ def test_it_says_what_it_does_and_what_came_out(found: tuple[Place, str]) -> Non
     outcome = read_outcome(work)
     assert outcome is not None
     assert outcome["is_over"]
-    assert f"4 configurations, {sum(row['state'] == 'complete' for row in outcome['configurations'])} complete" in said
+    assert (
+        "4 configurations, "
+        f"{sum(row['state'] == 'complete' for row in outcome['configurations'])} "
+        "complete"
+    ) in said
     assert "configuration 1, fold 0 (roi-mixed10-image-fold0-" in said
     assert "configuration 0 is complete: mean AUC" in said
     assert "without fold 2" in said
@@ -86,7 +117,9 @@ def test_the_best_beats_settings_that_learn_nothing(found: tuple[Place, str]) ->
     assert best["mean"] > own["mean"]
 
 
-def test_no_inner_trial_saw_its_outer_fold_and_none_a_sealed_patient(found: tuple[Place, str], study_file: Path) -> None:
+def test_no_inner_trial_saw_its_outer_fold_and_none_a_sealed_patient(
+    found: tuple[Place, str], study_file: Path
+) -> None:
     work, _ = found
     splits = make_plan(load_study(study_file), work).splits
     inner = [spec for spec in specs(work) if spec.outer is not None]
@@ -101,15 +134,26 @@ def test_no_inner_trial_saw_its_outer_fold_and_none_a_sealed_patient(found: tupl
 
 def test_the_numbers_are_the_ledger_s(found: tuple[Place, str], study_file: Path) -> None:
     work, _ = found
-    outcome, ledger, hunt = read_outcome(work), finished_results(work), hunt_of(load_study(study_file))
+    outcome, ledger, hunt = (
+        read_outcome(work),
+        finished_results(work),
+        hunt_of(load_study(study_file)),
+    )
     assert outcome is not None
     for row in outcome["configurations"]:
-        aucs = [ledger[hunt.bench.chain(row["values"], int(fold))[-1].trial_id]["levels"]["slice"]["metrics"]["auc"] for fold in row["aucs"]]
+        aucs = [
+            ledger[hunt.bench.chain(row["values"], int(fold))[-1].trial_id]["levels"]["slice"][
+                "metrics"
+            ]["auc"]
+            for fold in row["aucs"]
+        ]
         assert list(row["aucs"].values()) == aucs
         assert row["mean"] == pytest.approx(sum(aucs) / len(aucs))
 
 
-def test_the_same_command_again_does_nothing(found: tuple[Place, str], study_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_command_again_does_nothing(
+    found: tuple[Place, str], study_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     work, _ = found
 
     def never(*_: object, **__: object) -> None:
@@ -134,10 +178,18 @@ def test_status_and_plan_count_its_trials(found: tuple[Place, str], study_file: 
     assert "search: nested, 3 times more" in said
 
 
-def test_a_longer_search_trains_only_what_is_new(found: tuple[Place, str], study_file: Path, tmp_path: Path) -> None:
+def test_a_longer_search_trains_only_what_is_new(
+    found: tuple[Place, str], study_file: Path, tmp_path: Path
+) -> None:
     shutil.copytree(found[0].uri, tmp_path / "work")
     before = results(tmp_path / "work")
-    done = command("search", study_file, f"work={tmp_path / 'work'}", "search.configurations=5", "search.nested=false")
+    done = command(
+        "search",
+        study_file,
+        f"work={tmp_path / 'work'}",
+        "search.configurations=5",
+        "search.nested=false",
+    )
     assert done.exit_code == 0, done.output
     assert "5 configurations, " in done.output
     after = results(tmp_path / "work")
@@ -145,7 +197,9 @@ def test_a_longer_search_trains_only_what_is_new(found: tuple[Place, str], study
     assert len(before) < len(after) <= len(before) + 3
 
 
-def test_the_best_study_file_runs_as_it_is_and_uses_what_is_trained(found: tuple[Place, str], tmp_path: Path) -> None:
+def test_the_best_study_file_runs_as_it_is_and_uses_what_is_trained(
+    found: tuple[Place, str], tmp_path: Path
+) -> None:
     work = tmp_path / "work"
     shutil.copytree(found[0].uri, work)
     before = results(work)
@@ -159,10 +213,14 @@ def test_the_best_study_file_runs_as_it_is_and_uses_what_is_trained(found: tuple
     done = command("report", best, f"work={work}")
     assert done.exit_code == 0, done.output
     page = (work / "report" / "index.html").read_text(encoding="utf-8")
-    assert "The training settings were chosen by a search over 4 configurations on these folds" in page
+    assert (
+        "The training settings were chosen by a search over 4 configurations on these folds" in page
+    )
 
 
-def test_a_study_without_a_search_is_refused_before_ray_starts(study_file: Path, tmp_path: Path) -> None:
+def test_a_study_without_a_search_is_refused_before_ray_starts(
+    study_file: Path, tmp_path: Path
+) -> None:
     done = command("search", study_file, "search=null", f"work={tmp_path / 'none'}")
     assert done.exit_code == 2
     assert "no section `search`" in done.stderr
@@ -173,8 +231,16 @@ def test_a_study_without_a_search_is_refused_before_ray_starts(study_file: Path,
 
 
 def test_a_search_survives_ctrl_c(tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"folds": {"n": 3}, "seed": 5, "resources": {"cpus": 1}, "heads": {"use": ["image"]}}
-    settings |= {"search": SEARCH | {"nested": False, "configurations": 3}, "training": TRAINING | {"epochs": {"image": 40, "fc": 3, "gru": 3}}}
+    settings: dict[str, Any] = {
+        "folds": {"n": 3},
+        "seed": 5,
+        "resources": {"cpus": 1},
+        "heads": {"use": ["image"]},
+    }
+    settings |= {
+        "search": SEARCH | {"nested": False, "configurations": 3},
+        "training": TRAINING | {"epochs": {"image": 40, "fc": 3, "gru": 3}},
+    }
     small = activated(small_study(tmp_path / "work", **settings), draw_patients(30, overlap=0.3))
     study, file, work = small.study, tmp_path / "cut.yaml", tmp_path / "work"
     file.write_text(dump_study(study), encoding="utf-8")

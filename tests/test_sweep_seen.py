@@ -15,9 +15,15 @@ from renal_ray.trial.plan import finished_results
 DEAD = "http://127.0.0.1:9"  # nobody answers at the discard port
 
 
-def test_a_sweep_loses_nothing_when_its_tracking_server_is_away(local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_loses_nothing_when_its_tracking_server_is_away(
+    local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    study = small_study(tmp_path / "work", heads={"use": ["image", "fc"]}, tracking={"tensorboard": True, "mlflow": DEAD})
+    study = small_study(
+        tmp_path / "work",
+        heads={"use": ["image", "fc"]},
+        tracking={"tensorboard": True, "mlflow": DEAD},
+    )
     work, _ = write_small_work(study, draw_patients(20))
     (tmp_path / "study.yaml").write_text(dump_study(study), encoding="utf-8")
     for _ in range(2):  # the second time there is nothing to train, and still something to hand in

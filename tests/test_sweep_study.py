@@ -1,4 +1,5 @@
-"""A whole small study on a local Ray: from DICOM to votes, again, extended, failing, and under seal."""
+"""A whole small study on a local Ray: from DICOM to votes, again, extended, failing, and under
+seal."""
 
 import json
 import shutil
@@ -28,7 +29,9 @@ pytestmark = pytest.mark.usefixtures("local_ray")
 
 def command(name: str, file: Path, *overrides: str, work: Path | None = None) -> Result:
     given = [*overrides, *([f"work={work}"] if work else [])]
-    return CliRunner().invoke(app, [name, str(file), *(word for one in given for word in ("--set", one))])
+    return CliRunner().invoke(
+        app, [name, str(file), *(word for one in given for word in ("--set", one))]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -45,19 +48,34 @@ def finished(whole_study: Path) -> Place:
 @pytest.fixture
 def work_copy(finished: Place, tmp_path: Path) -> Path:
     """The same study with its trials, before the test."""
-    shutil.copytree(finished.uri, tmp_path / "work", ignore=shutil.ignore_patterns("test", "report"))
+    shutil.copytree(
+        finished.uri, tmp_path / "work", ignore=shutil.ignore_patterns("test", "report")
+    )
     return tmp_path / "work"
 
 
 def results(work: Path) -> dict[str, bytes]:
-    return {path.parent.name: path.read_bytes() for path in sorted(work.glob("trials/*/result.json"))}
+    return {
+        path.parent.name: path.read_bytes() for path in sorted(work.glob("trials/*/result.json"))
+    }
 
 
 def state(work: Path) -> dict[str, object]:
     """Bytes of everything but the report, and when what is long in the making was written."""
-    files = [path for path in work.rglob("*") if path.is_file() and "report" not in path.relative_to(work).parts]
-    late = [path for path in files if path.suffix == ".arrow" or {"trials", "activations", "test"} & set(path.relative_to(work).parts)]
-    return {str(path): path.read_bytes() for path in files} | {f"{path} written": path.stat().st_mtime_ns for path in late}
+    files = [
+        path
+        for path in work.rglob("*")
+        if path.is_file() and "report" not in path.relative_to(work).parts
+    ]
+    late = [
+        path
+        for path in files
+        if path.suffix == ".arrow"
+        or {"trials", "activations", "test"} & set(path.relative_to(work).parts)
+    ]
+    return {str(path): path.read_bytes() for path in files} | {
+        f"{path} written": path.stat().st_mtime_ns for path in late
+    }
 
 
 @pytest.fixture
@@ -73,7 +91,15 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_work_directory_is_as_the_design_says(finished: Place) -> None:
-    for name in ("study.yaml", "cohort.parquet", "quarantine.csv", "splits.json", "test/seal.jsonl", "test/votes.parquet", "test/predictions.parquet"):
+    for name in (
+        "study.yaml",
+        "cohort.parquet",
+        "quarantine.csv",
+        "splits.json",
+        "test/seal.jsonl",
+        "test/votes.parquet",
+        "test/predictions.parquet",
+    ):
         assert finished.exists(name), name
     assert finished.exists("report/index.html")
     assert finished.entries("activations/roi") == ["mixed10"]
@@ -86,37 +112,66 @@ def test_the_work_directory_is_as_the_design_says(finished: Place) -> None:
 def test_no_trial_ever_saw_a_test_patient(finished: Place) -> None:
     sealed = SplitSet.from_json(finished.read_json("splits.json")).test
     assert len(sealed) == 4
-    index = finished.read_parquet(next(f"activations/roi/mixed10/{key}/index.parquet" for key in finished.entries("activations/roi/mixed10")))
+    index = finished.read_parquet(
+        next(
+            f"activations/roi/mixed10/{key}/index.parquet"
+            for key in finished.entries("activations/roi/mixed10")
+        )
+    )
     assert not set(index["patient_id"]) & sealed
     for trial in finished.entries("trials"):
-        assert not set(finished.read_parquet(f"trials/{trial}/predictions.parquet")["patient_id"]) & sealed
+        assert (
+            not set(finished.read_parquet(f"trials/{trial}/predictions.parquet")["patient_id"])
+            & sealed
+        )
         for patient in sealed:
             assert patient.encode() not in finished.read(f"trials/{trial}/embeddings.arrow")
 
 
 def test_the_test_s_files_are_of_the_test_patients_and_count_right(finished: Place) -> None:
     splits = SplitSet.from_json(finished.read_json("splits.json"))
-    predictions, votes = finished.read_parquet("test/predictions.parquet"), finished.read_parquet("test/votes.parquet")
+    predictions, votes = (
+        finished.read_parquet("test/predictions.parquet"),
+        finished.read_parquet("test/votes.parquet"),
+    )
     assert set(predictions["patient_id"]) == set(votes["patient_id"]) == set(splits.test)
     assert (predictions["label"] == predictions["patient_id"].map(splits.labels)).all()
     assert set(predictions["trial_id"]) == set(finished.entries("trials"))
-    assert set(zip(predictions["head"], predictions["level"], strict=True)) == {("image", "slice"), ("image", "patient"), ("fc", "patient"), ("gru", "patient")}
+    assert set(zip(predictions["head"], predictions["level"], strict=True)) == {
+        ("image", "slice"),
+        ("image", "patient"),
+        ("fc", "patient"),
+        ("gru", "patient"),
+    }
     for trial, rows in predictions.groupby("trial_id"):
         levels = finished.read_json(f"trials/{trial}/result.json")["levels"]
         for level, part in rows.groupby("level"):
             assert set(part["threshold"]) == {levels[level]["threshold"]}
-    assert (predictions["decision"] == (predictions["score"].astype(float) >= predictions["threshold"])).all()
+    assert (
+        predictions["decision"] == (predictions["score"].astype(float) >= predictions["threshold"])
+    ).all()
     keys = ["head", "level", "patient_id", "slice_index"]
-    grouped = predictions.groupby(keys, dropna=False).agg(votes=("decision", "sum"), score=("score", "mean"), n=("fold", "size")).reset_index()
+    grouped = (
+        predictions.groupby(keys, dropna=False)
+        .agg(votes=("decision", "sum"), score=("score", "mean"), n=("fold", "size"))
+        .reset_index()
+    )
     merged = votes.merge(grouped, on=keys, suffixes=("", "_hand"))
     assert len(merged) == len(votes) == len(grouped)
     assert (merged["n_models"] == 2).all()
     assert (merged["votes"] == merged["votes_hand"]).all()
     np.testing.assert_allclose(merged["score"], merged["score_hand"], atol=1e-6)
-    assert (merged["decision"] == ((merged["votes"] == 2) | ((merged["votes"] == 1) & (merged["score"] >= 0.5))).astype(int)).all()
+    assert (
+        merged["decision"]
+        == ((merged["votes"] == 2) | ((merged["votes"] == 1) & (merged["score"] >= 0.5))).astype(
+            int
+        )
+    ).all()
     [opened] = [json.loads(line) for line in finished.read("test/seal.jsonl").decode().splitlines()]
     assert (opened["patients"], opened["models"]) == (4, 6)
-    assert opened["slices"] == int((predictions[(predictions["level"] == "slice") & (predictions["fold"] == 0)]).shape[0])
+    assert opened["slices"] == int(
+        (predictions[(predictions["level"] == "slice") & (predictions["fold"] == 0)]).shape[0]
+    )
 
 
 def test_running_again_does_nothing(finished: Place, study_file: Path, no_work: None) -> None:
@@ -132,7 +187,13 @@ def test_running_again_does_nothing(finished: Place, study_file: Path, no_work: 
 
 def test_the_seal_holds_the_split(finished: Place, study_file: Path, no_work: None) -> None:
     before = state(finished.path())
-    for name, said in (("run", "seal"), ("prepare", "seal"), ("sweep", "seal"), ("test", "another seed"), ("plan", "another seed")):
+    for name, said in (
+        ("run", "seal"),
+        ("prepare", "seal"),
+        ("sweep", "seal"),
+        ("test", "another seed"),
+        ("plan", "another seed"),
+    ):
         done = command(name, study_file, "seed=18")
         assert done.exit_code == 2, done.output
         assert said in done.stderr
@@ -165,22 +226,30 @@ def test_what_is_added_later_is_all_that_is_trained(work_copy: Path, study_file:
     assert {spec.freeze_point for spec in plan.specs(found) if spec.head is Head.FC} == {selected}
 
 
-def test_another_learning_rate_makes_new_trials_beside_the_old(work_copy: Path, study_file: Path) -> None:
+def test_another_learning_rate_makes_new_trials_beside_the_old(
+    work_copy: Path, study_file: Path
+) -> None:
     old = results(work_copy)
     activations = state(work_copy / "activations")
-    done = command("sweep", study_file, "training.learning_rate=0.02", "heads.use=[image]", work=work_copy)
+    done = command(
+        "sweep", study_file, "training.learning_rate=0.02", "heads.use=[image]", work=work_copy
+    )
     assert done.exit_code == 0, done.output
     now = results(work_copy)
     assert {name: now[name] for name in old} == old
     new = now.keys() - old.keys()
-    assert {name.rsplit("-", 1)[0] for name in new} == {"roi-mixed10-image-fold0", "roi-mixed10-image-fold1"}
+    assert {name.rsplit("-", 1)[0] for name in new} == {
+        "roi-mixed10-image-fold0",
+        "roi-mixed10-image-fold1",
+    }
     assert state(work_copy / "activations") == activations
     # and back: the first study's trials are still its own
     assert "6 of 6 trials are finished" in command("sweep", study_file, work=work_copy).output
 
 
 def test_a_trial_fails_alone_and_is_tried_again(work_copy: Path, study_file: Path) -> None:
-    """The image trial of fold 0 is said to be of fold 1: the new fc trial of fold 0 must fail, that of fold 1 must not."""
+    """The image trial of fold 0 is said to be of fold 1: the new fc trial of fold 0 must fail, that
+    of fold 1 must not."""
     for trial in work_copy.glob("trials/roi-mixed10-fc-*"):
         shutil.rmtree(trial)
     [spec] = work_copy.glob("trials/roi-mixed10-image-fold0-*/spec.json")
@@ -210,7 +279,9 @@ def test_a_trial_fails_alone_and_is_tried_again(work_copy: Path, study_file: Pat
     assert {name: results(work_copy)[name] for name in now} == now
 
 
-def test_a_damaged_file_is_found_by_who_reads_it_and_its_trial_trained_anew(work_copy: Path, study_file: Path) -> None:
+def test_a_damaged_file_is_found_by_who_reads_it_and_its_trial_trained_anew(
+    work_copy: Path, study_file: Path
+) -> None:
     for trial in work_copy.glob("trials/roi-mixed10-fc-*"):
         shutil.rmtree(trial)
     [embeddings] = work_copy.glob("trials/roi-mixed10-image-fold0-*/embeddings.arrow")
@@ -222,31 +293,52 @@ def test_a_damaged_file_is_found_by_who_reads_it_and_its_trial_trained_anew(work
     assert embeddings.read_bytes() == good
     now = results(work_copy)
     assert len(now) == 6
-    assert {name: now[name] for name in old if name != embeddings.parent.name} == {name: old[name] for name in old if name != embeddings.parent.name}
+    assert {name: now[name] for name in old if name != embeddings.parent.name} == {
+        name: old[name] for name in old if name != embeddings.parent.name
+    }
 
 
-def test_trials_that_no_node_can_host_are_refused_at_once(work_copy: Path, study_file: Path, no_work: None) -> None:
-    done = command("sweep", study_file, "resources.cpus_per_trial=64", "training.learning_rate=0.05", work=work_copy)
+def test_trials_that_no_node_can_host_are_refused_at_once(
+    work_copy: Path, study_file: Path, no_work: None
+) -> None:
+    done = command(
+        "sweep",
+        study_file,
+        "resources.cpus_per_trial=64",
+        "training.learning_rate=0.05",
+        work=work_copy,
+    )
     assert done.exit_code == 2, done.output
-    assert "0 of 1 nodes can host a trial of {CPU: 64, GPU: 0}: the largest has {CPU: 2, GPU: 0}" in done.stderr
+    assert (
+        "0 of 1 nodes can host a trial of {CPU: 64, GPU: 0}: the largest has {CPU: 2, GPU: 0}"
+        in done.stderr
+    )
     done = command("test", study_file, "resources.gpus_per_trial=9", work=work_copy)
     assert done.exit_code == 2, done.output
     assert "GPU: 9" in done.stderr
     assert not (work_copy / "test").exists()
 
 
-def test_damaged_weights_are_found_before_the_seal_is_opened(work_copy: Path, study_file: Path) -> None:
+def test_damaged_weights_are_found_before_the_seal_is_opened(
+    work_copy: Path, study_file: Path
+) -> None:
     [weights] = work_copy.glob("trials/roi-mixed10-gru-fold1-*/weights.h5")
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     done = command("test", study_file, work=work_copy)
     assert done.exit_code == 2, done.output
-    assert "weights.h5 is damaged: its trial counts as unfinished now; run `renal-ray sweep`" in done.stderr
+    assert (
+        "weights.h5 is damaged: its trial counts as unfinished now; run `renal-ray sweep`"
+        in done.stderr
+    )
     assert "Traceback" not in done.output
     assert not (work_copy / "test").exists()
 
 
-def test_votes_of_other_models_do_not_stand(work_copy: Path, study_file: Path, finished: Place) -> None:
-    """The same trial ids with other weights, as after a trial was deleted and trained on another machine."""
+def test_votes_of_other_models_do_not_stand(
+    work_copy: Path, study_file: Path, finished: Place
+) -> None:
+    """The same trial ids with other weights, as after a trial was deleted and trained on another
+    machine."""
     shutil.copytree(finished.path("test"), work_copy / "test")
     [trial] = work_copy.glob("trials/roi-mixed10-fc-fold1-*")
     folder = Place(str(trial))
@@ -259,13 +351,20 @@ def test_votes_of_other_models_do_not_stand(work_copy: Path, study_file: Path, f
     assert len((work_copy / "test" / "seal.jsonl").read_text(encoding="utf-8").splitlines()) == 1
 
 
-def test_a_test_that_was_cut_off_between_its_two_files_is_done_again(work_copy: Path, study_file: Path, finished: Place) -> None:
+def test_a_test_that_was_cut_off_between_its_two_files_is_done_again(
+    work_copy: Path, study_file: Path, finished: Place
+) -> None:
     shutil.copytree(finished.path("test"), work_copy / "test")
     (work_copy / "test" / "votes.parquet").unlink()
     done = command("test", study_file, work=work_copy)
     assert done.exit_code == 0, done.output
-    assert len((work_copy / "test" / "seal.jsonl").read_text(encoding="utf-8").splitlines()) == 1  # the scores stand: nobody need be looked at again
-    pd.testing.assert_frame_equal(pd.read_parquet(work_copy / "test" / "votes.parquet"), finished.read_parquet("test/votes.parquet"))
+    assert (
+        len((work_copy / "test" / "seal.jsonl").read_text(encoding="utf-8").splitlines()) == 1
+    )  # the scores stand: nobody need be looked at again
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(work_copy / "test" / "votes.parquet"),
+        finished.read_parquet("test/votes.parquet"),
+    )
 
 
 def test_a_lost_trial_is_tried_again_and_fails_with_a_reason_when_it_is_lost_too_often(
@@ -276,13 +375,17 @@ def test_a_lost_trial_is_tried_again_and_fails_with_a_reason_when_it_is_lost_too
     from renal_ray.sweep.searcher import StudySearcher
     from renal_ray.trial.packing import Share
 
-    shutil.copytree(finished.uri, tmp_path / "work", ignore=shutil.ignore_patterns("test", "report", "trials"))
+    shutil.copytree(
+        finished.uri, tmp_path / "work", ignore=shutil.ignore_patterns("test", "report", "trials")
+    )
     study = load_study(study_file, [f"work={tmp_path / 'work'}"])
     work = Place(study.work)
     plan = make_plan(study, work)
     ledger = Ledger(work)
     attempts = Attempts(work, most=2, pause_s=0)
-    searcher = StudySearcher(plan, work, share=lambda spec: Share(1, 0), room=lambda one: 1, attempts=attempts)
+    searcher = StudySearcher(
+        plan, work, share=lambda spec: Share(1, 0), room=lambda one: 1, attempts=attempts
+    )
     console = SweepConsole(plan, work, searcher)
     for number, state in enumerate(["unfinished", "failed"]):
         named = searcher.suggest(f"t{number}")

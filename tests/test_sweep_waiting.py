@@ -1,4 +1,5 @@
-"""Which of the waiting trials a free worker takes, and that asking costs the same however many wait."""
+"""Which of the waiting trials a free worker takes, and that asking costs the same however many
+wait."""
 
 import heapq
 from collections.abc import Callable
@@ -22,7 +23,13 @@ def spec(point: str, fold: int = 0, dataset: str = "roi", head: str = "image") -
     image_trial = None if head == "image" else "image"
     inputs = Inputs(slices="s", splits="p", weights="w")
     return make_spec(
-        small_study("work"), dataset=Dataset(dataset), freeze_point=FreezePoint(point), head=Head(head), fold=fold, inputs=inputs, image_trial=image_trial
+        small_study("work"),
+        dataset=Dataset(dataset),
+        freeze_point=FreezePoint(point),
+        head=Head(head),
+        fold=fold,
+        inputs=inputs,
+        image_trial=image_trial,
     )
 
 
@@ -55,13 +62,37 @@ MANY = [spec("mixed3", fold) for fold in range(50)]
 @pytest.mark.parametrize(
     ("specs", "freed", "busy", "slots", "chosen"),
     [
-        ([spec("mixed0"), *MANY], ["mixed3"], [], 4, "mixed3"),  # a worker keeps its kind while much that is no longer waits beside the longest
-        ([spec("mixed0"), *MANY[:3]], ["mixed3"], [], 4, "mixed0"),  # ... and leaves it where the longest would be what the sweep ends with
-        ([spec("mixed0"), *MANY[:3]], ["mixed3"], [], 1, "mixed3"),  # with one place nothing can be late
+        (
+            [spec("mixed0"), *MANY],
+            ["mixed3"],
+            [],
+            4,
+            "mixed3",
+        ),  # a worker keeps its kind while much that is no longer waits beside the longest
+        (
+            [spec("mixed0"), *MANY[:3]],
+            ["mixed3"],
+            [],
+            4,
+            "mixed0",
+        ),  # ... and leaves it where the longest would be what the sweep ends with
+        (
+            [spec("mixed0"), *MANY[:3]],
+            ["mixed3"],
+            [],
+            1,
+            "mixed3",
+        ),  # with one place nothing can be late
         ([spec("mixed0"), *MANY], [], ["mixed0"], 4, "mixed3"),  # what nobody runs
         ([spec("mixed0"), *MANY[:3]], [], ["mixed0"], 4, "mixed0"),
         ([spec("mixed0"), *MANY], ["mixed6", "mixed0"], [], 4, "mixed0"),  # mixed6 is used up
-        ([spec("mixed3"), spec("mixed10", 0), spec("mixed10", 1)], ["mixed10"], [], 2, "mixed3"),  # short ones fill gaps, they make none
+        (
+            [spec("mixed3"), spec("mixed10", 0), spec("mixed10", 1)],
+            ["mixed10"],
+            [],
+            2,
+            "mixed3",
+        ),  # short ones fill gaps, they make none
     ],
 )
 def test_a_free_worker_keeps_its_kind_unless_a_longer_trial_would_end_last(
@@ -70,23 +101,39 @@ def test_a_free_worker_keeps_its_kind_unless_a_longer_trial_would_end_last(
     def kinds(points: list[str]) -> list[tuple[str, str]]:
         return [(f"image-{point}", "roi") for point in points]
 
-    assert waiting_of(*specs).choose(freed=kinds(freed), busy=kinds(busy), slots=slots) == (f"image-{chosen}", "roi")
+    assert waiting_of(*specs).choose(freed=kinds(freed), busy=kinds(busy), slots=slots) == (
+        f"image-{chosen}",
+        "roi",
+    )
 
 
 def test_the_same_compiled_step_on_another_dataset_goes_before_what_must_be_compiled() -> None:
-    waiting = waiting_of(*(spec("mixed3", fold, dataset) for dataset in ("slice", "rbr") for fold in range(9)), spec("mixed6"))
-    assert waiting.choose(freed=[("image-mixed6", "rbr")], busy=[], slots=1) == ("image-mixed6", "roi")
+    waiting = waiting_of(
+        *(spec("mixed3", fold, dataset) for dataset in ("slice", "rbr") for fold in range(9)),
+        spec("mixed6"),
+    )
+    assert waiting.choose(freed=[("image-mixed6", "rbr")], busy=[], slots=1) == (
+        "image-mixed6",
+        "roi",
+    )
 
 
-def searcher_of(plan: Plan, workers: int = 1, *, most: int = 1, pause_s: float = 0.0) -> StudySearcher:
+def searcher_of(
+    plan: Plan, workers: int = 1, *, most: int = 1, pause_s: float = 0.0
+) -> StudySearcher:
     work = plan_work(plan)
-    attempts = Attempts(work, most=most, computed=frozenset(plan.study.freeze_points), pause_s=pause_s)
+    attempts = Attempts(
+        work, most=most, computed=frozenset(plan.study.freeze_points), pause_s=pause_s
+    )
     attempts._has_inputs = lambda spec: True  # there are no activations and no backbone here
-    return StudySearcher(plan, work, share=lambda one: ONE, room=lambda one: workers, attempts=attempts)
+    return StudySearcher(
+        plan, work, share=lambda one: ONE, room=lambda one: workers, attempts=attempts
+    )
 
 
 def play_at_length(plan: Plan, workers: int) -> tuple[float, float]:
-    """When the last trial ended, and when it does with the longest first, where every trial takes as long as its arithmetic."""
+    """When the last trial ended, and when it does with the longest first, where every trial takes
+    as long as its arithmetic."""
     searcher = searcher_of(plan, workers)
     running: list[tuple[float, str, TrialSpec]] = []
     now, number, lengths = 0.0, 0, []
@@ -110,11 +157,15 @@ def test_no_long_trial_is_left_for_the_end(tmp_path: Path, workers: int) -> None
     assert end <= 1.05 * longest_first
 
 
-def test_the_plan_is_asked_once_and_whenever_a_freeze_point_is_selected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plan_is_asked_once_and_whenever_a_freeze_point_is_selected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = plan_of(tmp_path)
     asked: list[int] = []
     whole = Plan.specs
-    monkeypatch.setattr(Plan, "specs", lambda self, results: asked.append(len(results)) or whole(self, results))
+    monkeypatch.setattr(
+        Plan, "specs", lambda self, results: asked.append(len(results)) or whole(self, results)
+    )
     searcher = searcher_of(plan)
     number = 0
     while isinstance(found := searcher.suggest(f"t{number}"), dict):
@@ -142,8 +193,11 @@ def test_heads_wait_for_the_image_trial_of_their_own_fold_alone(tmp_path: Path) 
     assert len(done) == plan.total() - 2
 
 
-def run_all(plan: Plan, searcher: StudySearcher, lose: Callable[[int, TrialSpec], bool]) -> list[TrialSpec]:
-    """Named trials in order, one after another; those that `lose` points at end without a result."""
+def run_all(
+    plan: Plan, searcher: StudySearcher, lose: Callable[[int, TrialSpec], bool]
+) -> list[TrialSpec]:
+    """Named trials in order, one after another; those that `lose` points at end without a
+    result."""
     named: list[TrialSpec] = []
     while isinstance(found := searcher.suggest(f"t{len(named)}"), dict):
         named.append(TrialSpec.from_json(found["spec"]))
@@ -183,7 +237,9 @@ def test_a_lost_trial_rests_while_others_go_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("freeze_points", ["selected", "all"])
 @pytest.mark.parametrize("lost", [1, 2])
-def test_an_image_trial_found_damaged_by_its_heads_is_trained_again_before_them(tmp_path: Path, freeze_points: str, lost: int) -> None:
+def test_an_image_trial_found_damaged_by_its_heads_is_trained_again_before_them(
+    tmp_path: Path, freeze_points: str, lost: int
+) -> None:
     plan = plan_of(tmp_path, heads={"use": ["image", "fc", "gru"], "freeze_points": freeze_points})
     searcher = searcher_of(plan, 2, most=3)
     ledger, damaged, running, named, number = Ledger(plan_work(plan)), "", [], [], 0

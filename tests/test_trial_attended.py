@@ -1,4 +1,5 @@
-"""WORK/explain/ written and read back, on disk and in object storage; numbers by hand; damage found."""
+"""WORK/explain/ written and read back, on disk and in object storage; numbers by hand; damage
+found."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,15 @@ import pytest
 from s3_server import S3Server, s3_server
 
 from renal_ray.store.place import Place
-from renal_ray.trial.attended import ATTENTION, DONE, Explained, measured, read_explained, summary, write_explained
+from renal_ray.trial.attended import (
+    ATTENTION,
+    DONE,
+    Explained,
+    measured,
+    read_explained,
+    summary,
+    write_explained,
+)
 from renal_ray.trial.explain import Look
 from renal_ray.trial.lesions import GONE, Lesion
 from renal_ray.trial.pictures import PICTURES, Picture, read_pictures
@@ -26,7 +35,9 @@ WRONG = Subject(Dataset.ROI, "P3", TEST, ERROR, (0, 1), 0, 0.7, None, 1, 2)
 
 def look(*evidence: list[list[float]], redrawn: list[list[float]] | None = None) -> Look:
     values = np.array(evidence, np.float32)
-    return Look(1, 12, values, values if redrawn is None else np.array([redrawn] * len(values), np.float32))
+    return Look(
+        1, 12, values, values if redrawn is None else np.array([redrawn] * len(values), np.float32)
+    )
 
 
 LOOKS = {
@@ -34,11 +45,21 @@ LOOKS = {
     "P2": look([[-1, -1], [-1, -1]]),
     "P3": look([[2, 0], [2, 0]], [[0, 5], [0, 5]]),
 }
-LESIONS = {"P1": Lesion({Dataset.ROI: LEFT}), "P2": Lesion({Dataset.ROI: LEFT}), "P3": Lesion({}, GONE)}
+LESIONS = {
+    "P1": Lesion({Dataset.ROI: LEFT}),
+    "P2": Lesion({Dataset.ROI: LEFT}),
+    "P3": Lesion({}, GONE),
+}
 
 
 def row_of(subject: Subject) -> tuple[dict, np.ndarray]:
-    return measured(subject, LOOKS[subject.patient_id], LESIONS[subject.patient_id], size=SIZE, point=FreezePoint.MIXED6)
+    return measured(
+        subject,
+        LOOKS[subject.patient_id],
+        LESIONS[subject.patient_id],
+        size=SIZE,
+        point=FreezePoint.MIXED6,
+    )
 
 
 def write(work: Place, *asked: Subject) -> tuple[Explained, list[Picture]]:
@@ -46,20 +67,36 @@ def write(work: Place, *asked: Subject) -> tuple[Explained, list[Picture]]:
     for subject in asked:
         row, attention = row_of(subject)
         rows.append(row)
-        image = np.random.default_rng(int(subject.patient_id[1])).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
-        pictures.append(Picture.of(subject, LOOKS[subject.patient_id], image, attention, LESIONS[subject.patient_id]))
-    return write_explained(work, rows, pictures, {"models": "m", "votes": "", "settings": "s"}, size=SIZE), pictures
+        image = np.random.default_rng(int(subject.patient_id[1])).integers(
+            0, 256, (SIZE, SIZE, 3), np.uint8
+        )
+        pictures.append(
+            Picture.of(
+                subject, LOOKS[subject.patient_id], image, attention, LESIONS[subject.patient_id]
+            )
+        )
+    return write_explained(
+        work, rows, pictures, {"models": "m", "votes": "", "settings": "s"}, size=SIZE
+    ), pictures
 
 
 def test_a_row_by_hand() -> None:
     row, attention = row_of(FIRST)
-    # 3 1 along each row, interpolated to eight pixels: 3 3 2.75 2.25 | 1.75 1.25 1 1, of which the left half is the lesion
+    # 3 1 along each row, interpolated to eight pixels: 3 3 2.75 2.25 | 1.75 1.25 1 1, of which the
+    # left half is the lesion
     line = np.array([3, 3, 2.75, 2.25, 1.75, 1.25, 1, 1])
     np.testing.assert_allclose(attention, np.tile(line / 3, (SIZE, 1)), atol=1e-6)
     assert row["share_inside"] == pytest.approx(11 / 16)
     assert row["area_share"] == 0.5
     assert row["redrawn_correlation"] == pytest.approx(-1)
-    assert (row["fold"], row["votes"], row["n_models"], row["rows"], row["columns"], row["is_empty"]) == (1, None, 1, 2, 2, False)
+    assert (
+        row["fold"],
+        row["votes"],
+        row["n_models"],
+        row["rows"],
+        row["columns"],
+        row["is_empty"],
+    ) == (1, None, 1, 2, 2, False)
 
 
 def test_a_map_without_evidence_has_no_share() -> None:
@@ -72,7 +109,8 @@ def test_a_map_without_evidence_has_no_share() -> None:
 
 def test_several_models_give_the_mean_of_their_maps() -> None:
     row, attention = row_of(WRONG)
-    # 1 to 0 and 0 to 1, each scaled to its own maximum: the louder model counts no more than the other
+    # 1 to 0 and 0 to 1, each scaled to its own maximum: the louder model counts no more than the
+    # other
     np.testing.assert_allclose(attention, np.ones((SIZE, SIZE)), atol=1e-6)
     assert (row["fold"], row["votes"], row["n_models"], row["threshold"]) == (None, 2, 2, None)
     assert (row["share_inside"], row["area_share"], row["contour"]) == (None, None, GONE)
@@ -103,13 +141,22 @@ def test_what_is_written_is_read_back(where: str, server: S3Server, tmp_path: Pa
     assert found is not None
     assert found.state == {"models": "m", "votes": "", "settings": "s"}
     pd.testing.assert_frame_equal(found.attention, written.attention)
-    assert found.attention["patient_id"].tolist() == ["P3", "P1", "P2"]  # by dataset, part, kind and patient
+    assert found.attention["patient_id"].tolist() == [
+        "P3",
+        "P1",
+        "P2",
+    ]  # by dataset, part, kind and patient
     assert found.without_contour == {GONE: 1}
     back = list(read_pictures(work))
     assert [one.patient_id for one in back] == ["P3", "P1", "P2"]
     for one in back:
         given = next(picture for picture in pictures if picture.patient_id == one.patient_id)
-        assert (one.dataset, one.part, one.kind, one.slice_index) == (given.dataset, given.part, given.kind, 12)
+        assert (one.dataset, one.part, one.kind, one.slice_index) == (
+            given.dataset,
+            given.part,
+            given.kind,
+            12,
+        )
         for name in ("image", "attention", "lesion"):
             np.testing.assert_array_equal(getattr(one, name), getattr(given, name))
         assert one.lesion.dtype == bool

@@ -16,14 +16,36 @@ from renal_ray.types import FreezePoint, Head
 EPOCHS = 7
 
 
-def spec_of(trained: SmallWork, head: Head, freeze_point: FreezePoint, **training: object) -> TrialSpec:
-    found = next(spec for spec in trained.specs(head) if spec.freeze_point is freeze_point or head is not Head.IMAGE)
-    return found.model_copy(update={"epochs": EPOCHS, "training": found.training.model_copy(update=training)})
+def spec_of(
+    trained: SmallWork, head: Head, freeze_point: FreezePoint, **training: object
+) -> TrialSpec:
+    found = next(
+        spec
+        for spec in trained.specs(head)
+        if spec.freeze_point is freeze_point or head is not Head.IMAGE
+    )
+    return found.model_copy(
+        update={"epochs": EPOCHS, "training": found.training.model_copy(update=training)}
+    )
 
 
-def attempt(small: SmallWork, spec: TrialSpec, *, epochs: int = EPOCHS, workshop: Workshop | None = None, said: list[str] | None = None) -> list[int]:
+def attempt(
+    small: SmallWork,
+    spec: TrialSpec,
+    *,
+    epochs: int = EPOCHS,
+    workshop: Workshop | None = None,
+    said: list[str] | None = None,
+) -> list[int]:
     """Runs a trial with a checkpoint after every epoch, and cuts it off after so many."""
-    trial = attempt_trial(spec, small.work, small.splits, workshop or small.workshop, checkpoint_s=0.0, say=(said if said is not None else []).append)
+    trial = attempt_trial(
+        spec,
+        small.work,
+        small.splits,
+        workshop or small.workshop,
+        checkpoint_s=0.0,
+        say=(said if said is not None else []).append,
+    )
     done = [epoch.epoch for _, epoch in zip(range(epochs), trial, strict=False)]
     if epochs == EPOCHS:
         assert list(trial) == []
@@ -36,7 +58,9 @@ def numbers(small: SmallWork, spec: TrialSpec) -> dict[str, object]:
     """All files without times; the history without its seconds."""
     folder = Ledger(small.work).folder(spec.trial_id)
     history = folder.read_parquet("history.parquet").drop(columns="seconds")
-    return {name: folder.read(name) for name in set(FILES) - {"history.parquet"}} | {"history": history.to_csv()}
+    return {name: folder.read(name) for name in set(FILES) - {"history.parquet"}} | {
+        "history": history.to_csv()
+    }
 
 
 @pytest.fixture
@@ -54,13 +78,21 @@ def cut(trained: SmallWork, tmp_path: Path) -> SmallWork:
     ],
 )
 def test_a_trial_cut_off_twice_gives_the_numbers_of_an_uninterrupted_one(
-    trained: SmallWork, cut: SmallWork, tmp_path: Path, head: Head, freeze_point: FreezePoint, keep: str
+    trained: SmallWork,
+    cut: SmallWork,
+    tmp_path: Path,
+    head: Head,
+    freeze_point: FreezePoint,
+    keep: str,
 ) -> None:
     whole = trained.copy(tmp_path / "whole")
     spec = spec_of(trained, head, freeze_point, keep=keep)
     for small in (whole, cut):
         if spec.image_trial is not None:
-            small.run(next(one for one in trained.specs(Head.IMAGE) if one.trial_id == spec.image_trial), trained.workshop)
+            small.run(
+                next(one for one in trained.specs(Head.IMAGE) if one.trial_id == spec.image_trial),
+                trained.workshop,
+            )
     assert attempt(whole, spec, workshop=trained.workshop) == list(range(1, EPOCHS + 1))
     said: list[str] = []
     # The model is left as another trial made it, so that what is not restored shows.
@@ -68,12 +100,19 @@ def test_a_trial_cut_off_twice_gives_the_numbers_of_an_uninterrupted_one(
     assert Ledger(cut.work).state(spec.trial_id) == "unfinished"
     assert attempt(cut, spec, epochs=2, said=said) == [4, 5]
     assert attempt(cut, spec, said=said) == [6, 7]
-    assert [one.rpartition(": ")[2] for one in said] == ["continues after epoch 3", "continues after epoch 5"]
+    assert [one.rpartition(": ")[2] for one in said] == [
+        "continues after epoch 3",
+        "continues after epoch 5",
+    ]
     assert numbers(cut, spec) == numbers(whole, spec)
-    assert Ledger(cut.work).folder(spec.trial_id).entries(hidden=True) == sorted([*FILES, "result.json"])
+    assert Ledger(cut.work).folder(spec.trial_id).entries(hidden=True) == sorted(
+        [*FILES, "result.json"]
+    )
 
 
-def test_a_damaged_checkpoint_is_told_and_the_trial_begins_anew(trained: SmallWork, cut: SmallWork) -> None:
+def test_a_damaged_checkpoint_is_told_and_the_trial_begins_anew(
+    trained: SmallWork, cut: SmallWork
+) -> None:
     spec = spec_of(trained, Head.IMAGE, FreezePoint.MIXED10)
     folder = Ledger(cut.work).folder(spec.trial_id)
     for damage in ("file", "json"):
@@ -90,7 +129,9 @@ def test_a_damaged_checkpoint_is_told_and_the_trial_begins_anew(trained: SmallWo
         folder.remove("checkpoint.json")
 
 
-def test_a_full_disk_costs_a_checkpoint_and_not_the_trial(trained: SmallWork, cut: SmallWork, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_costs_a_checkpoint_and_not_the_trial(
+    trained: SmallWork, cut: SmallWork, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = spec_of(trained, Head.IMAGE, FreezePoint.MIXED10)
     write = Place.write
 
@@ -107,9 +148,14 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_trial(trained: SmallWork, cu
     assert Ledger(cut.work).state(spec.trial_id) == "finished"
 
 
-def test_a_loss_leaves_no_error_and_the_trial_s_own_failure_does(trained: SmallWork, cut: SmallWork, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_leaves_no_error_and_the_trial_s_own_failure_does(
+    trained: SmallWork, cut: SmallWork, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = spec_of(trained, Head.IMAGE, FreezePoint.MIXED10)
-    for error, state in ((OSError(errno.EROFS, "Read-only file system"), "unfinished"), (ValueError("no such thing"), "failed")):
+    for error, state in (
+        (OSError(errno.EROFS, "Read-only file system"), "unfinished"),
+        (ValueError("no such thing"), "failed"),
+    ):
 
         def broken(self: Place, name: str, table: object, error: Exception = error) -> None:
             raise error

@@ -1,4 +1,5 @@
-"""What a trial is fed: no patient on two sides, none sealed, and embeddings of its own fold only."""
+"""What a trial is fed: no patient on two sides, none sealed, and embeddings of its own fold
+only."""
 
 from pathlib import Path
 
@@ -9,12 +10,26 @@ from conftest import SmallWork
 from renal_ray.problems import DamagedFileError
 from renal_ray.protocol.permutation import permuted_labels
 from renal_ray.store.activations import Activations
-from renal_ray.trial.feed import Feed, LeakError, Picked, Samples, fold_labels, image_feed, patient_feed, read_embeddings
+from renal_ray.trial.feed import (
+    Feed,
+    LeakError,
+    Picked,
+    Samples,
+    fold_labels,
+    image_feed,
+    patient_feed,
+    read_embeddings,
+)
 from renal_ray.types import Head
 
 
 def side(*patients: str) -> Samples:
-    return Samples(Picked.whole(np.zeros((len(patients), 2), np.float32)), np.zeros(len(patients), np.int8), patients, None)
+    return Samples(
+        Picked.whole(np.zeros((len(patients), 2), np.float32)),
+        np.zeros(len(patients), np.int8),
+        patients,
+        None,
+    )
 
 
 def test_a_patient_on_both_sides_is_a_leak() -> None:
@@ -24,7 +39,9 @@ def test_a_patient_on_both_sides_is_a_leak() -> None:
 
 
 @pytest.mark.parametrize(("train", "validation"), [(("a", "d"), ("b",)), (("a",), ("d", "b"))])
-def test_a_sealed_patient_on_either_side_is_a_leak(train: tuple[str, ...], validation: tuple[str, ...]) -> None:
+def test_a_sealed_patient_on_either_side_is_a_leak(
+    train: tuple[str, ...], validation: tuple[str, ...]
+) -> None:
     with pytest.raises(LeakError, match="test patient d "):
         Feed(side(*train), side(*validation), frozenset({"d"}))
 
@@ -35,12 +52,17 @@ def test_the_image_feed_is_the_fold(trained: SmallWork) -> None:
         fold = trained.splits.fold(spec.fold)
         for samples, patients in ((feed.train, fold.train), (feed.validation, fold.validation)):
             assert list(dict.fromkeys(samples.patients)) == list(patients)
-            assert samples.labels.tolist() == [trained.splits.labels[patient] for patient in samples.patients]
+            assert samples.labels.tolist() == [
+                trained.splits.labels[patient] for patient in samples.patients
+            ]
             assert samples.slice_index is not None
             assert len(samples.inputs) == len(samples) == len(samples.slice_index)
         assert feed.sealed == trained.splits.test
         assert not set(feed.train.inputs.rows) & set(feed.validation.inputs.rows)
-        for samples in (feed.train, feed.validation):  # labels by row of what both sides share, for training without Python between the steps
+        for samples in (
+            feed.train,
+            feed.validation,
+        ):  # labels by row of what both sides share, for training without Python between the steps
             assert feed.labels[samples.inputs.rows].tolist() == samples.labels.tolist()
             one = Activations(trained.work, spec.activations, list(dict.fromkeys(samples.patients)))
             assert np.array_equal(samples.inputs[:], one[:])
@@ -51,51 +73,79 @@ def test_permuted_labels_replace_the_true_ones_on_both_sides(trained: SmallWork)
     specs = [spec for spec in trained.specs() if spec.labels != "true"]
     assert {spec.labels for spec in specs} == {"permuted-0", "permuted-1"}
     for spec in specs:
-        wanted = permuted_labels(trained.splits, seed=trained.study.seed, index=int(spec.labels[-1]))
+        wanted = permuted_labels(
+            trained.splits, seed=trained.study.seed, index=int(spec.labels[-1])
+        )
         assert fold_labels(spec, trained.splits) == wanted
         feed = image_feed(spec, trained.workshop.rows(spec, trained.splits), trained.splits)
         for samples in (feed.train, feed.validation):
             assert samples.labels.tolist() == [wanted[patient] for patient in samples.patients]
-    assert fold_labels(specs[0], trained.splits) != {patient: trained.splits.labels[patient] for patient in trained.splits.training}
+    assert fold_labels(specs[0], trained.splits) != {
+        patient: trained.splits.labels[patient] for patient in trained.splits.training
+    }
 
 
 @pytest.mark.parametrize("head", [Head.FC, Head.GRU])
-def test_the_patient_feed_is_made_of_the_fold_s_own_embeddings(trained: SmallWork, head: Head) -> None:
+def test_the_patient_feed_is_made_of_the_fold_s_own_embeddings(
+    trained: SmallWork, head: Head
+) -> None:
     for spec in trained.specs(head):
         assert spec.image_trial is not None
-        embeddings = read_embeddings(trained.work.read(f"trials/{spec.image_trial}/embeddings.arrow"))
+        embeddings = read_embeddings(
+            trained.work.read(f"trials/{spec.image_trial}/embeddings.arrow")
+        )
         feed = patient_feed(spec, trained.work, trained.splits)
         fold = trained.splits.fold(spec.fold)
         for samples, patients in ((feed.train, fold.train), (feed.validation, fold.validation)):
             assert samples.patients == patients
             assert samples.slice_index is None
-            assert samples.labels.tolist() == [trained.splits.labels[patient] for patient in patients]
+            assert samples.labels.tolist() == [
+                trained.splits.labels[patient] for patient in patients
+            ]
             for row, patient in enumerate(patients):
                 own, given = embeddings[patient], samples.inputs[np.array([row])][0]
-                assert np.array_equal(given, own.max(axis=0)) if head is Head.FC else np.array_equal(given[: len(own)], own)
+                assert (
+                    np.array_equal(given, own.max(axis=0))
+                    if head is Head.FC
+                    else np.array_equal(given[: len(own)], own)
+                )
 
 
 def test_embeddings_of_another_fold_freeze_point_or_head_are_a_leak(trained: SmallWork) -> None:
     spec = trained.specs(Head.FC)[0]
-    others = [one.trial_id for one in trained.specs() if one.labels == "true" and one.trial_id != spec.image_trial]
+    others = [
+        one.trial_id
+        for one in trained.specs()
+        if one.labels == "true" and one.trial_id != spec.image_trial
+    ]
     assert len(others) >= 6
     for other in others:
         with pytest.raises(LeakError, match="another dataset, freeze point, fold"):
-            patient_feed(spec.model_copy(update={"image_trial": other}), trained.work, trained.splits)
+            patient_feed(
+                spec.model_copy(update={"image_trial": other}), trained.work, trained.splits
+            )
     with pytest.raises(LeakError, match="needs the image trial"):
         patient_feed(spec.model_copy(update={"image_trial": None}), trained.work, trained.splits)
 
 
 def test_embeddings_of_a_permuted_trial_are_a_leak(trained: SmallWork) -> None:
     spec = trained.specs(Head.FC)[0]
-    control = next(one for one in trained.specs() if one.labels != "true" and (one.fold, one.freeze_point) == (spec.fold, spec.freeze_point))
+    control = next(
+        one
+        for one in trained.specs()
+        if one.labels != "true" and (one.fold, one.freeze_point) == (spec.fold, spec.freeze_point)
+    )
     with pytest.raises(LeakError, match="labels"):
-        patient_feed(spec.model_copy(update={"image_trial": control.trial_id}), trained.work, trained.splits)
+        patient_feed(
+            spec.model_copy(update={"image_trial": control.trial_id}), trained.work, trained.splits
+        )
 
 
 def test_embeddings_made_under_another_split_are_a_leak(trained: SmallWork) -> None:
     spec = trained.specs(Head.FC)[0]
-    changed = spec.model_copy(update={"inputs": spec.inputs.model_copy(update={"splits": "another"})})
+    changed = spec.model_copy(
+        update={"inputs": spec.inputs.model_copy(update={"splits": "another"})}
+    )
     with pytest.raises(LeakError, match="split"):
         patient_feed(changed, trained.work, trained.splits)
 

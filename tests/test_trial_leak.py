@@ -1,4 +1,5 @@
-"""The negative control does what it is for: it stays at chance on an honest fold and rises when a leak is planted."""
+"""The negative control does what it is for: it stays at chance on an honest fold and rises when a
+leak is planted."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,8 @@ HONEST = (0.35, 0.65)
 
 
 def leaky_feed(*arguments: Any) -> Feed:
-    """A defect as it would really come about: the validation patients' slices are trained on under other ids, past every check of ids."""
+    """A defect as it would really come about: the validation patients' slices are trained on under
+    other ids, past every check of ids."""
     honest = image_feed(*arguments)
     train, validation = honest.train, honest.validation
     assert train.slice_index is not None
@@ -35,7 +37,12 @@ def noise(tmp_path_factory: pytest.TempPathFactory) -> SmallWork:
     """Forty patients, benign and malignant drawn alike."""
     study = small_study(
         tmp_path_factory.mktemp("noise"),
-        training={"epochs": {"image": 15}, "batch_size": 16, "embedding": 256, "learning_rate": 0.02},
+        training={
+            "epochs": {"image": 15},
+            "batch_size": 16,
+            "embedding": 256,
+            "learning_rate": 0.02,
+        },
         controls={"permuted_labels": True, "permutations": 4},
     )
     return activated(study, draw_patients(40, signal=0.0))
@@ -44,11 +51,17 @@ def noise(tmp_path_factory: pytest.TempPathFactory) -> SmallWork:
 def control(small: SmallWork) -> float:
     """Mean validation AUC of the permuted-label control over folds and permutations."""
     names = [f"permuted-{index}" for index in range(small.study.controls.permutations)]
-    specs = [spec for name in names for spec in small.plan.image_specs(Dataset.ROI, FreezePoint.MIXED10, name)]
+    specs = [
+        spec
+        for name in names
+        for spec in small.plan.image_specs(Dataset.ROI, FreezePoint.MIXED10, name)
+    ]
     return float(np.mean([small.run(spec)["levels"]["slice"]["metrics"]["auc"] for spec in specs]))
 
 
-def test_the_control_stays_at_chance_and_catches_a_planted_leak(noise: SmallWork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_control_stays_at_chance_and_catches_a_planted_leak(
+    noise: SmallWork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     honest = control(noise)
     assert HONEST[0] <= honest <= HONEST[1]
     planted = noise.copy(tmp_path / "work")

@@ -1,4 +1,5 @@
-"""What a running trial leaves for others to read, and that it comes from a thread that harms nobody."""
+"""What a running trial leaves for others to read, and that it comes from a thread that harms
+nobody."""
 
 import platform
 from pathlib import Path
@@ -19,7 +20,16 @@ from renal_ray.trial.spec import Inputs, TrialSpec
 def spec() -> TrialSpec:
     inputs = Inputs(slices="", splits="", weights="")
     return TrialSpec.model_validate(
-        {"dataset": "roi", "freeze_point": "mixed10", "head": "image", "fold": 0, "seed": 1, "size": 75, "epochs": 150, "training": {}}
+        {
+            "dataset": "roi",
+            "freeze_point": "mixed10",
+            "head": "image",
+            "fold": 0,
+            "seed": 1,
+            "size": 75,
+            "epochs": 150,
+            "training": {},
+        }
         | {"weights": "random", "backend": "jax", "activation_dtype": "float32", "inputs": inputs}
     )
 
@@ -45,14 +55,26 @@ def test_pace_tells_stage_rate_and_the_time_that_is_left(monkeypatch: pytest.Mon
     now = iter([100.0, 110.0, 120.0, 130.0])
     monkeypatch.setattr(progress, "monotonic", lambda: next(now))
     pace = Pace(4)
-    first, second, third, last = (pace.after(epoch(number, float("nan") if number == 2 else 0.5)) for number in (1, 2, 3, 4))
-    assert first == {"stage": "training", "epoch": 1, "epochs": 4, "loss": 0.5, "val_auc": None, "images_per_second": 32.0, "eta_s": None}
+    first, second, third, last = (
+        pace.after(epoch(number, float("nan") if number == 2 else 0.5)) for number in (1, 2, 3, 4)
+    )
+    assert first == {
+        "stage": "training",
+        "epoch": 1,
+        "epochs": 4,
+        "loss": 0.5,
+        "val_auc": None,
+        "images_per_second": 32.0,
+        "eta_s": None,
+    }
     assert (second["eta_s"], second["loss"]) == (20.0, None)
     assert (third["stage"], third["eta_s"]) == ("training", 10.0)
     assert (last["stage"], last["eta_s"]) == ("scoring", 0.0)
 
 
-def test_a_trial_that_continues_is_timed_from_where_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_that_continues_is_timed_from_where_it_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     now = iter([100.0, 110.0])
     monkeypatch.setattr(progress, "monotonic", lambda: next(now))
     pace = Pace(100)
@@ -60,14 +82,21 @@ def test_a_trial_that_continues_is_timed_from_where_it_does(monkeypatch: pytest.
     assert pace.after(epoch(91))["eta_s"] == 90.0
 
 
-def test_progress_names_node_and_process_and_is_said_again_while_no_epoch_ends(spec: TrialSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_names_node_and_process_and_is_said_again_while_no_epoch_ends(
+    spec: TrialSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(progress.NODE_ADDRESS, "10.0.0.7")
     work = Place(str(tmp_path))
     folder = Ledger(work).begin(spec.trial_id, spec.to_json())
     with Keeper(work, spec) as keeper:
         wait_for(lambda: folder.exists(PROGRESS))
         told = folder.read_json(PROGRESS)
-        assert (told["stage"], told["epoch"], told["epochs"], told["eta_s"]) == ("starting", 0, 150, None)
+        assert (told["stage"], told["epoch"], told["epochs"], told["eta_s"]) == (
+            "starting",
+            0,
+            150,
+            None,
+        )
         assert (told["host"], told["address"]) == (platform.node(), "10.0.0.7")
         folder.remove(PROGRESS)
         wait_for(lambda: folder.exists(PROGRESS))  # nothing new: the beat alone
@@ -75,7 +104,9 @@ def test_progress_names_node_and_process_and_is_said_again_while_no_epoch_ends(s
         wait_for(lambda: folder.read_json(PROGRESS)["epoch"] == 7)
 
 
-def test_a_finished_trial_keeps_no_progress_and_a_failed_one_does(spec: TrialSpec, tmp_path: Path) -> None:
+def test_a_finished_trial_keeps_no_progress_and_a_failed_one_does(
+    spec: TrialSpec, tmp_path: Path
+) -> None:
     work = Place(str(tmp_path))
     folder = Ledger(work).begin(spec.trial_id, spec.to_json())
 
@@ -98,7 +129,9 @@ def test_nothing_is_written_before_the_trial_has_begun(spec: TrialSpec, tmp_path
         assert not list(tmp_path.iterdir())
 
 
-def test_a_disk_that_takes_nothing_ends_no_trial(spec: TrialSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_takes_nothing_ends_no_trial(
+    spec: TrialSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     work = Place(str(tmp_path))
     folder = Ledger(work).begin(spec.trial_id, spec.to_json())
     tried: list[str] = []

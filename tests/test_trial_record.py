@@ -70,12 +70,22 @@ def test_another_study_may_not_use_the_same_work_directory(tmp_path: Path) -> No
     work = Place(study.work)
     keep_study(study, work)
     before = work.read("study.yaml")
-    with pytest.raises(StudyError, match=r"holds the study 'small'; give 'other' a work directory of its own"):
+    with pytest.raises(
+        StudyError, match=r"holds the study 'small'; give 'other' a work directory of its own"
+    ):
         keep_study(changed(study, name="other"), work)
     assert work.read("study.yaml") == before
 
 
-@pytest.mark.parametrize("change", [{"seed": 18}, {"split": {"test_fraction": 0.3}}, {"folds": {"n": 3}}, {"folds": {"n": 2, "method": "stratified"}}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 18},
+        {"split": {"test_fraction": 0.3}},
+        {"folds": {"n": 3}},
+        {"folds": {"n": 2, "method": "stratified"}},
+    ],
+)
 def test_once_the_seal_was_opened_the_draw_stands(tmp_path: Path, change: dict) -> None:
     study = small_study(tmp_path)
     work = Place(study.work)
@@ -102,8 +112,12 @@ def test_weights_are_named_by_what_decides_them(tmp_path: Path) -> None:
     work = Place(study.work)
     assert weights_hash(study, work, "a") != weights_hash(study, work, "b")
     assert weights_hash(study, work, "a") != weights_hash(changed(study, seed=18), work, "a")
-    assert weights_hash(study, work, "a") != weights_hash(changed(study, images={"size": 76}), work, "a")
-    assert weights_hash(changed(study, weights="imagenet"), work, "a") == weights_hash(changed(study, weights="imagenet", seed=18), work, "b")
+    assert weights_hash(study, work, "a") != weights_hash(
+        changed(study, images={"size": 76}), work, "a"
+    )
+    assert weights_hash(changed(study, weights="imagenet"), work, "a") == weights_hash(
+        changed(study, weights="imagenet", seed=18), work, "b"
+    )
     file = tmp_path / "w.h5"
     file.write_bytes(b"one")
     own = changed(study, weights=str(file))
@@ -112,7 +126,9 @@ def test_weights_are_named_by_what_decides_them(tmp_path: Path) -> None:
     file.write_bytes(b"two")
     assert weights_hash(own, work, "a") != first
     file.unlink()
-    assert weights_hash(own, work, "a") == first  # from study.yaml: the file need not travel with the work directory
+    assert (
+        weights_hash(own, work, "a") == first
+    )  # from study.yaml: the file need not travel with the work directory
     with pytest.raises(StudyError, match=r"weights: .* is no file"):
         weights_hash(changed(study, weights=str(tmp_path / "other.h5")), work, "a")
 
@@ -125,13 +141,21 @@ def test_a_plan_counts_what_it_will_name(trained: SmallWork) -> None:
     assert [spec.head for spec in first] == [Head.IMAGE] * 4
     assert plan.selected(Dataset.ROI, {}) is None
     means = {
-        point: sum(results[spec.trial_id]["levels"]["slice"]["metrics"]["auc"] for spec in plan.image_specs(Dataset.ROI, point))
+        point: sum(
+            results[spec.trial_id]["levels"]["slice"]["metrics"]["auc"]
+            for spec in plan.image_specs(Dataset.ROI, point)
+        )
         for point in trained.study.freeze_points
     }
     best = max(means.values())
-    assert plan.selected(Dataset.ROI, results) == max((point for point in means if means[point] == best), key=list(FreezePoint).index)
+    assert plan.selected(Dataset.ROI, results) == max(
+        (point for point in means if means[point] == best), key=list(FreezePoint).index
+    )
     for spec in plan.head_specs(Dataset.ROI, FreezePoint.MIXED9):
-        assert spec.image_trial == plan.image_specs(Dataset.ROI, FreezePoint.MIXED9)[spec.fold].trial_id
+        assert (
+            spec.image_trial
+            == plan.image_specs(Dataset.ROI, FreezePoint.MIXED9)[spec.fold].trial_id
+        )
 
 
 def test_heads_on_all_freeze_points_are_named_at_once(trained: SmallWork) -> None:
@@ -141,15 +165,36 @@ def test_heads_on_all_freeze_points_are_named_at_once(trained: SmallWork) -> Non
     assert len(plan.specs(trained.results)) == plan.total()
 
 
-def test_a_fold_less_or_a_freeze_point_more_keeps_the_other_trials_names(trained: SmallWork) -> None:
+def test_a_fold_less_or_a_freeze_point_more_keeps_the_other_trials_names(
+    trained: SmallWork,
+) -> None:
     names = {spec.trial_id for spec in trained.plan.specs({})}
-    fewer = {spec.trial_id for spec in make_plan(changed(trained.study, folds={"n": 2, "run": [1]}), trained.work).specs({})}
-    more = {spec.trial_id for spec in make_plan(changed(trained.study, freeze_points=["mixed6", "mixed9", "mixed10"]), trained.work).specs({})}
+    fewer = {
+        spec.trial_id
+        for spec in make_plan(
+            changed(trained.study, folds={"n": 2, "run": [1]}), trained.work
+        ).specs({})
+    }
+    more = {
+        spec.trial_id
+        for spec in make_plan(
+            changed(trained.study, freeze_points=["mixed6", "mixed9", "mixed10"]), trained.work
+        ).specs({})
+    }
     assert fewer < names < more
     units = trained.study.training.model_dump() | {"gru_units": 9}
-    assert {spec.trial_id for spec in make_plan(changed(trained.study, training=units), trained.work).specs({})} == names
+    assert {
+        spec.trial_id
+        for spec in make_plan(changed(trained.study, training=units), trained.work).specs({})
+    } == names
     rate = trained.study.training.model_dump() | {"learning_rate": 0.02}
-    assert not {spec.trial_id for spec in make_plan(changed(trained.study, training=rate), trained.work).specs({})} & names
+    assert (
+        not {
+            spec.trial_id
+            for spec in make_plan(changed(trained.study, training=rate), trained.work).specs({})
+        }
+        & names
+    )
 
 
 @pytest.mark.parametrize(
@@ -165,13 +210,23 @@ def test_a_fold_less_or_a_freeze_point_more_keeps_the_other_trials_names(trained
         {"cohort": {"manifest": "another.csv"}},
     ],
 )
-def test_what_was_prepared_with_other_settings_is_not_used(trained: SmallWork, change: dict) -> None:
-    with pytest.raises(StudyError, match=rf"was prepared with another {next(iter(change))} than the study asks for: run `renal-ray prepare`"):
+def test_what_was_prepared_with_other_settings_is_not_used(
+    trained: SmallWork, change: dict
+) -> None:
+    with pytest.raises(
+        StudyError,
+        match=(
+            rf"was prepared with another {next(iter(change))} than the "
+            r"study asks for: run `renal-ray prepare`"
+        ),
+    ):
         make_plan(changed(trained.study, **change), trained.work)
 
 
 @pytest.mark.parametrize("name", ["splits.json", "cohort.parquet", "slices/roi/index.parquet"])
-def test_what_was_changed_after_prepare_is_not_used(trained: SmallWork, tmp_path: Path, name: str) -> None:
+def test_what_was_changed_after_prepare_is_not_used(
+    trained: SmallWork, tmp_path: Path, name: str
+) -> None:
     small = trained.copy(tmp_path / "work")
     small.work.write(name, small.work.read(name) + b" ")
     with pytest.raises(StudyError, match="were changed after prepare wrote them"):
@@ -194,26 +249,42 @@ def test_an_unprepared_study_has_no_plan(tmp_path: Path) -> None:
 
 
 def test_status_of_an_unprepared_study(tmp_path: Path) -> None:
-    assert list(describe(small_study(tmp_path), Place(str(tmp_path)))) == ["small: not prepared yet; run `renal-ray prepare`"]
+    assert list(describe(small_study(tmp_path), Place(str(tmp_path)))) == [
+        "small: not prepared yet; run `renal-ray prepare`"
+    ]
 
 
-def test_status_counts_every_state_and_ends_with_the_seal(trained: SmallWork, tmp_path: Path) -> None:
+def test_status_counts_every_state_and_ends_with_the_seal(
+    trained: SmallWork, tmp_path: Path
+) -> None:
     small = trained.copy(tmp_path / "work")
-    assert next(iter(describe(small.study, small.work))) == "small: 0 of 12 trials finished, 0 failed, 0 running, 12 waiting"
+    assert (
+        next(iter(describe(small.study, small.work)))
+        == "small: 0 of 12 trials finished, 0 failed, 0 running, 12 waiting"
+    )
     ledger = Ledger(small.work)
     first, second, *_ = specs = small.plan.specs({})
-    small.run(next(spec for spec in specs if spec.freeze_point is FreezePoint.MIXED10), trained.workshop)
+    small.run(
+        next(spec for spec in specs if spec.freeze_point is FreezePoint.MIXED10), trained.workshop
+    )
     ledger.begin(first.trial_id, first.to_json())
     ledger.begin(second.trial_id, second.to_json())
-    ledger.fail(second.trial_id, "Traceback (most recent call last):\n  ...\nValueError: it broke\n")
+    ledger.fail(
+        second.trial_id, "Traceback (most recent call last):\n  ...\nValueError: it broke\n"
+    )
     lines = list(describe(small.study, small.work))
-    assert lines[0] == "small: 1 of 12 trials finished, 1 failed, 0 running, 9 waiting, 1 begun and not heard of"
+    assert lines[0] == (
+        "small: 1 of 12 trials finished, 1 failed, 0 running, 9 waiting, 1 begun and not heard of"
+    )
     assert "  roi mixed10 image: 1 of 2 folds finished" in lines
     assert f"{second.trial_id}: failed: ValueError: it broke" in lines
     assert lines[-1] == "the seal on the test patients is closed"
     for openings in (1, 2):
         open_seal(small.work, patients=1, slices=1, models=[])
-        assert re.search(rf"the seal on the test patients was opened\b.*\b{openings}\b", list(describe(small.study, small.work))[-1])
+        assert re.search(
+            rf"the seal on the test patients was opened\b.*\b{openings}\b",
+            list(describe(small.study, small.work))[-1],
+        )
 
 
 def test_status_of_a_finished_study_shows_the_controls_apart(trained: SmallWork) -> None:
@@ -230,9 +301,14 @@ def test_the_plan_in_words_counts_patients_and_images(trained: SmallWork) -> Non
         inside = [one for one in people if one.fold == fold]
         malignant = sum(one.label for one in inside)
         images = sum(one.n_images for one in inside)
-        assert lines[fold] == f"fold {fold}: {len(inside)} patients ({len(inside) - malignant} benign, {malignant} malignant), {images} images"
+        assert lines[fold] == (
+            f"fold {fold}: {len(inside)} patients ({len(inside) - malignant} "
+            f"benign, {malignant} malignant), {images} images"
+        )
     assert lines[2].startswith(f"sealed for the test: {len(trained.splits.test)} patients")
-    assert lines[3].startswith("12 trials (roi x mixed9, mixed10 x 2 folds; heads image, fc, gru), 12 of them finished")
+    assert lines[3].startswith(
+        "12 trials (roi x mixed9, mixed10 x 2 folds; heads image, fc, gru), 12 of them finished"
+    )
 
 
 def test_the_split_is_the_same_for_the_same_cohort(tmp_path: Path) -> None:

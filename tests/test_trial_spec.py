@@ -12,15 +12,29 @@ from renal_ray.types import Dataset, FreezePoint, Head
 INPUTS = Inputs(slices="s", splits="p", weights="w")
 
 
-def spec(head: Head = Head.IMAGE, changes: dict[str, Any] | None = None, **arguments: Any) -> TrialSpec:
+def spec(
+    head: Head = Head.IMAGE, changes: dict[str, Any] | None = None, **arguments: Any
+) -> TrialSpec:
     study = small_study("work", **(changes or {}))
     image_trial = None if head is Head.IMAGE else "roi-mixed6-image-fold2-00000000"
-    given = {"dataset": Dataset.ROI, "freeze_point": FreezePoint.MIXED6, "head": head, "fold": 1, "inputs": INPUTS, "image_trial": image_trial}
+    given = {
+        "dataset": Dataset.ROI,
+        "freeze_point": FreezePoint.MIXED6,
+        "head": head,
+        "fold": 1,
+        "inputs": INPUTS,
+        "image_trial": image_trial,
+    }
     return make_spec(study, **given | arguments)
 
 
 def training(**changes: Any) -> dict[str, Any]:
-    base = {"epochs": {"image": 3, "fc": 3, "gru": 3}, "batch_size": 8, "embedding": 32, "gru_units": 8}
+    base = {
+        "epochs": {"image": 3, "fc": 3, "gru": 3},
+        "batch_size": 8,
+        "embedding": 32,
+        "gru_units": 8,
+    }
     return {"training": base | changes}
 
 
@@ -58,7 +72,9 @@ EPOCHS = {"image": 3, "fc": 3, "gru": 3}
         ({"weights": "random"}, set()),
     ],
 )
-def test_a_setting_names_new_trials_of_the_heads_that_it_decides(head: Head, changes: dict[str, Any], heads: set[Head]) -> None:
+def test_a_setting_names_new_trials_of_the_heads_that_it_decides(
+    head: Head, changes: dict[str, Any], heads: set[Head]
+) -> None:
     assert (spec(head, changes).trial_id != spec(head).trial_id) == (head in heads)
 
 
@@ -91,7 +107,10 @@ def test_a_changed_copy_has_a_name_of_its_own() -> None:
 
 
 def test_a_weights_file_is_known_by_its_name_and_hash_not_by_its_folder() -> None:
-    assert spec(changes={"weights": "/a/w.h5"}).trial_id == spec(changes={"weights": "/b/w.h5"}).trial_id
+    assert (
+        spec(changes={"weights": "/a/w.h5"}).trial_id
+        == spec(changes={"weights": "/b/w.h5"}).trial_id
+    )
     assert spec(changes={"weights": "/a/w.h5"}).weights == "w.h5"
 
 
@@ -105,12 +124,18 @@ def test_the_name_is_readable() -> None:
 def test_every_trial_has_a_seed_of_its_own() -> None:
     kinds = [
         {"dataset": dataset, "freeze_point": point, "head": head, "fold": fold, "labels": labels}
-        for dataset in Dataset for point in FreezePoint for head in Head for fold in range(5) for labels in (TRUE_LABELS, permuted_name(0))
-    ]  # fmt: skip
+        for dataset in Dataset
+        for point in FreezePoint
+        for head in Head
+        for fold in range(5)
+        for labels in (TRUE_LABELS, permuted_name(0))
+    ]
     seeds = {spec(**kind).seed for kind in kinds}
     assert len(seeds) == len(kinds)
     assert all(0 <= seed < 2**31 for seed in seeds)
-    assert spec().seed == spec(changes=training(learning_rate=0.5)).seed  # settings are compared under the same draws
+    assert (
+        spec().seed == spec(changes=training(learning_rate=0.5)).seed
+    )  # settings are compared under the same draws
 
 
 @pytest.mark.parametrize("head", Head)
@@ -120,8 +145,24 @@ def test_json_round_trip(head: Head) -> None:
     assert data["trial_id"] == one.trial_id
     assert TrialSpec.from_json(data) == one
     assert TrialSpec.from_json(data).trial_id == one.trial_id
-    wanted = {"trial_id", "dataset", "freeze_point", "head", "fold", "labels", "seed", "size", "epochs", "training", "weights", "backend", "precision",
-              "activation_dtype", "image_trial", "inputs"}  # fmt: skip
+    wanted = {
+        "trial_id",
+        "dataset",
+        "freeze_point",
+        "head",
+        "fold",
+        "labels",
+        "seed",
+        "size",
+        "epochs",
+        "training",
+        "weights",
+        "backend",
+        "precision",
+        "activation_dtype",
+        "image_trial",
+        "inputs",
+    }
     assert data.keys() == wanted
     assert data["inputs"].keys() == {"slices", "splits", "weights", "code"}
 
@@ -129,7 +170,9 @@ def test_json_round_trip(head: Head) -> None:
 @pytest.mark.parametrize("head", Head)
 def test_a_written_specification_says_what_was_used(head: Head) -> None:
     """Of other heads' settings, which would stand at their defaults, nothing is written."""
-    wanted = {"training": {"epochs": {"image": 6, "fc": 20, "gru": 21}, "gru_units": 32, "embedding": 33}}
+    wanted = {
+        "training": {"epochs": {"image": 6, "fc": 20, "gru": 21}, "gru_units": 32, "embedding": 33}
+    }
     written = spec(head, wanted).to_json()
     assert written["epochs"] == {Head.IMAGE: 6, Head.FC: 20, Head.GRU: 21}[head]
     assert "epochs" not in written["training"]
@@ -149,7 +192,9 @@ def test_an_unknown_key_in_a_specification_is_refused() -> None:
 def test_the_activations_are_named_by_what_they_depend_on() -> None:
     base = spec().activations
     assert base.folder == f"activations/roi/mixed6/{base.key}"
-    assert spec(fold=0, changes=training(learning_rate=0.5) | {"seed": 3}).activations == base  # the backbone's weights are in inputs
+    assert (
+        spec(fold=0, changes=training(learning_rate=0.5) | {"seed": 3}).activations == base
+    )  # the backbone's weights are in inputs
     assert spec(inputs=INPUTS.model_copy(update={"splits": "x"})).activations == base
     for changed in (
         spec(changes={"activation_dtype": "float16"}),
@@ -161,7 +206,12 @@ def test_the_activations_are_named_by_what_they_depend_on() -> None:
 
 
 def test_the_longest_trials_go_first() -> None:
-    mixed = [spec(Head.GRU), spec(freeze_point=FreezePoint.MIXED10), spec(Head.FC), spec(freeze_point=FreezePoint.MIXED0)]
+    mixed = [
+        spec(Head.GRU),
+        spec(freeze_point=FreezePoint.MIXED10),
+        spec(Head.FC),
+        spec(freeze_point=FreezePoint.MIXED0),
+    ]
     assert [(one.head, one.freeze_point) for one in sorted(mixed, key=cost_rank)] == [
         (Head.IMAGE, FreezePoint.MIXED0),
         (Head.IMAGE, FreezePoint.MIXED10),
@@ -171,15 +221,31 @@ def test_the_longest_trials_go_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("head", "name"), [(Head.IMAGE, "roi-mixed6-image-fold1-6467df5f"), (Head.FC, "roi-mixed6-fc-fold1-d6cd5360"), (Head.GRU, "roi-mixed6-gru-fold1-932d2cde")]
+    ("head", "name"),
+    [
+        (Head.IMAGE, "roi-mixed6-image-fold1-6467df5f"),
+        (Head.FC, "roi-mixed6-fc-fold1-d6cd5360"),
+        (Head.GRU, "roi-mixed6-gru-fold1-932d2cde"),
+    ],
 )
 def test_settings_that_came_later_name_nothing_at_their_defaults(head: Head, name: str) -> None:
-    """The names that trials had before there were other optimizers, augmentation or outer folds: what is finished stays finished."""
+    """The names that trials had before there were other optimizers, augmentation or outer folds:
+    what is finished stays finished."""
     pinned = INPUTS.model_copy(update={"code": "0.1.0"})
     assert spec(head, inputs=pinned).trial_id == name
-    defaults = {"optimizer": "sgd", "weight_decay": 0, "dropout": 0, "label_smoothing": 0, "gru_layers": 2, "augmentation": {"flip": False, "rotate_deg": 0}}
+    defaults = {
+        "optimizer": "sgd",
+        "weight_decay": 0,
+        "dropout": 0,
+        "label_smoothing": 0,
+        "gru_layers": 2,
+        "augmentation": {"flip": False, "rotate_deg": 0},
+    }
     assert spec(head, training(**defaults), inputs=pinned).trial_id == name
-    assert TrialSpec.from_json(json.loads(json.dumps(spec(head, inputs=pinned).to_json()))).trial_id == name
+    assert (
+        TrialSpec.from_json(json.loads(json.dumps(spec(head, inputs=pinned).to_json()))).trial_id
+        == name
+    )
 
 
 @pytest.mark.parametrize("head", Head)
@@ -196,10 +262,14 @@ def test_settings_that_came_later_name_nothing_at_their_defaults(head: Head, nam
         ({"search": {"space": {"dropout": [0, 0.5]}}}, set()),
     ],
 )
-def test_later_settings_name_new_trials_of_the_heads_that_they_decide(head: Head, changes: dict[str, Any], heads: set[Head]) -> None:
+def test_later_settings_name_new_trials_of_the_heads_that_they_decide(
+    head: Head, changes: dict[str, Any], heads: set[Head]
+) -> None:
     changed = spec(head, changes)
     assert (changed.trial_id != spec(head).trial_id) == (head in heads)
-    assert TrialSpec.from_json(json.loads(json.dumps(changed.to_json()))).trial_id == changed.trial_id
+    assert (
+        TrialSpec.from_json(json.loads(json.dumps(changed.to_json()))).trial_id == changed.trial_id
+    )
 
 
 def test_an_outer_fold_names_another_trial() -> None:

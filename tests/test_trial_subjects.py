@@ -8,7 +8,19 @@ import pytest
 from test_report_trials import Synthetic, study_at
 
 from renal_ray.trial.plan import finished_results, make_plan
-from renal_ray.trial.subjects import BEST, OTHER, TEST, UNCERTAIN, VALIDATION, WORST, image_models, picked, seal_is_open, state, subjects
+from renal_ray.trial.subjects import (
+    BEST,
+    OTHER,
+    TEST,
+    UNCERTAIN,
+    VALIDATION,
+    WORST,
+    image_models,
+    picked,
+    seal_is_open,
+    state,
+    subjects,
+)
 from renal_ray.types import Head
 
 TABLE = pd.DataFrame(
@@ -66,7 +78,9 @@ def test_the_order_of_the_rows_does_not_matter_even_where_scores_tie(seed: int) 
 def test_the_study_s_rule_decides_who_is_right_and_its_trials_stay(tmp_path: Path) -> None:
     made = Synthetic(study_at(tmp_path))
     made.train(heads=[Head.IMAGE])
-    ruled = study_at(tmp_path, calibrate="platt", threshold={"rule": "sensitivity", "sensitivity": 1})
+    ruled = study_at(
+        tmp_path, calibrate="platt", threshold={"rule": "sensitivity", "sensitivity": 1}
+    )
     told = {}
     for name, study in (("plain", made.study), ("ruled", ruled)):
         plan, results = make_plan(study, made.work), finished_results(made.work)
@@ -74,14 +88,18 @@ def test_the_study_s_rule_decides_who_is_right_and_its_trials_stay(tmp_path: Pat
         found = subjects(study, made.work, models, opened=False)
         assert {one.part for one in found} == {VALIDATION}
         for dataset in study.datasets:
-            assert sorted(one.patient_id for one in found if one.dataset is dataset) == sorted(made.splits.training)
+            assert sorted(one.patient_id for one in found if one.dataset is dataset) == sorted(
+                made.splits.training
+            )
         for one in found:
             [fold] = one.folds
             assert one.patient_id in made.splits.fold(fold).validation
             assert one.decision == (one.score >= one.threshold)
             assert one.label == made.splits.labels[one.patient_id]
         told[name] = found, state(study, made.work, models, results, opened=False)
-    assert all(one.decision for one in told["ruled"][0] if one.label)  # no malignant tumour is missed on validation
+    assert all(
+        one.decision for one in told["ruled"][0] if one.label
+    )  # no malignant tumour is missed on validation
     assert not all(one.decision for one in told["plain"][0] if one.label)
     assert told["ruled"][1]["models"] != told["plain"][1]["models"]
 
@@ -95,9 +113,18 @@ def test_errors_of_the_vote_are_among_them_only_once_the_seal_is_open(tmp_path: 
     made.test()
     votes = made.votes.query("head == 'image' and level == 'patient' and decision != label")
     assert len(votes) > 0
-    found = [one for one in subjects(made.study, made.work, models, opened=True) if one.part == TEST]
+    found = [
+        one for one in subjects(made.study, made.work, models, opened=True) if one.part == TEST
+    ]
     assert [(str(one.dataset), one.patient_id) for one in found] == list(
-        votes.sort_values(["dataset", "patient_id"])[["dataset", "patient_id"]].itertuples(index=False, name=None)
+        votes.sort_values(["dataset", "patient_id"])[["dataset", "patient_id"]].itertuples(
+            index=False, name=None
+        )
     )
-    assert all(one.folds == (0, 1, 2, 3, 4) and one.threshold is None and one.decision != one.label for one in found)
-    assert not any(one.part == TEST for one in subjects(made.study, made.work, models, opened=False))
+    assert all(
+        one.folds == (0, 1, 2, 3, 4) and one.threshold is None and one.decision != one.label
+        for one in found
+    )
+    assert not any(
+        one.part == TEST for one in subjects(made.study, made.work, models, opened=False)
+    )

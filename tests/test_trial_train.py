@@ -30,7 +30,11 @@ class Notebook:
         return 0.5, 0.75
 
     def embedding_and_scores(self, inputs: Any, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-        scores = np.linspace(0.1, 0.9, len(inputs)) if self._scores is None else self._scores[len(self.epochs) - 1]
+        scores = (
+            np.linspace(0.1, 0.9, len(inputs))
+            if self._scores is None
+            else self._scores[len(self.epochs) - 1]
+        )
         return np.zeros((len(inputs), 2), np.float32), scores.astype(np.float32)
 
     def get_weights_by_name(self) -> dict[str, np.ndarray]:
@@ -45,14 +49,26 @@ def feed(labels: list[int], validation: list[int]) -> Feed:
 
     def side(values: list[int], first: int) -> Samples:
         numbers = first + np.arange(len(values), dtype=np.float32)
-        return Samples(Picked.whole(numbers[:, None]), np.array(values, np.int8), tuple(f"p{int(one)}" for one in numbers), np.arange(len(values)))
+        return Samples(
+            Picked.whole(numbers[:, None]),
+            np.array(values, np.int8),
+            tuple(f"p{int(one)}" for one in numbers),
+            np.arange(len(values)),
+        )
 
     return Feed(side(labels, 0), side(validation, 1000), frozenset())
 
 
 def a_spec(epochs: int, **training: Any) -> TrialSpec:
     study = small_study("work", training={"epochs": {"image": epochs}, "batch_size": 8} | training)
-    return make_spec(study, dataset=Dataset.ROI, freeze_point=FreezePoint.MIXED10, head=Head.IMAGE, fold=0, inputs=Inputs(slices="s", splits="p", weights="w"))
+    return make_spec(
+        study,
+        dataset=Dataset.ROI,
+        freeze_point=FreezePoint.MIXED10,
+        head=Head.IMAGE,
+        fold=0,
+        inputs=Inputs(slices="s", splits="p", weights="w"),
+    )
 
 
 def run(model: Notebook, spec: TrialSpec, given: Feed, **more: Any) -> tuple[list[Epoch], Trained]:
@@ -72,7 +88,9 @@ def test_every_epoch_is_balanced_anew_and_holds_everybody() -> None:
     run(model, a_spec(4), feed(LABELS, [0, 1]))
     orders = []
     for batches in model.epochs:
-        rows = np.concatenate([inputs[:, 0] for inputs, _ in batches]).astype(int)[:28]  # the rest fills the last batch
+        rows = np.concatenate([inputs[:, 0] for inputs, _ in batches]).astype(int)[
+            :28
+        ]  # the rest fills the last batch
         labels = np.concatenate([labels for _, labels in batches])[:28]
         assert labels.tolist() == [LABELS[row] for row in rows]  # a row comes with its own label
         assert (labels == 0).sum() == (labels == 1).sum() == 14
@@ -89,7 +107,9 @@ def test_every_step_has_the_full_batch(size: int) -> None:
     assert {len(inputs) for inputs, _ in model.epochs[0]} == {size}
     rows = np.concatenate([inputs[:, 0] for inputs, _ in model.epochs[0]]).astype(int)
     assert len(rows) == -(-28 // size) * size
-    assert rows.tolist() == np.resize(rows[:28], len(rows)).tolist()  # what fills the last batch is the epoch's own beginning
+    assert (
+        rows.tolist() == np.resize(rows[:28], len(rows)).tolist()
+    )  # what fills the last batch is the epoch's own beginning
 
 
 def test_validation_never_trains() -> None:
@@ -102,7 +122,9 @@ def test_the_same_seed_gives_the_same_epochs_and_another_gives_others() -> None:
     def rows(spec: TrialSpec) -> list[float]:
         model = Notebook()
         run(model, spec, feed(LABELS, [0, 1]))
-        return [float(one) for batches in model.epochs for inputs, _ in batches for one in inputs[:, 0]]
+        return [
+            float(one) for batches in model.epochs for inputs, _ in batches for one in inputs[:, 0]
+        ]
 
     spec = a_spec(2)
     assert rows(spec) == rows(spec)
@@ -115,7 +137,12 @@ def test_a_dry_run_takes_one_step() -> None:
     assert [len(inputs) for inputs, _ in model.epochs[0]] == [8]
 
 
-BEST_SECOND = [np.array([0.9, 0.1, 0.5, 0.6]), np.array([0.1, 0.9, 0.2, 0.8]), np.array([0.2, 0.9, 0.1, 0.8]), np.array([0.9, 0.9, 0.2, 0.8])]
+BEST_SECOND = [
+    np.array([0.9, 0.1, 0.5, 0.6]),
+    np.array([0.1, 0.9, 0.2, 0.8]),
+    np.array([0.2, 0.9, 0.1, 0.8]),
+    np.array([0.9, 0.9, 0.2, 0.8]),
+]
 VALIDATION = [0, 1, 0, 1]
 
 

@@ -66,16 +66,25 @@ class Chosen:
 
     @cached_property
     def decisions(self) -> dict[str, dict[str, Decision]]:
-        """How each trial decides at each of its levels, by trial_id: fixed on its validation fold by the study file as it stands.
+        """How each trial decides at each of its levels, by trial_id: fixed on its validation fold
+        by the study file as it stands.
 
         Raises:
             DamagedFileError: a trial's predictions are not those that it wrote.
         """
-        return {spec.trial_id: decisions_of(spec, self.run.work, self.run.study) for spec in self.trials}
+        return {
+            spec.trial_id: decisions_of(spec, self.run.work, self.run.study) for spec in self.trials
+        }
 
     def mean_auc(self) -> tuple[float | None, float | None]:
-        """Mean and SD over the voters' folds of the validation AUC per patient, which no rule changes."""
-        return mean_sd([self.run.results[spec.trial_id]["levels"][LEVEL]["metrics"]["auc"] for spec in self.voters])
+        """Mean and SD over the voters' folds of the validation AUC per patient, which no rule
+        changes."""
+        return mean_sd(
+            [
+                self.run.results[spec.trial_id]["levels"][LEVEL]["metrics"]["auc"]
+                for spec in self.voters
+            ]
+        )
 
     def validation(self, metric: str) -> tuple[float | None, float | None]:
         """Mean and SD over the voters' folds of a validation metric per patient."""
@@ -85,9 +94,15 @@ class Chosen:
     def _validated(self) -> list[dict[str, float | None]]:
         found = []
         for spec in self.voters:
-            table = pq.read_table(io.BytesIO(Ledger(self.run.work).read_checked(spec.trial_id, "predictions.parquet"))).to_pandas()
+            table = pq.read_table(
+                io.BytesIO(Ledger(self.run.work).read_checked(spec.trial_id, "predictions.parquet"))
+            ).to_pandas()
             rows = at_level(spec, table[table["part"] == "validation"], LEVEL)
-            found.append(self.decisions[spec.trial_id][LEVEL].evaluate(rows["label"].to_numpy(), rows["score"].to_numpy(np.float64)))
+            found.append(
+                self.decisions[spec.trial_id][LEVEL].evaluate(
+                    rows["label"].to_numpy(), rows["score"].to_numpy(np.float64)
+                )
+            )
         return found
 
     def weights_sha256(self, spec: TrialSpec) -> str:
@@ -109,7 +124,8 @@ def choose(run: Run, dataset: Dataset | None = None, head: Head | None = None) -
 
     Args:
         run: a finished study.
-        dataset: which dataset's; that with the highest mean validation AUC per patient when None (of equal ones the first in the study file).
+        dataset: which dataset's; that with the highest mean validation AUC per patient when None
+            (of equal ones the first in the study file).
         head: image, fc or gru; image when None.
 
     Raises:
@@ -119,7 +135,10 @@ def choose(run: Run, dataset: Dataset | None = None, head: Head | None = None) -
         raise StudyError(f"--dataset {dataset}: the study has {', '.join(run.study.datasets)}")
     if head is not None and head not in run.study.heads.use:
         raise StudyError(f"--head {head}: the study has {', '.join(run.study.heads.use)}")
-    found = [_models(run, one, head or Head.IMAGE) for one in ([dataset] if dataset else run.study.datasets)]
+    found = [
+        _models(run, one, head or Head.IMAGE)
+        for one in ([dataset] if dataset else run.study.datasets)
+    ]
     return max(found, key=lambda chosen: chosen.mean_auc()[0] or 0.0)
 
 
@@ -135,12 +154,22 @@ def with_head(chosen: Chosen, head: Head) -> Chosen:
 def _models(run: Run, dataset: Dataset, head: Head) -> Chosen:
     selected = run.plan.selected(dataset, run.results)
     if selected is None:
-        raise StudyError(f"image trials of {dataset} are missing in {run.work.shown()}, so that no freeze point is selected: run `renal-ray sweep` first")
+        raise StudyError(
+            f"image trials of {dataset} are missing in {run.work.shown()}, so that no "
+            "freeze point is selected: run `renal-ray sweep` first"
+        )
     images = run.plan.image_specs(dataset, selected)
-    voters = images if head is Head.IMAGE else [spec for spec in run.plan.head_specs(dataset, selected) if spec.head is head]
+    voters = (
+        images
+        if head is Head.IMAGE
+        else [spec for spec in run.plan.head_specs(dataset, selected) if spec.head is head]
+    )
     missing = [spec.trial_id for spec in voters if spec.trial_id not in run.results]
     if missing:
-        raise StudyError(f"{len(missing)} {head} trials of {dataset} at {selected} are missing, the first {missing[0]}: run `renal-ray sweep` first")
+        raise StudyError(
+            f"{len(missing)} {head} trials of {dataset} at {selected} are missing, "
+            f"the first {missing[0]}: run `renal-ray sweep` first"
+        )
     return Chosen(run, dataset, selected, head, tuple(images), tuple(voters))
 
 

@@ -1,4 +1,5 @@
-"""How much a patient is like those that the models were trained on: by the lesion's attenuation, and by where the models place it."""
+"""How much a patient is like those that the models were trained on: by the lesion's attenuation,
+and by where the models place it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ class Attenuation:
     """The lesion as the networks see it: within -110 to 190 HU, fat and air below left out.
 
     Args:
-        mean, sd: HU over the lesion's pixels in the kept slices; None where nothing of the lesion lies in the window.
+        mean, sd: HU over the lesion's pixels in the kept slices; None where nothing of the lesion
+            lies in the window.
     """
 
     mean: float | None
@@ -37,7 +39,8 @@ class Placed:
     Args:
         name: which.
         value: the patient's; None where it cannot be told.
-        percentile: share of the reference patients below, in percent, of equal ones half; None likewise.
+        percentile: share of the reference patients below, in percent, of equal ones half; None
+            likewise.
         n: reference patients.
         unusual: whether a warning is due.
     """
@@ -55,7 +58,8 @@ class Neighbourhood:
 
     Args:
         training: float32 (n, width), a unit vector a training patient of the fold.
-        typical: median distance of the fold's validation patients; 0 where the embedding tells nobody apart.
+        typical: median distance of the fold's validation patients; 0 where the embedding tells
+            nobody apart.
         validation: (m,) distances of the validation patients, as a share of the typical one.
     """
 
@@ -69,7 +73,11 @@ class Neighbourhood:
         Args:
             embeddings: float32 (slices, width).
         """
-        return float(_distances(_direction(embeddings)[None], self.training)[0]) / self.typical if self.typical > 0 else None
+        return (
+            float(_distances(_direction(embeddings)[None], self.training)[0]) / self.typical
+            if self.typical > 0
+            else None
+        )
 
 
 @dataclass(frozen=True)
@@ -88,23 +96,51 @@ class Reference:
     def place(self, attenuation: Attenuation, embeddings: Mapping[str, np.ndarray]) -> list[Placed]:
         """Compares a patient.
 
-        The embedding distance is that to the fifth nearest training patient (Y. Sun et al., Out-of-distribution detection with deep nearest neighbors,
-        ICML 2022: unit vectors, Euclidean distance), of each fold model, as a share of the median over its validation patients, and the median over
-        the fold models of that. Its percentile is among the validation patients of all folds, each judged by the model that did not train on them.
-        A warning is due from the 95th percentile on; for mean and SD of the attenuation below the 2.5th or above the 97.5th.
+        The embedding distance is that to the fifth nearest training patient (Y. Sun et al.,
+        Out-of-distribution detection with deep nearest neighbors, ICML 2022: unit vectors,
+        Euclidean distance), of each fold model, as a share of the median over its validation
+        patients, and the median over the fold models of that. Its percentile is among the
+        validation patients of all folds, each judged by the model that did not train on them. A
+        warning is due from the 95th percentile on; for mean and SD of the attenuation below the
+        2.5th or above the 97.5th.
 
         Args:
             attenuation: of the patient, by `attenuation`.
             embeddings: by trial_id of the image trial, float32 (slices, width).
         """
-        told = [one for trial_id, values in embeddings.items() if (one := self.folds[trial_id].relative(values)) is not None]
+        told = [
+            one
+            for trial_id, values in embeddings.items()
+            if (one := self.folds[trial_id].relative(values)) is not None
+        ]
         away = float(np.median(told)) if told else None
-        pooled = np.concatenate([one.validation for one in self.folds.values() if one.typical > 0] or [np.zeros(0)])
+        pooled = np.concatenate(
+            [one.validation for one in self.folds.values() if one.typical > 0] or [np.zeros(0)]
+        )
         rank = _percentile(away, pooled)
-        placed = [Placed("embedding distance", away, rank, len(pooled), rank is not None and rank >= FAR_PERCENTILE)]
-        for name, value, all_of in (("lesion mean HU as seen", attenuation.mean, self.mean_hu), ("lesion SD of HU as seen", attenuation.sd, self.sd_hu)):
+        placed = [
+            Placed(
+                "embedding distance",
+                away,
+                rank,
+                len(pooled),
+                rank is not None and rank >= FAR_PERCENTILE,
+            )
+        ]
+        for name, value, all_of in (
+            ("lesion mean HU as seen", attenuation.mean, self.mean_hu),
+            ("lesion SD of HU as seen", attenuation.sd, self.sd_hu),
+        ):
             rank = _percentile(value, all_of)
-            placed.append(Placed(name, value, rank, len(all_of), value is None or (rank is not None and not TAILS[0] <= rank <= TAILS[1])))
+            placed.append(
+                Placed(
+                    name,
+                    value,
+                    rank,
+                    len(all_of),
+                    value is None or (rank is not None and not TAILS[0] <= rank <= TAILS[1]),
+                )
+            )
         return placed
 
 
@@ -137,7 +173,9 @@ def read_reference(chosen: Chosen) -> Reference:
 
 def _training_attenuation(chosen: Chosen) -> Iterator[Attenuation]:
     splits = chosen.run.plan.splits
-    slices = Slices(chosen.run.work, Dataset.ROI, sealed=splits.test)  # prepare writes all datasets, whichever are trained on
+    slices = Slices(
+        chosen.run.work, Dataset.ROI, sealed=splits.test
+    )  # prepare writes all datasets, whichever are trained on
     for patient in sorted(splits.training):
         images = slices.images(patient)
         yield attenuation(images[spread(len(images), SLICES_LOOKED_AT)])
@@ -156,7 +194,10 @@ def _neighbourhoods(chosen: Chosen) -> Iterator[tuple[str, Neighbourhood]]:
         training = _directions(embeddings, fold.train)
         distances = _distances(_directions(embeddings, fold.validation), training)
         typical = float(np.median(distances))
-        yield spec.trial_id, Neighbourhood(training, typical, distances / typical if typical > 0 else distances)
+        yield (
+            spec.trial_id,
+            Neighbourhood(training, typical, distances / typical if typical > 0 else distances),
+        )
 
 
 def _directions(embeddings: Mapping[str, np.ndarray], patients: Sequence[str]) -> np.ndarray:
@@ -171,8 +212,13 @@ def _direction(embeddings: np.ndarray) -> np.ndarray:
 
 
 def _distances(patients: np.ndarray, training: np.ndarray) -> np.ndarray:
-    """Distance of each of (m, width) to its fifth nearest of (n, width), or to the farthest where there are fewer."""
-    squared = (patients**2).sum(axis=1)[:, None] + (training**2).sum(axis=1)[None] - 2 * patients @ training.T
+    """Distance of each of (m, width) to its fifth nearest of (n, width), or to the farthest where
+    there are fewer."""
+    squared = (
+        (patients**2).sum(axis=1)[:, None]
+        + (training**2).sum(axis=1)[None]
+        - 2 * patients @ training.T
+    )
     nth = min(NEIGHBOURS, len(training)) - 1
     return np.asarray(np.sqrt(np.partition(squared.clip(min=0), nth, axis=1)[:, nth]))
 

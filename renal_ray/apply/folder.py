@@ -12,7 +12,8 @@ from renal_ray.store.place import TEMPORARY
 
 
 def write_folder(target: Path, files: Mapping[str, bytes], *, marker: str) -> None:
-    """Writes a folder under another name and renames it; one of the same kind that stands there is replaced.
+    """Writes a folder under another name and renames it; one of the same kind that stands there is
+    replaced.
 
     Args:
         target: the folder.
@@ -47,8 +48,15 @@ def require_ours(target: Path, *, marker: str) -> None:
     Raises:
         StudyError: something else stands there.
     """
-    if target.exists() and not (target / marker).is_file() and not (target.is_dir() and not any(target.iterdir())):
-        raise StudyError(f"{target} is there already and holds no {marker}: it was written by something else; give another folder")
+    if (
+        target.exists()
+        and not (target / marker).is_file()
+        and not (target.is_dir() and not any(target.iterdir()))
+    ):
+        raise StudyError(
+            f"{target} is there already and holds no {marker}: it was "
+            "written by something else; give another folder"
+        )
 
 
 def require_writable(folder: Path) -> None:
@@ -62,7 +70,9 @@ def require_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise StudyError(f"{folder} cannot be written to ({reason(error)}); give another folder by -o") from None
+        raise StudyError(
+            f"{folder} cannot be written to ({reason(error)}); give another folder by -o"
+        ) from None
 
 
 def holds(target: Path, files: Mapping[str, bytes], names: set[str]) -> bool:

@@ -14,8 +14,8 @@ def owners_of_images(run: Run) -> dict[str, str]:
         run: a prepared study.
 
     Returns:
-        Digest of a slice, see `imaging.survey.fingerprint` -> role of the patient who has it, train before test; empty where the work directory
-        keeps no fingerprints.
+        Digest of a slice, see `imaging.survey.fingerprint` -> role of the patient who has it, train
+        before test; empty where the work directory keeps no fingerprints.
 
     Raises:
         StudyError: a file with fingerprints is damaged.
@@ -28,7 +28,9 @@ def owners_of_images(run: Run) -> dict[str, str]:
         try:
             part = run.work.read_checked_json(f"{SHARDS}/{name}")
         except DamagedFileError as error:
-            raise StudyError(f"{error}; images cannot be compared with those of the study") from None
+            raise StudyError(
+                f"{error}; images cannot be compared with those of the study"
+            ) from None
         for patient, digests in part["fingerprints"].items():
             for one in digests:
                 if patient in roles and owners.get(one) != "train":
@@ -37,6 +39,7 @@ def owners_of_images(run: Run) -> dict[str, str]:
 
 
 def role_of(fingerprint: frozenset[str] | set[str], owners: dict[str, str]) -> str:
-    """Role of the study's patient who shares an image with another: train, test, or empty where nobody does."""
+    """Role of the study's patient who shares an image with another: train, test, or empty where
+    nobody does."""
     shared = {owners[one] for one in fingerprint if one in owners}
     return "train" if "train" in shared else "test" if shared else ""

@@ -13,7 +13,9 @@ from renal_ray.apply.prediction import Prediction
 from renal_ray.report.text import plus_minus, probability, two
 
 
-def patient_page(prediction: Prediction, found: dict[str, Any], shown: Sequence[Tile], dicom: str) -> str:
+def patient_page(
+    prediction: Prediction, found: dict[str, Any], shown: Sequence[Tile], dicom: str
+) -> str:
     """The page; it needs no other file and prints on one sheet or two.
 
     Args:
@@ -22,15 +24,30 @@ def patient_page(prediction: Prediction, found: dict[str, Any], shown: Sequence[
         shown: pictures.
         dicom: what DICOM objects lie beside the page, or why there are none.
     """
-    pictures = [{"seen": _uri(tile.seen), "attention": _uri(tile.attention), "caption": tile.caption} for tile in shown]
+    pictures = [
+        {"seen": _uri(tile.seen), "attention": _uri(tile.attention), "caption": tile.caption}
+        for tile in shown
+    ]
     auc = plus_minus(*prediction.chosen.mean_auc())
-    return template("patient.html").render(prediction=prediction, found=found, tiles=pictures, edge=TILE, dicom=dicom, auc=auc, css=style())
+    return template("patient.html").render(
+        prediction=prediction,
+        found=found,
+        tiles=pictures,
+        edge=TILE,
+        dicom=dicom,
+        auc=auc,
+        css=style(),
+    )
 
 
 def template(name: str) -> jinja2.Template:
     """A template of this room; every value that is put in is escaped."""
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, loader=jinja2.FunctionLoader(_file), trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        loader=jinja2.FunctionLoader(_file),
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {"two": two, "probability": probability}
     return environment.get_template(name)

@@ -1,4 +1,5 @@
-"""A patient's slices as the models see them, with the lesion's outline and the models' attention; and all of them on one sheet."""
+"""A patient's slices as the models see them, with the lesion's outline and the models' attention;
+and all of them on one sheet."""
 
 import io
 from collections.abc import Sequence
@@ -41,14 +42,25 @@ class Tile:
 def tiles(prediction: Prediction) -> list[Tile]:
     """The slice with the largest lesion and others evenly over it, head to foot."""
     slices, vote = prediction.seen.slices, prediction.vote
-    chosen = np.union1d(spread(len(slices.hu), MOST_SLICES - 1), [int(slices.lesion_area_mm2.argmax())])
+    chosen = np.union1d(
+        spread(len(slices.hu), MOST_SLICES - 1), [int(slices.lesion_area_mm2.argmax())]
+    )
     images = prediction.seen.images[prediction.chosen.dataset]
     masks = lesion_masks(prediction.seen, prediction.chosen.run.study, prediction.chosen.dataset)
     made = []
     for n in chosen:
         grey = np.repeat(images[n][..., :1], 3, axis=2)
-        caption = f"slice {slices.slice_index[n]}, {slices.position_mm[n]:.1f} mm, score {vote.slice_scores[n]:.2f}"
-        made.append(Tile(_enlarged(grey), _under_attention(_enlarged(grey), prediction.attention[n], masks[n]), caption))
+        caption = (
+            f"slice {slices.slice_index[n]}, {slices.position_mm[n]:.1f} "
+            f"mm, score {vote.slice_scores[n]:.2f}"
+        )
+        made.append(
+            Tile(
+                _enlarged(grey),
+                _under_attention(_enlarged(grey), prediction.attention[n], masks[n]),
+                caption,
+            )
+        )
     return made
 
 
@@ -74,7 +86,11 @@ def sheet(prediction: Prediction, shown: Sequence[Tile], disclaimer: str) -> np.
     rows = -(-len(shown) // pairs)
     columns = PAIRS_A_ROW * (2 * TILE + 2 * GAP)
     lines = _lines(prediction)
-    page = Image.new("RGB", (columns + 2 * MARGIN, 2 * MARGIN + LINE * (len(lines) + 3) + rows * (TILE + LINE + GAP)), PAPER)
+    page = Image.new(
+        "RGB",
+        (columns + 2 * MARGIN, 2 * MARGIN + LINE * (len(lines) + 3) + rows * (TILE + LINE + GAP)),
+        PAPER,
+    )
     draw, top = ImageDraw.Draw(page), MARGIN
     plain, bold = _font("DejaVuSans.ttf", 16), _font("DejaVuSans-Bold.ttf", 18)
     draw.text((MARGIN, top), disclaimer.upper(), font=_font("DejaVuSans-Bold.ttf", 15), fill=ALERT)
@@ -84,11 +100,21 @@ def sheet(prediction: Prediction, shown: Sequence[Tile], disclaimer: str) -> np.
         top += LINE
     top += LINE // 2
     for number, tile in enumerate(shown):
-        left, upper = MARGIN + (number % pairs) * (2 * TILE + 2 * GAP), top + (number // pairs) * (TILE + LINE + GAP)
+        left, upper = (
+            MARGIN + (number % pairs) * (2 * TILE + 2 * GAP),
+            top + (number // pairs) * (TILE + LINE + GAP),
+        )
         page.paste(Image.fromarray(tile.seen), (left, upper))
         page.paste(Image.fromarray(tile.attention), (left + TILE, upper))
-        draw.text((left, upper + TILE + 3), tile.caption, font=_font("DejaVuSans.ttf", 13), fill=SOFT)
-    draw.text((MARGIN, page.height - MARGIN - 14), disclaimer, font=_font("DejaVuSans.ttf", 13), fill=ALERT)
+        draw.text(
+            (left, upper + TILE + 3), tile.caption, font=_font("DejaVuSans.ttf", 13), fill=SOFT
+        )
+    draw.text(
+        (MARGIN, page.height - MARGIN - 14),
+        disclaimer,
+        font=_font("DejaVuSans.ttf", 13),
+        fill=ALERT,
+    )
     return np.asarray(page)
 
 
@@ -96,9 +122,24 @@ def _lines(prediction: Prediction) -> list[tuple[str, tuple[int, int, int]]]:
     vote = prediction.vote
     sd = "" if vote.sd is None else f", SD {vote.sd:.3f}"
     lines = [
-        (f"{prediction.decision}: {vote.votes} of {len(vote.voters)} fold models say malignant", INK),
-        (f"mean score {vote.score:.3f}; fold models {vote.lowest:.3f} to {vote.highest:.3f}{sd} (no confidence interval)", INK),
-        (f"{prediction.model_name}. Left: what the models see, renal window. Right: {prediction.map_note}; white: the lesion", SOFT),
+        (
+            f"{prediction.decision}: {vote.votes} of {len(vote.voters)} fold models say malignant",
+            INK,
+        ),
+        (
+            (
+                f"mean score {vote.score:.3f}; fold models {vote.lowest:.3f} to "
+                f"{vote.highest:.3f}{sd} (no confidence interval)"
+            ),
+            INK,
+        ),
+        (
+            (
+                f"{prediction.model_name}. Left: what the models see, renal window. "
+                f"Right: {prediction.map_note}; white: the lesion"
+            ),
+            SOFT,
+        ),
     ]
     told = ([prediction.seen_before] if prediction.known else []) + list(prediction.warnings)
     return [*lines, *((f"Warning: {one}.", ALERT) for one in told)]
@@ -113,9 +154,13 @@ def _enlarged(image: np.ndarray) -> np.ndarray:
 
 
 def _under_attention(grey: np.ndarray, attention: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    share = np.asarray(Image.fromarray(attention).resize((TILE, TILE), Image.Resampling.BILINEAR))[..., None]
+    share = np.asarray(Image.fromarray(attention).resize((TILE, TILE), Image.Resampling.BILINEAR))[
+        ..., None
+    ]
     colour = mpl.colormaps["inferno"](share[..., 0])[..., :3] * 255
-    opacity = MOST_OPAQUE * share * (np.ptp(share) > 0)  # attention that is the same everywhere would hide the image and show nothing
+    opacity = (
+        MOST_OPAQUE * share * (np.ptp(share) > 0)
+    )  # attention that is the same everywhere would hide the image and show nothing
     mixed = np.rint(grey * (1 - opacity) + colour * opacity).astype(np.uint8)
     inside = np.asarray(Image.fromarray(mask).resize((TILE, TILE), Image.Resampling.NEAREST))
     mixed[inside & ~binary_erosion(inside, border_value=1)] = OUTLINE

@@ -1,4 +1,5 @@
-"""predict: patients in, a folder for each out: JSON, a page, and DICOM where the images are DICOM."""
+"""predict: patients in, a folder for each out: JSON, a page, and DICOM where the images are
+DICOM."""
 
 import io
 import json
@@ -20,7 +21,14 @@ from renal_ray.apply.pictures import Tile, sheet, tiles
 from renal_ray.apply.prediction import DISCLAIMER, Prediction
 from renal_ray.apply.reading import Seen, read_case
 from renal_ray.apply.voters import Vote, attention, vote
-from renal_ray.problems import PROBLEM_COLUMNS, Code, PatientError, Quarantined, StrictError, StudyError
+from renal_ray.problems import (
+    PROBLEM_COLUMNS,
+    Code,
+    PatientError,
+    Quarantined,
+    StrictError,
+    StudyError,
+)
 from renal_ray.store.place import Place
 from renal_ray.trial.subjects import seal_is_open
 from renal_ray.trial.workshop import Workshop, start_keras
@@ -28,7 +36,19 @@ from renal_ray.types import Dataset
 
 AT_ONCE = 16  # patients in memory
 FOUND, PAGE, REPORT, CAPTURE = "prediction.json", "index.html", "report.dcm", "attention.dcm"
-SUMMARY = ("patient_id", "decision", "votes_malignant", "n_models", "score", "lowest", "highest", "sd", "unusual", "seen_before", "dicom")
+SUMMARY = (
+    "patient_id",
+    "decision",
+    "votes_malignant",
+    "n_models",
+    "score",
+    "lowest",
+    "highest",
+    "sd",
+    "unusual",
+    "seen_before",
+    "dicom",
+)
 
 
 @dataclass(frozen=True)
@@ -55,7 +75,8 @@ def predict(
 ) -> Predicted:
     """Lets the fold models vote on patients, and writes what they say.
 
-    A patient's folder appears whole, and one that says the same already is left alone, DICOM objects and their UIDs too.
+    A patient's folder appears whole, and one that says the same already is left alone, DICOM
+    objects and their UIDs too.
 
     Args:
         chosen: the models.
@@ -66,7 +87,8 @@ def predict(
         progress: called with patients done and patients in all.
 
     Raises:
-        StudyError: nobody can be read, a trial's weights are damaged, `out` cannot be written to, or something else stands where a patient's folder goes.
+        StudyError: nobody can be read, a trial's weights are damaged, `out` cannot be written to,
+            or something else stands where a patient's folder goes.
         StrictError: strict, and somebody cannot be read.
     """
     left = list(refused)
@@ -77,7 +99,11 @@ def predict(
     require_writable(out)
     study = chosen.run.study
     start_keras(study.backend, int(study.resources.cpus_per_trial))
-    workshop, reference, owners = Workshop(chosen.run.work), read_reference(chosen), owners_of_images(chosen.run)
+    workshop, reference, owners = (
+        Workshop(chosen.run.work),
+        read_reference(chosen),
+        owners_of_images(chosen.run),
+    )
     hidden = {} if seal_is_open(chosen.run.work, chosen.run.plan, chosen.run.results) else owners
     rows: list[dict[str, Any]] = []
     remaining = iter(cases)
@@ -91,20 +117,47 @@ def predict(
             progress(len(rows) + len(left) - len(refused), len(cases))
     place = Place(str(out))
     if cases or refused:
-        place.write("quarantine.csv", pd.DataFrame([one.row() for one in left], columns=list(PROBLEM_COLUMNS)).to_csv(index=False).encode())
+        place.write(
+            "quarantine.csv",
+            pd.DataFrame([one.row() for one in left], columns=list(PROBLEM_COLUMNS))
+            .to_csv(index=False)
+            .encode(),
+        )
     if not rows:
-        raise StudyError(f"no patient can be read; see {place.shown('quarantine.csv')}; the first: {_say(left[0])}" if left else "no patient is named")
-    place.write("summary.csv", pd.DataFrame(rows, columns=list(SUMMARY)).to_csv(index=False, float_format="%.6g").encode())
+        raise StudyError(
+            (
+                "no patient can be read; see "
+                f"{place.shown('quarantine.csv')}; the first: "
+                f"{_say(left[0])}"
+            )
+            if left
+            else "no patient is named"
+        )
+    place.write(
+        "summary.csv",
+        pd.DataFrame(rows, columns=list(SUMMARY)).to_csv(index=False, float_format="%.6g").encode(),
+    )
     return Predicted(tuple(rows), tuple(left))
 
 
-def _read(group: Sequence[Case], chosen: Chosen, left: list[Quarantined], strict: bool, hidden: dict[str, str]) -> Iterator[Seen]:
-    """Reads patients, but for those whose images, by `hidden`, are of the study's sealed test patients."""
+def _read(
+    group: Sequence[Case],
+    chosen: Chosen,
+    left: list[Quarantined],
+    strict: bool,
+    hidden: dict[str, str],
+) -> Iterator[Seen]:
+    """Reads patients, but for those whose images, by `hidden`, are of the study's sealed test
+    patients."""
     for case in group:
         try:
             seen = read_case(case, chosen.run.study, chosen.dataset)
             if role_of(seen.slices.fingerprint, hidden) == "test":
-                raise PatientError(Code.SEALED, "a sealed test patient of the study, whose score nobody may see yet; run `renal-ray test` first")
+                raise PatientError(
+                    Code.SEALED,
+                    "a sealed test patient of the study, whose score nobody may "
+                    "see yet; run `renal-ray test` first",
+                )
             yield seen
         except PatientError as error:
             left.append(Quarantined(case.patient_id, "", error.code, error.message))
@@ -120,25 +173,61 @@ def _say(one: Quarantined) -> str:
     return f"patient {one.patient_id}: {one.code}: {one.message}"
 
 
-def _prediction(chosen: Chosen, seen: Seen, said: Vote, reference: Reference, owners: dict[str, str], workshop: Workshop) -> Prediction:
+def _prediction(
+    chosen: Chosen,
+    seen: Seen,
+    said: Vote,
+    reference: Reference,
+    owners: dict[str, str],
+    workshop: Workshop,
+) -> Prediction:
     placed = reference.place(attenuation(seen.images[Dataset.ROI]), said.embeddings)
     looked = attention(chosen, seen.images[chosen.dataset], workshop)
-    return Prediction(chosen, seen, said, tuple(placed), looked, role_of(seen.slices.fingerprint, owners))
+    return Prediction(
+        chosen, seen, said, tuple(placed), looked, role_of(seen.slices.fingerprint, owners)
+    )
 
 
 def _write(prediction: Prediction, out: Path) -> dict[str, Any]:
     shown = tiles(prediction)
     objects, why_none = _dicom(prediction, shown)
-    dicom = f"{REPORT} (Structured Report) and {CAPTURE} (Secondary Capture), which bear the patient's identity" if objects else f"none: {why_none}"
-    found = prediction.to_json() | {"dicom": {"written": sorted(objects), "why_none": why_none or None}}
+    dicom = (
+        (
+            f"{REPORT} (Structured Report) and {CAPTURE} (Secondary "
+            "Capture), which bear the patient's identity"
+        )
+        if objects
+        else f"none: {why_none}"
+    )
+    found = prediction.to_json() | {
+        "dicom": {"written": sorted(objects), "why_none": why_none or None}
+    }
     page = patient_page(prediction, found, shown, dicom)
-    files = {FOUND: json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n", PAGE: page.encode()}
+    files = {
+        FOUND: json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n",
+        PAGE: page.encode(),
+    }
     folder = out / prediction.patient_id
     if not holds(folder, files, {*files, *objects}):
         write_folder(folder, files | objects, marker=FOUND)
     said = prediction.vote
-    values = (prediction.patient_id, prediction.decision, said.votes, len(said.voters), said.score, said.lowest, said.highest, said.sd)
-    return dict(zip(SUMMARY, (*values, bool(prediction.warnings), bool(prediction.known), bool(objects)), strict=True))
+    values = (
+        prediction.patient_id,
+        prediction.decision,
+        said.votes,
+        len(said.voters),
+        said.score,
+        said.lowest,
+        said.highest,
+        said.sd,
+    )
+    return dict(
+        zip(
+            SUMMARY,
+            (*values, bool(prediction.warnings), bool(prediction.known), bool(objects)),
+            strict=True,
+        )
+    )
 
 
 def _dicom(prediction: Prediction, shown: Sequence[Tile]) -> tuple[dict[str, bytes], str]:
@@ -146,7 +235,9 @@ def _dicom(prediction: Prediction, shown: Sequence[Tile]) -> tuple[dict[str, byt
     from renal_ray.apply.dicom_out.sources import read_sources
     from renal_ray.dicom.headers import DICOM_FAULTS, quiet
 
-    sources = read_sources(prediction.seen.case, prediction.seen.slices.slice_index, prediction.chosen.run.study.cohort)
+    sources = read_sources(
+        prediction.seen.case, prediction.seen.slices.slice_index, prediction.chosen.run.study.cohort
+    )
     if not sources.images:
         return {}, sources.why_none
     from renal_ray.apply.dicom_out.capture import secondary_capture
@@ -155,9 +246,18 @@ def _dicom(prediction: Prediction, shown: Sequence[Tile]) -> tuple[dict[str, byt
     picture = sheet(prediction, shown, DISCLAIMER)
     try:
         with quiet():  # what is wrong with a name or a date is said with the name and the date
-            return {REPORT: _saved(structured_report(prediction, sources)), CAPTURE: _saved(secondary_capture(prediction, sources, picture))}, ""
+            return {
+                REPORT: _saved(structured_report(prediction, sources)),
+                CAPTURE: _saved(secondary_capture(prediction, sources, picture)),
+            }, ""
     except DICOM_FAULTS:
-        return {}, "the images' headers hold values of patient or study that DICOM does not allow in a report"
+        return (
+            {},
+            (
+                "the images' headers hold values of patient or study "
+                "that DICOM does not allow in a report"
+            ),
+        )
 
 
 def _saved(dataset: Any) -> bytes:

@@ -16,18 +16,28 @@ from renal_ray.types import Label
 
 DISCLAIMER = "For research only. Not for clinical use: no decision on a patient may rest on it."
 VOTERS_NOTE = (
-    "Range and standard deviation of the fold models' scores: how far models that were trained on overlapping patients agree. "
+    "Range and standard deviation of the fold models' scores: how far models "
+    "that were trained on overlapping patients agree. "
     "They are no confidence interval, and agreement does not mean that the models are right."
 )
 SCORE_NOTES = {
-    False: "The score is the mean of the fold models' outputs for malignant. It was not calibrated: 0.8 does not mean 80 of 100 patients.",
-    True: "The score is the mean of the fold models' outputs for malignant, each calibrated on its own validation fold. On other patients it may be off.",
+    False: (
+        "The score is the mean of the fold models' outputs for malignant. It was "
+        "not calibrated: 0.8 does not mean 80 of 100 patients."
+    ),
+    True: (
+        "The score is the mean of the fold models' outputs for malignant, each calibrated "
+        "on its own validation fold. On other patients it may be off."
+    ),
 }
 PLACED_NOTE = (
-    f"Embedding distance: to the {NEIGHBOURS}th nearest training patient, in units of the median validation patient's. Percentiles: among the validation "
-    f"patients of the study for the distance, among its training patients for the attenuation (of the roi image: within -110 to 190 HU, edges blurred). "
+    f"Embedding distance: to the {NEIGHBOURS}th nearest training patient, in units of the "
+    "median validation patient's. Percentiles: among the validation "
+    "patients of the study for the distance, among its training patients for the "
+    "attenuation (of the roi image: within -110 to 190 HU, edges blurred). "
     "A warning is given from percentile "
-    f"{FAR_PERCENTILE:g} on for the distance, and outside {TAILS[0]:g} to {TAILS[1]:g} for the attenuation: each of the three warns of about one in twenty "
+    f"{FAR_PERCENTILE:g} on for the distance, and outside {TAILS[0]:g} to {TAILS[1]:g} for "
+    "the attenuation: each of the three warns of about one in twenty "
     "patients like those of the study. Where nothing is unusual, the models can still be wrong."
 )
 
@@ -74,7 +84,8 @@ class Prediction:
 
     @property
     def has_map(self) -> bool:
-        """Whether attention differs anywhere; below 107 pixels the last layer has one place, and no map is drawn."""
+        """Whether attention differs anywhere; below 107 pixels the last layer has one place, and no
+        map is drawn."""
         return bool(np.ptp(self.attention.reshape(len(self.attention), -1), axis=1).any())
 
     @property
@@ -86,17 +97,23 @@ class Prediction:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What makes the patient unlike those of the study, and so the models less to be believed; one sentence each."""
+        """What makes the patient unlike those of the study, and so the models less to be believed;
+        one sentence each."""
         return tuple(_warning(one) for one in self.placed if one.unusual)
 
     @property
     def seen_before(self) -> str:
-        """That the image is one of the study's own, one sentence; empty where it is not, or where the study kept no fingerprints."""
+        """That the image is one of the study's own, one sentence; empty where it is not, or where
+        the study kept no fingerprints."""
         why = {
             "train": "the models were made with it, and their score is no prediction",
             "test": "it counts in the study's own test already, and is no new patient",
         }
-        return f"the image is that of {WHOSE[self.known]} of the study: {why[self.known]}" if self.known else ""
+        return (
+            f"the image is that of {WHOSE[self.known]} of the study: {why[self.known]}"
+            if self.known
+            else ""
+        )
 
     @property
     def model_name(self) -> str:
@@ -105,7 +122,8 @@ class Prediction:
         return f"{chosen.run.study.name} {chosen.dataset} {chosen.freeze_point} {chosen.head}"
 
     def to_json(self) -> dict[str, Any]:
-        """As written to prediction.json; nothing of the patient but the id that the command was given."""
+        """As written to prediction.json; nothing of the patient but the id that the command was
+        given."""
         chosen, vote, slices = self.chosen, self.vote, self.seen.slices
         mean_auc, sd_auc = chosen.mean_auc()
         hu = slices.hu[slices.shown].astype(np.float64)
@@ -119,7 +137,14 @@ class Prediction:
                 "freeze_point": chosen.freeze_point,
                 "head": chosen.head,
                 "validation_auc": {"mean": mean_auc, "sd": sd_auc, "level": "patient"},
-                "folds": [{"fold": spec.fold, "trial_id": spec.trial_id, "weights_sha256": chosen.weights_sha256(spec)} for spec in chosen.voters],
+                "folds": [
+                    {
+                        "fold": spec.fold,
+                        "trial_id": spec.trial_id,
+                        "weights_sha256": chosen.weights_sha256(spec),
+                    }
+                    for spec in chosen.voters
+                ],
                 "rule": rule_of(chosen.run.study),
             },
             "decision": self.decision,
@@ -127,7 +152,12 @@ class Prediction:
             "n_models": len(vote.voters),
             "score": vote.score,
             "score_note": self.score_note,
-            "voters": {"lowest": vote.lowest, "highest": vote.highest, "sd": vote.sd, "note": VOTERS_NOTE},
+            "voters": {
+                "lowest": vote.lowest,
+                "highest": vote.highest,
+                "sd": vote.sd,
+                "note": VOTERS_NOTE,
+            },
             "by_fold": [
                 {
                     "fold": one.fold,
@@ -144,31 +174,64 @@ class Prediction:
                 "warnings": list(self.warnings),
                 "note": PLACED_NOTE,
                 "measures": [
-                    {"name": one.name, "value": one.value, "percentile": one.percentile, "reference_patients": one.n, "unusual": one.unusual}
+                    {
+                        "name": one.name,
+                        "value": one.value,
+                        "percentile": one.percentile,
+                        "reference_patients": one.n,
+                        "unusual": one.unusual,
+                    }
                     for one in self.placed
                 ],
             },
             "seen_before": self.seen_before or None,
             "lesion": {
                 "max_diameter_mm": slices.max_diameter_mm,
-                "hu": {"mean": hu.mean(), "sd": hu.std(), "p5": float(np.percentile(hu, 5)), "p95": float(np.percentile(hu, 95))},
+                "hu": {
+                    "mean": hu.mean(),
+                    "sd": hu.std(),
+                    "p5": float(np.percentile(hu, 5)),
+                    "p95": float(np.percentile(hu, 95)),
+                },
                 "slices_kept": len(slices.slice_index),
                 "slices_in_series": slices.n_slices_total,
             },
             "slices": [
-                {"slice_index": int(index), "position_mm": float(position), "lesion_area_mm2": float(area), "score": float(score)}
-                for index, position, area, score in zip(slices.slice_index, slices.position_mm, slices.lesion_area_mm2, vote.slice_scores, strict=True)
+                {
+                    "slice_index": int(index),
+                    "position_mm": float(position),
+                    "lesion_area_mm2": float(area),
+                    "score": float(score),
+                }
+                for index, position, area, score in zip(
+                    slices.slice_index,
+                    slices.position_mm,
+                    slices.lesion_area_mm2,
+                    vote.slice_scores,
+                    strict=True,
+                )
             ],
-            "findings": [{"code": str(one.code), "message": one.message} for one in slices.findings],
+            "findings": [
+                {"code": str(one.code), "message": one.message} for one in slices.findings
+            ],
             "read": {"image": slices.image_facts, "mask": slices.mask_facts},
         }
 
 
 def _warning(one: Placed) -> str:
     if one.value is None:
-        return f"{one.name}: nothing of the lesion lies between -110 and 190 HU, so it cannot be compared with the training cohort"
+        return (
+            f"{one.name}: nothing of the lesion lies between -110 and 190 HU, so "
+            "it cannot be compared with the training cohort"
+        )
     if one.name == "embedding distance":
         others = "all" if one.percentile == 100 else f"{one.percentile:.0f} %"
-        return f"the models place the patient farther from their training patients than {others} of the {one.n} validation patients"
+        return (
+            "the models place the patient farther from their training patients "
+            f"than {others} of the {one.n} validation patients"
+        )
     where = "below" if one.percentile is not None and one.percentile < 50 else "above"
-    return f"{one.name} is {one.value:.0f}, {where} nearly all of the {one.n} training patients (percentile {one.percentile:.0f})"
+    return (
+        f"{one.name} is {one.value:.0f}, {where} nearly all of the {one.n} "
+        f"training patients (percentile {one.percentile:.0f})"
+    )

@@ -22,7 +22,8 @@ class Seen:
     Args:
         case: who.
         slices: the kept slices.
-        images: dataset -> uint8 (n, size, size, 3): the models' dataset, and roi, in which attenuation is measured.
+        images: dataset -> uint8 (n, size, size, 3): the models' dataset, and roi, in which
+            attenuation is measured.
     """
 
     case: Case
@@ -37,13 +38,28 @@ def read_case(case: Case, study: Study, dataset: Dataset) -> Seen:
         PatientError: with the code of what is wrong and nothing of the file's name.
     """
     try:
-        slices = read_patient(case.image, case.mask, cohort=study.cohort, selection=study.selection, series=case.series, lesion=case.lesion)
-        return Seen(case, slices, dataset_images(slices, images=study.images, datasets={dataset, Dataset.ROI}))
+        slices = read_patient(
+            case.image,
+            case.mask,
+            cohort=study.cohort,
+            selection=study.selection,
+            series=case.series,
+            lesion=case.lesion,
+        )
+        return Seen(
+            case,
+            slices,
+            dataset_images(slices, images=study.images, datasets={dataset, Dataset.ROI}),
+        )
     except PatientError as error:
         raise PatientError(error.code, error.message) from None
     except Exception as error:  # noqa: BLE001 - one patient must not end the others; what the exception says may quote the files
         last = traceback.extract_tb(error.__traceback__)[-1]
-        message = f"{type(error).__name__} at {Path(last.filename).name}:{last.lineno}; report this, with the file if you may"
+        message = (
+            f"{type(error).__name__} at "
+            f"{Path(last.filename).name}:{last.lineno}; report this, with the "
+            "file if you may"
+        )
         raise PatientError(Code.UNEXPECTED, message) from None
 
 

@@ -66,7 +66,11 @@ class Vote:
     @property
     def sd(self) -> float | None:
         """Standard deviation of the voters' scores (ddof = 1); None with a single voter."""
-        return float(np.std([voter.score for voter in self.voters], ddof=1)) if len(self.voters) > 1 else None
+        return (
+            float(np.std([voter.score for voter in self.voters], ddof=1))
+            if len(self.voters) > 1
+            else None
+        )
 
 
 def vote(chosen: Chosen, images: Sequence[np.ndarray], workshop: Workshop) -> list[Vote]:
@@ -93,24 +97,43 @@ def vote(chosen: Chosen, images: Sequence[np.ndarray], workshop: Workshop) -> li
         if output.spec.head is Head.IMAGE:
             by_slice.append(np.split(output.scores, ends))
             embedded[output.spec.trial_id] = np.split(output.embeddings, ends)
-            # Rounded to float32, as the study's own patient-level scores were before its thresholds were fixed on them.
-            scores[output.spec.trial_id] = [float(np.float32(one.mean(dtype=np.float64))) for one in by_slice[-1]]
+            # Rounded to float32, as the study's own patient-level scores were before its thresholds
+            # were fixed on them.
+            scores[output.spec.trial_id] = [
+                float(np.float32(one.mean(dtype=np.float64))) for one in by_slice[-1]
+            ]
         else:
             scores[output.spec.trial_id] = [float(one) for one in output.scores]
     return [_count(chosen, n, scores, by_slice, embedded) for n in range(len(images))]
 
 
-def _count(chosen: Chosen, n: int, scores: dict[str, list[float]], by_slice: list[list[np.ndarray]], embedded: dict[str, list[np.ndarray]]) -> Vote:
+def _count(
+    chosen: Chosen,
+    n: int,
+    scores: dict[str, list[float]],
+    by_slice: list[list[np.ndarray]],
+    embedded: dict[str, list[np.ndarray]],
+) -> Vote:
     voters = []
     for spec in chosen.voters:
         decides, raw = chosen.decisions[spec.trial_id][LEVEL], scores[spec.trial_id][n]
         score, said = float(decides.probabilities([raw])[0]), int(decides.malignant([raw])[0])
         voters.append(Voter(spec.fold, spec.trial_id, score, decides.threshold, raw, said))
     counted = majority([[voter.decision] for voter in voters], [[voter.score] for voter in voters])
-    calibrated = [chosen.decisions[spec.trial_id]["slice"].probabilities(one[n]) for spec, one in zip(chosen.images, by_slice, strict=True)]
+    calibrated = [
+        chosen.decisions[spec.trial_id]["slice"].probabilities(one[n])
+        for spec, one in zip(chosen.images, by_slice, strict=True)
+    ]
     per_slice = np.mean(calibrated, axis=0)
     embeddings = {trial_id: one[n] for trial_id, one in embedded.items()}
-    return Vote(tuple(voters), int(counted.votes[0]), int(counted.decision[0]), float(counted.score[0]), per_slice, embeddings)
+    return Vote(
+        tuple(voters),
+        int(counted.votes[0]),
+        int(counted.decision[0]),
+        float(counted.score[0]),
+        per_slice,
+        embeddings,
+    )
 
 
 def attention(chosen: Chosen, images: np.ndarray, workshop: Workshop) -> np.ndarray:

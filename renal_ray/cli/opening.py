@@ -25,12 +25,17 @@ def load(file: str, overrides: list[str] | None) -> "Study":
     try:
         return parse_study(work.read("study.yaml"), work.shown("study.yaml"), overrides, work=file)
     except FileNotFoundError:
-        raise StudyError(f"{work.shown('study.yaml')}: no such file; give a work directory that a study has written to, or the study file") from None
+        raise StudyError(
+            f"{work.shown('study.yaml')}: no such file; give a work directory "
+            "that a study has written to, or the study file"
+        ) from None
     except OSError as error:
         raise StudyError(f"{work.shown('study.yaml')} cannot be read: {reason(error)}") from None
 
 
-def open_study(file: str, overrides: list[str] | None, *, show: bool = True) -> "tuple[Study, Place]":
+def open_study(
+    file: str, overrides: list[str] | None, *, show: bool = True
+) -> "tuple[Study, Place]":
     """A study and its work directory; `show` prints the resolved study file."""
     from renal_ray.store.place import Place
     from renal_ray.study_file import dump_study
@@ -44,7 +49,8 @@ def open_study(file: str, overrides: list[str] | None, *, show: bool = True) -> 
 
 @contextmanager
 def working(file: str, overrides: list[str] | None, *, keep: bool = True) -> "Iterator[Study]":
-    """Opens a study to write into its work directory, which no other run may do meanwhile; `keep` records it there as study.yaml."""
+    """Opens a study to write into its work directory, which no other run may do meanwhile; `keep`
+    records it there as study.yaml."""
     from renal_ray.store.lock import held
     from renal_ray.trial.record import keep_study
 

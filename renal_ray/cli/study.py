@@ -1,4 +1,5 @@
-"""Commands of a study, in its order: prepare, plan, search, sweep, test, explain, report; and those that do it all or watch."""
+"""Commands of a study, in its order: prepare, plan, search, sweep, test, explain, report; and those
+that do it all or watch."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,14 +13,18 @@ from renal_ray.commands import DONE, PARTLY
 
 
 @command
-def prepare(study: StudyFile, set: Set = None, strict: Strict = False, address: Address = None) -> int:
+def prepare(
+    study: StudyFile, set: Set = None, strict: Strict = False, address: Address = None
+) -> int:
     """Read every patient's files once and write the slices of all datasets."""
     with working(study, set) as loaded:
         return commands.prepare_study(loaded, strict=strict, address=address)
 
 
 @command
-def plan(study: StudyFile, set: Set = None, probe: ProbeSteps = False, address: Address = None) -> int:
+def plan(
+    study: StudyFile, set: Set = None, probe: ProbeSteps = False, address: Address = None
+) -> int:
     """Show who trains and who is sealed, which trials there are, and what they cost."""
     if probe:
         with working(study, set, keep=False) as loaded:
@@ -35,11 +40,20 @@ def bench(
     set: Set = None,
     probe: ProbeSteps = False,
     address: Address = None,
-    patients: Annotated[int, typer.Option(min=1, help="Training patients, where the study is not prepared; the paper's when omitted.")] = 153,
-    malignant: Annotated[int, typer.Option(min=1, help="How many of them have a malignant tumour.")] = 109,
+    patients: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Training patients, where the study is not prepared; the paper's when omitted.",
+        ),
+    ] = 153,
+    malignant: Annotated[
+        int, typer.Option(min=1, help="How many of them have a malignant tumour.")
+    ] = 109,
     slices: Annotated[int, typer.Option(min=1, help="Slices of each of them.")] = 20,
 ) -> int:
-    """Write the paper's Table 4 for this machine: minutes of training by dataset and freeze point, measured or extrapolated from a probe."""
+    """Write the paper's Table 4 for this machine: minutes of training by dataset and freeze point,
+    measured or extrapolated from a probe."""
     from renal_ray.report.bench import Cohort, write_bench
     from renal_ray.store.place import Place
 
@@ -52,7 +66,9 @@ def bench(
 
 
 @command
-def sweep(study: StudyFile, set: Set = None, address: Address = None, dashboard: Dashboard = False) -> int:
+def sweep(
+    study: StudyFile, set: Set = None, address: Address = None, dashboard: Dashboard = False
+) -> int:
     """Train every trial that is not finished yet."""
     with working(study, set) as loaded:
         code, _ = commands.sweep_study(loaded, address=address, dashboard=dashboard)
@@ -60,8 +76,11 @@ def sweep(study: StudyFile, set: Set = None, address: Address = None, dashboard:
 
 
 @command
-def search(study: StudyFile, set: Set = None, address: Address = None, dashboard: Dashboard = False) -> int:
-    """Search over training settings, by cross-validation, from wherever the last run stopped; write the best as a study file."""
+def search(
+    study: StudyFile, set: Set = None, address: Address = None, dashboard: Dashboard = False
+) -> int:
+    """Search over training settings, by cross-validation, from wherever the last run stopped; write
+    the best as a study file."""
     from renal_ray.trial.search.configurations import searched
 
     searched(load(study, set))  # a study without a search is refused before it is recorded
@@ -74,11 +93,31 @@ def test(
     study: StudyFile,
     set: Set = None,
     address: Address = None,
-    cohort: Annotated[Path | None, typer.Option(help="Test on another hospital's patients instead: a manifest, or YAML with name and cohort.")] = None,
-    same_ids: Annotated[bool, typer.Option("--same-ids", help="With --cohort: allow ids that the study has too, where they are other people's.")] = False,
-    workers: Annotated[int | None, typer.Option(min=1, help="With --cohort: processes that read the patients; one a core when omitted.")] = None,
+    cohort: Annotated[
+        Path | None,
+        typer.Option(
+            help=(
+                "Test on another hospital's patients instead: a "
+                "manifest, or YAML with name and cohort."
+            )
+        ),
+    ] = None,
+    same_ids: Annotated[
+        bool,
+        typer.Option(
+            "--same-ids",
+            help="With --cohort: allow ids that the study has too, where they are other people's.",
+        ),
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="With --cohort: processes that read the patients; one a core when omitted."
+        ),
+    ] = None,
 ) -> int:
-    """Open the seal: let the fold models vote on the test patients, or with --cohort on an external cohort."""
+    """Open the seal: let the fold models vote on the test patients, or with --cohort on an external
+    cohort."""
     with working(study, set, keep=False) as loaded:
         if cohort is not None:
             return commands.test_externally(loaded, cohort, same_ids=same_ids, workers=workers)
@@ -87,7 +126,8 @@ def test(
 
 @command
 def explain(study: StudyFile, set: Set = None, address: Address = None) -> int:
-    """Show where the image models look: attention maps, and the share of attention inside the lesion."""
+    """Show where the image models look: attention maps, and the share of attention inside the
+    lesion."""
     with working(study, set, keep=False) as loaded:
         return commands.explain_study(loaded, address=address)
 
@@ -97,7 +137,14 @@ def report(
     study: StudyFile,
     set: Set = None,
     paper: Annotated[
-        bool, typer.Option("--paper", help="Also for an article: tables as LaTeX and Word, figures of one and two columns as PNG, PDF, SVG.")
+        bool,
+        typer.Option(
+            "--paper",
+            help=(
+                "Also for an article: tables as LaTeX and Word, figures of "
+                "one and two columns as PNG, PDF, SVG."
+            ),
+        ),
     ] = False,
 ) -> int:
     """Write the report: one HTML page, tables as CSV, figures as SVG and PNG."""
@@ -112,7 +159,13 @@ def run(
     strict: Strict = False,
     address: Address = None,
     dashboard: Dashboard = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="One batch of each distinct kind of trial, on phantoms, in a temporary directory.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="One batch of each distinct kind of trial, on phantoms, in a temporary directory.",
+        ),
+    ] = False,
 ) -> int:
     """Do all of it in order: prepare, plan, sweep, test, explain, report."""
     if dry_run:
@@ -131,10 +184,16 @@ def run(
         codes.append(code)
         if swept.dead:
             cells = ", ".join(" ".join(cell) for cell in swept.dead)
-            print(f"most models of {cells} learnt nothing: the seal stays closed; `renal-ray test` opens it all the same")
+            print(
+                f"most models of {cells} learnt nothing: the seal stays closed; "
+                "`renal-ray test` opens it all the same"
+            )
             codes.append(PARTLY)
         elif loaded.fold_numbers != list(range(loaded.folds.n)):
-            print("folds.run leaves folds out: the seal stays closed; `renal-ray test` lets the folds that there are vote")
+            print(
+                "folds.run leaves folds out: the seal stays closed; `renal-ray "
+                "test` lets the folds that there are vote"
+            )
         elif max(codes) == DONE:
             codes.append(commands.test_study(loaded))
         if max(codes) == DONE:
@@ -147,8 +206,14 @@ def run(
 def status(
     study: StudyFile,
     set: Set = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Look again every few seconds, until nothing runs any more or Ctrl-C.")] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch", help="Look again every few seconds, until nothing runs any more or Ctrl-C."
+        ),
+    ] = False,
 ) -> int:
-    """Show which trials are finished, running, waiting or failed, and on which node; from any machine that sees the work directory."""
+    """Show which trials are finished, running, waiting or failed, and on which node; from any
+    machine that sees the work directory."""
     loaded, work = open_study(study, set, show=False)
     return commands.status_study(loaded, work, watch=watch)

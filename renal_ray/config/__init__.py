@@ -8,7 +8,16 @@ from renal_ray.config.search import Screening, Search, Space, Span, Stopping, Wh
 from renal_ray.config.section import Section
 from renal_ray.config.statistics import Statistics
 from renal_ray.config.study import NAMED_WEIGHTS, PROVENANCE, Study
-from renal_ray.config.training import Augmentation, Controls, Epochs, Folds, Heads, Robustness, Threshold, Training
+from renal_ray.config.training import (
+    Augmentation,
+    Controls,
+    Epochs,
+    Folds,
+    Heads,
+    Robustness,
+    Threshold,
+    Training,
+)
 
 __all__ = [
     "NAMED_WEIGHTS",

@@ -19,16 +19,23 @@ class StrictLoader(yaml.SafeLoader):
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             line = key.start_mark.line + 1
             if key.value in seen:
-                message = f"{key.value!r} stands in line {seen[key.value]} and again in line {line}; keep one"
+                message = (
+                    f"{key.value!r} stands in line {seen[key.value]} and "
+                    f"again in line {line}; keep one"
+                )
                 raise yaml.constructor.ConstructorError(None, None, message)
             seen[key.value] = line
         return super().construct_mapping(node, deep=deep)
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
-        """A decimal number; a leading zero meant eight as the base in YAML 1.1 and means nothing in 1.2."""
+        """A decimal number; a leading zero meant eight as the base in YAML 1.1 and means nothing in
+        1.2."""
         text = str(node.value)
         if re.match(r"[-+]?0\d", text):
-            message = f"{text} in line {node.start_mark.line + 1} begins with a zero; write the number without it, or a name in quotes"
+            message = (
+                f"{text} in line {node.start_mark.line + 1} begins with a zero; "
+                "write the number without it, or a name in quotes"
+            )
             raise yaml.constructor.ConstructorError(None, None, message)
         return int(text)
 
@@ -37,11 +44,17 @@ StrictLoader.add_constructor("tag:yaml.org,2002:int", StrictLoader.construct_yam
 for tag, pattern, first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("int", r"[-+]?[0-9]+", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+.0123456789"),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("merge", r"<<", "<"),
 ):
-    StrictLoader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$"), list(first))
+    StrictLoader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$"), list(first)
+    )
 
 
 def read_yaml(text: str) -> Any:

@@ -11,14 +11,50 @@ from pydicom import Dataset
 from renal_ray.dicom.headers import Header, readable
 
 IN_GROUPS = (  # of a frame of a multi-frame image, wherever in its functional groups
-    *("KVP", "ConvolutionKernel", "AcquisitionNumber", "FrameAcquisitionNumber", "AcquisitionDate", "AcquisitionTime"),
-    *("FrameAcquisitionDateTime", "ContrastBolusAgent", "ContrastBolusStartTime", "ContrastBolusAgentAdministered"),
-    *("TemporalPositionIdentifier", "TemporalPositionIndex", "StackID", "ImagePositionPatient", "ImageOrientationPatient"),
+    *(
+        "KVP",
+        "ConvolutionKernel",
+        "AcquisitionNumber",
+        "FrameAcquisitionNumber",
+        "AcquisitionDate",
+        "AcquisitionTime",
+    ),
+    *(
+        "FrameAcquisitionDateTime",
+        "ContrastBolusAgent",
+        "ContrastBolusStartTime",
+        "ContrastBolusAgentAdministered",
+    ),
+    *(
+        "TemporalPositionIdentifier",
+        "TemporalPositionIndex",
+        "StackID",
+        "ImagePositionPatient",
+        "ImageOrientationPatient",
+    ),
 )
 ACQUISITION_TAGS = (
-    *("AcquisitionNumber", "AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", "ConvolutionKernel", "KVP"),
-    *("ContrastBolusAgent", "ContrastBolusStartTime", "TemporalPositionIdentifier", "TemporalPositionIndex", "StackID"),
-    *("ImagePositionPatient", "ImageOrientationPatient", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+    *(
+        "AcquisitionNumber",
+        "AcquisitionDate",
+        "AcquisitionTime",
+        "AcquisitionDateTime",
+        "ConvolutionKernel",
+        "KVP",
+    ),
+    *(
+        "ContrastBolusAgent",
+        "ContrastBolusStartTime",
+        "TemporalPositionIdentifier",
+        "TemporalPositionIndex",
+        "StackID",
+    ),
+    *(
+        "ImagePositionPatient",
+        "ImageOrientationPatient",
+        "SharedFunctionalGroupsSequence",
+        "PerFrameFunctionalGroupsSequence",
+    ),
     *("SOPInstanceUID", "ConcatenationUID"),
 )
 DAY_S = 86400.0
@@ -27,13 +63,15 @@ MOST = 2.0**53  # what no number of a header comes near
 
 @dataclass(frozen=True)
 class Acquired:
-    """How one image, or one frame of a multi-frame image, came about; empty or None where its header says nothing.
+    """How one image, or one frame of a multi-frame image, came about; empty or None where its
+    header says nothing.
 
     Args:
         number: acquisition number.
         time_s: when, in seconds: of the day, or from a common beginning where the date is given.
-        kernel, kvp, agent, bolus, temporal, stack: convolution kernel, tube voltage, contrast agent, start of its injection, temporal
-            position and stack; text that is compared and never shown.
+        kernel, kvp, agent, bolus, temporal, stack: convolution kernel, tube voltage, contrast
+            agent, start of its injection, temporal position and stack; text that is compared and
+            never shown.
         along_mm: position along the normal of the slice.
         height_mm: towards the head.
         whole: the multi-frame image, or concatenation of them, that a frame is of.
@@ -66,18 +104,30 @@ def acquired(header: Header) -> list[Acquired]:
         frames = top.get("PerFrameFunctionalGroupsSequence") or []
         if not frames:
             return [_acquired(top.get)]
-        shared = {keyword: value for item in top.get("SharedFunctionalGroupsSequence") or [] for keyword, value in _elements(item)}
+        shared = {
+            keyword: value
+            for item in top.get("SharedFunctionalGroupsSequence") or []
+            for keyword, value in _elements(item)
+        }
         given = {key: top.get(key) for key in ACQUISITION_TAGS} | shared
         whole = header.text("ConcatenationUID") or header.text("SOPInstanceUID")
-        return [replace(_acquired((given | dict(_elements(frame))).get), whole=whole) for frame in frames]
+        return [
+            replace(_acquired((given | dict(_elements(frame))).get), whole=whole)
+            for frame in frames
+        ]
 
 
 def _elements(groups: Dataset) -> Iterator[tuple[str, Any]]:
-    """The elements of a frame's functional groups that tell how it came about, with their keywords (PS3.3, C.7.6.16)."""
+    """The elements of a frame's functional groups that tell how it came about, with their keywords
+    (PS3.3, C.7.6.16)."""
     for group in groups:
         if group.VR == "SQ":
             for item in group.value:
-                yield from ((keyword, item[keyword].value) for keyword in IN_GROUPS if item.get(keyword) not in (None, ""))
+                yield from (
+                    (keyword, item[keyword].value)
+                    for keyword in IN_GROUPS
+                    if item.get(keyword) not in (None, "")
+                )
 
 
 def _acquired(get: Callable[[str], Any]) -> Acquired:
@@ -87,11 +137,15 @@ def _acquired(get: Callable[[str], Any]) -> Acquired:
     x, y, z = position if len(position) == 3 else (0.0, 0.0, 0.0)
     cosines = _numbers(get("ImageOrientationPatient"))
     a, b, c, d, e, f = cosines if len(cosines) == 6 else (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-    agent = _text(get("ContrastBolusAgent")) or ("yes" if _text(get("ContrastBolusAgentAdministered")) == "yes" else "")
+    agent = _text(get("ContrastBolusAgent")) or (
+        "yes" if _text(get("ContrastBolusAgentAdministered")) == "yes" else ""
+    )
     moment = _text(get("FrameAcquisitionDateTime")) or _text(get("AcquisitionDateTime"))
     return Acquired(
         number=round(number[0]) if number else None,
-        time_s=_seconds(_text(get("AcquisitionDate")) or moment[:8], _text(get("AcquisitionTime")) or moment[8:]),
+        time_s=_seconds(
+            _text(get("AcquisitionDate")) or moment[:8], _text(get("AcquisitionTime")) or moment[8:]
+        ),
         kernel=_text(get("ConvolutionKernel")),
         kvp=str(round(voltage[0])) if voltage else "",
         agent="" if agent in ("none", "no") else agent,
@@ -115,7 +169,9 @@ def _numbers(value: Any) -> list[float]:
     if value is None or value == "":
         return []
     try:
-        numbers = [float(one) for one in ([value] if isinstance(value, (str, int, float)) else value)]
+        numbers = [
+            float(one) for one in ([value] if isinstance(value, (str, int, float)) else value)
+        ]
     except (TypeError, ValueError):
         return []
     return numbers if all(abs(number) < MOST for number in numbers) else []
@@ -128,11 +184,17 @@ def _moment(time: str) -> str:
 
 
 def _seconds(day: str, time: str) -> float | None:
-    """Seconds at a date YYYYMMDD and a time HHMM, HHMMSS or HHMMSS.FFFFFF; with colons in files of before 1993. Of the day where the date is no date."""
+    """Seconds at a date YYYYMMDD and a time HHMM, HHMMSS or HHMMSS.FFFFFF; with colons in files of
+    before 1993. Of the day where the date is no date."""
     digits, _, fraction = time.replace(":", "").partition(".")
     if not digits.isdecimal() or len(digits) not in (4, 6):
         return None
-    seconds = int(digits[:2]) * 3600 + int(digits[2:4]) * 60 + int(digits[4:] or 0) + (float(f"0.{fraction}") if fraction.isdecimal() else 0.0)
+    seconds = (
+        int(digits[:2]) * 3600
+        + int(digits[2:4]) * 60
+        + int(digits[4:] or 0)
+        + (float(f"0.{fraction}") if fraction.isdecimal() else 0.0)
+    )
     return seconds + DAY_S * _ordinal(day)
 
 

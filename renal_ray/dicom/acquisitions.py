@@ -1,4 +1,5 @@
-"""Which images of one series belong together: a series may hold several phases, kernels or stacks."""
+"""Which images of one series belong together: a series may hold several phases, kernels or
+stacks."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -23,20 +24,25 @@ USUAL_PAUSES = 5.0  # times the usual time from image to image
 OTHER_SCAN_S = 600.0  # pause after which nobody lies where they lay
 PASS_S = 300.0  # no scan of an abdomen takes longer
 MOST_PASSES = 8
-FEWEST_TURNS, MOSTLY, USUAL_TURN = 6, 0.9, 3.0  # images, share of the steps that turn back, step over that within a scan
+FEWEST_TURNS, MOSTLY, USUAL_TURN = (
+    6,
+    0.9,
+    3.0,
+)  # images, share of the steps that turn back, step over that within a scan
 FEWEST_SILENT = 3  # images without a value that may be a scan of their own
-MOST_SILENT = 0.25  # share of images that may lack a number or a time without being taken for a phase that lacks it
+# Share of images that may lack a number or a time without being taken for a phase that lacks it.
+MOST_SILENT = 0.25
 
 
 def acquisitions(images: Sequence[Acquired]) -> list[list[int]]:
     """Parts the images of one series that are no one volume.
 
-    Images belong apart where kernel, tube voltage, contrast, temporal position or stack differ; where
-    the stretches that acquisition numbers, or several multi-frame images, cover overlap; and where
-    scans with a pause between cover the same stretch, or minutes lie between. Scanners give sound
-    scans many acquisition numbers - one an image, one a table position - which follow each other along
-    the body: these belong together, as do images of which a header says nothing, and images at one
-    position alone, which are no volumes.
+    Images belong apart where kernel, tube voltage, contrast, temporal position or stack differ;
+    where the stretches that acquisition numbers, or several multi-frame images, cover overlap; and
+    where scans with a pause between cover the same stretch, or minutes lie between. Scanners give
+    sound scans many acquisition numbers - one an image, one a table position - which follow each
+    other along the body: these belong together, as do images of which a header says nothing, and
+    images at one position alone, which are no volumes.
 
     Args:
         images: of one series, in any order.
@@ -58,7 +64,12 @@ def acquisitions(images: Sequence[Acquired]) -> list[list[int]]:
         numbers = [number for place in group if (number := images[place].number) is not None]
         known = [time for place in group if (time := times[place]) is not None]
         heights = [-images[place].height_mm for place in group]
-        return min(numbers, default=0), min(known, default=0.0), min(heights), [getattr(images[group[0]], name) for name in ATTRIBUTES]
+        return (
+            min(numbers, default=0),
+            min(known, default=0.0),
+            min(heights),
+            [getattr(images[group[0]], name) for name in ATTRIBUTES],
+        )
 
     return sorted((sorted(group) for group in groups), key=order)
 
@@ -95,7 +106,8 @@ def _places(group: Sequence[int], images: Sequence[Acquired], name: str) -> dict
 
 
 def _is_scan(silent: list[int], group: Sequence[int], images: Sequence[Acquired]) -> bool:
-    """Whether images that lack a value are a scan without one: at least three, and one block of neighbours or many of the images."""
+    """Whether images that lack a value are a scan without one: at least three, and one block of
+    neighbours or many of the images."""
     if min(len(silent), len(group) - len(silent)) < FEWEST_SILENT:
         return False
     low, high = _stretch(silent, images)
@@ -106,8 +118,9 @@ def _is_scan(silent: list[int], group: Sequence[int], images: Sequence[Acquired]
 def differences(images: Sequence[Acquired]) -> list[str]:
     """Which of `ATTRIBUTES` differ between images.
 
-    What is missing differs from nothing, but images without a contrast agent are a scan of their own where they are no few:
-    see `_is_scan`. A temporal position or stack that changes with the table, no two of which share a stretch, differs neither.
+    What is missing differs from nothing, but images without a contrast agent are a scan of their
+    own where they are no few: see `_is_scan`. A temporal position or stack that changes with the
+    table, no two of which share a stretch, differs neither.
     """
     differing = []
     for name in ATTRIBUTES:
@@ -116,7 +129,9 @@ def differences(images: Sequence[Acquired]) -> list[str]:
         counts_up = name in COUNTERS and len(places) > len(images) / 2
         if name in OF_THE_TABLE:
             stretches = sorted(_stretch(part, images) for part in places.values())
-            counts_up = counts_up or not any(_overlap(one, other) for one, other in pairwise(stretches))
+            counts_up = counts_up or not any(
+                _overlap(one, other) for one, other in pairwise(stretches)
+            )
         without = name == "agent" and _is_scan(silent, range(len(images)), images)
         if (len(places) > 1 or (places and without)) and not counts_up:
             differing.append(name)
@@ -134,7 +149,8 @@ def _by_whole(group: list[int], images: Sequence[Acquired]) -> list[list[int]]:
 
 
 def _by_number(group: list[int], images: Sequence[Acquired]) -> list[list[int]]:
-    """Parts images whose acquisition numbers cover stretches that overlap; later numbers begin a new pass where they meet an earlier one."""
+    """Parts images whose acquisition numbers cover stretches that overlap; later numbers begin a
+    new pass where they meet an earlier one."""
     places: dict[int, list[int]] = defaultdict(list)
     for place in group:
         if (number := images[place].number) is not None:
@@ -142,24 +158,36 @@ def _by_number(group: list[int], images: Sequence[Acquired]) -> list[list[int]]:
     if silent := [place for place in group if images[place].number is None]:
         few = min(len(silent), len(group) - len(silent)) < FEWEST_SILENT
         if len(silent) < len(group) and (few or len(silent) < MOST_SILENT * len(group)):
-            told = _by_number([place for place in group if images[place].number is not None], images)
+            told = _by_number(
+                [place for place in group if images[place].number is not None], images
+            )
             return _joined(told, silent, images)
         places[min(places, default=0) - 1] = silent  # a whole phase without a number
     if len(places) < 2:
         return [group]
     stretches = {number: _stretch(places[number], images) for number in sorted(places)}
     if any(_overlap(one, other) for one, other in pairwise(sorted(stretches.values()))):
-        passes = _passes(stretches, lambda covered, one: any(_overlap(one, other) for other in covered))
+        passes = _passes(
+            stretches, lambda covered, one: any(_overlap(one, other) for other in covered)
+        )
         return [[place for number in numbers for place in places[number]] for numbers in passes]
-    if len(places) > len(group) / 2:  # a number an image: no stretches, but a second pass begins inside of the first
-        passes = _passes(stretches, lambda covered, one: _overlap(one, (min(covered)[0], max(high for _, high in covered))))
+    if (
+        len(places) > len(group) / 2
+    ):  # a number an image: no stretches, but a second pass begins inside of the first
+        passes = _passes(
+            stretches,
+            lambda covered, one: _overlap(one, (min(covered)[0], max(high for _, high in covered))),
+        )
         parts = [[place for number in numbers for place in places[number]] for numbers in passes]
         if 2 <= len(parts) <= MOST_PASSES and min(map(len, parts)) >= 3:
             return parts
     return [group]
 
 
-def _passes(stretches: dict[int, tuple[float, float]], meets: Callable[[list[tuple[float, float]], tuple[float, float]], bool]) -> list[list[int]]:
+def _passes(
+    stretches: dict[int, tuple[float, float]],
+    meets: Callable[[list[tuple[float, float]], tuple[float, float]], bool],
+) -> list[list[int]]:
     passes: list[list[int]] = []
     covered: list[tuple[float, float]] = []
     for number, stretch in stretches.items():
@@ -171,8 +199,11 @@ def _passes(stretches: dict[int, tuple[float, float]], meets: Callable[[list[tup
     return passes
 
 
-def _by_time(group: list[int], images: Sequence[Acquired], times: list[float | None]) -> list[list[int]]:
-    """Parts images at pauses between scans that cover the same stretch, or of which nothing says that they are one."""
+def _by_time(
+    group: list[int], images: Sequence[Acquired], times: list[float | None]
+) -> list[list[int]]:
+    """Parts images at pauses between scans that cover the same stretch, or of which nothing says
+    that they are one."""
     timed = sorted((time, place) for place in group if (time := times[place]) is not None)
     if len(timed) < 2 or len(group) - len(timed) >= MOST_SILENT * len(group):
         return [group]
@@ -186,24 +217,36 @@ def _by_time(group: list[int], images: Sequence[Acquired], times: list[float | N
         if step > pause:
             parts.append([])
         parts[-1].append(image)
-    if not 2 <= len(parts) <= MOST_PASSES or any(part[-1][0] - part[0][0] > PASS_S for part in parts):
+    if not 2 <= len(parts) <= MOST_PASSES or any(
+        part[-1][0] - part[0][0] > PASS_S for part in parts
+    ):
         return [group]
     scans = [[place for _, place in part] for part in parts]
     stretches = sorted(_stretch(scan, images) for scan in scans)
-    apart = max(steps) > OTHER_SCAN_S or any(_overlap(one, other) for one, other in pairwise(stretches))
+    apart = max(steps) > OTHER_SCAN_S or any(
+        _overlap(one, other) for one, other in pairwise(stretches)
+    )
     return scans if apart else [group]
 
 
-def _by_turns(group: list[int], images: Sequence[Acquired], times: list[float | None]) -> list[list[int]]:
-    """Parts two scans whose images take turns along the body: their times go to and fro, by far more than within either scan."""
-    ordered = sorted((place for place in group if times[place] is not None), key=lambda place: images[place].along_mm)
+def _by_turns(
+    group: list[int], images: Sequence[Acquired], times: list[float | None]
+) -> list[list[int]]:
+    """Parts two scans whose images take turns along the body: their times go to and fro, by far
+    more than within either scan."""
+    ordered = sorted(
+        (place for place in group if times[place] is not None),
+        key=lambda place: images[place].along_mm,
+    )
     if len(ordered) < max(FEWEST_TURNS, len(group)):
         return [group]
     steps = _steps(ordered, times)
     turns = sum(one * other < 0 for one, other in pairwise(steps))
     scans = [ordered[::2], ordered[1::2]]
     within = max(median(map(abs, _steps(scan, times))) for scan in scans)
-    takes_turns = turns >= MOSTLY * (len(steps) - 1) and median(map(abs, steps)) > max(1.0, USUAL_TURN * within)
+    takes_turns = turns >= MOSTLY * (len(steps) - 1) and median(map(abs, steps)) > max(
+        1.0, USUAL_TURN * within
+    )
     return scans if takes_turns else [group]
 
 
@@ -212,8 +255,11 @@ def _steps(places: Sequence[int], times: list[float | None]) -> list[float]:
     return [later - earlier for earlier, later in pairwise(known)]
 
 
-def _joined(parts: list[list[int]], silent: list[int], images: Sequence[Acquired]) -> list[list[int]]:
-    """Parts with the images of which nothing is said, each in the part of its nearest neighbour: in time where both have one, then in space."""
+def _joined(
+    parts: list[list[int]], silent: list[int], images: Sequence[Acquired]
+) -> list[list[int]]:
+    """Parts with the images of which nothing is said, each in the part of its nearest neighbour: in
+    time where both have one, then in space."""
     part_of = {place: part for part in parts for place in part}
     told = list(part_of)
     for place in silent:
@@ -249,13 +295,24 @@ def longest_pause_s(images: Sequence[Acquired]) -> float:
     if len(images) < 3 or len(known) < len(images):
         return 0.0
     steps = [abs(later - earlier) for earlier, later in pairwise(known)]
-    longest = max((step for step, (one, other) in zip(steps, pairwise(images), strict=True) if one.number != other.number), default=0.0)
+    longest = max(
+        (
+            step
+            for step, (one, other) in zip(steps, pairwise(images), strict=True)
+            if one.number != other.number
+        ),
+        default=0.0,
+    )
     return longest if longest > max(PAUSE_S, USUAL_PAUSES * median(steps)) else 0.0
 
 
 def described(groups: Sequence[Sequence[int]], images: Sequence[Acquired]) -> str:
-    """What differs between the acquisitions of a series, in words: numbers alone, since a text of a header may hold anything."""
-    numbers = [sorted({number for place in group if (number := images[place].number) is not None}) for group in groups]
+    """What differs between the acquisitions of a series, in words: numbers alone, since a text of a
+    header may hold anything."""
+    numbers = [
+        sorted({number for place in group if (number := images[place].number) is not None})
+        for group in groups
+    ]
     words = []
     if all(numbers) and len(set(map(tuple, numbers))) > 1:
         shown = [str(one[0]) if len(one) == 1 else f"{one[0]} to {one[-1]}" for one in numbers]

@@ -10,13 +10,17 @@ PACKED = (  # first bytes of gzip, bzip2, xz, Zstandard, Zip (also empty), 7z an
     *(b"PK\x03\x04", b"PK\x05\x06", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07"),
 )
 TAR = (257, b"ustar")
-PACKED_MESSAGE = "is packed or an archive (.gz, .zip, .7z, .tar), which is not looked into; unpack it and name what was in it"
+PACKED_MESSAGE = (
+    "is packed or an archive (.gz, .zip, .7z, .tar), which is not "
+    "looked into; unpack it and name what was in it"
+)
 
 
 def files_below(folder: Path) -> list[Path]:
     """All files in and below a folder, by name.
 
-    Hidden ones - .DS_Store, ._a.dcm of macOS, .Trash - are no part of what a person sees there, and links to folders are not followed.
+    Hidden ones - .DS_Store, ._a.dcm of macOS, .Trash - are no part of what a person sees there, and
+    links to folders are not followed.
 
     Args:
         folder: a folder, or one file.
@@ -51,4 +55,6 @@ def require_unpacked(path: Path) -> None:
         PatientError: FILE_UNREADABLE.
     """
     if any(is_packed(one) for one in files_below(path)):
-        raise PatientError(Code.FILE_UNREADABLE, f"{'it' if path.is_file() else 'what it holds'} {PACKED_MESSAGE}")
+        raise PatientError(
+            Code.FILE_UNREADABLE, f"{'it' if path.is_file() else 'what it holds'} {PACKED_MESSAGE}"
+        )

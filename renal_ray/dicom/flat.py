@@ -1,4 +1,5 @@
-"""The plain header of a plain DICOM file, many times faster than a general parser: what is unusual is left to pydicom."""
+"""The plain header of a plain DICOM file, many times faster than a general parser: what is unusual
+is left to pydicom."""
 
 import struct
 from collections.abc import Collection
@@ -10,7 +11,9 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 CHUNK = 1 << 16  # bytes in which an ordinary header ends
-LONG = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))  # PS3.5, 7.1.2: four bytes of length
+LONG = frozenset(
+    (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
+)  # PS3.5, 7.1.2: four bytes of length
 NUMBERS = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FD": "d", "FL": "f"}
 TEXTS = frozenset(("AE", "AS", "CS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM", "UI"))
 UNDEFINED = 0xFFFFFFFF
@@ -19,7 +22,8 @@ LAST_BEFORE_PIXELS = 0x7FDFFFFF
 
 
 class FlatDataset(dict[str, Any]):
-    """Elements by keyword, with as much of a pydicom Dataset's manners as readers of headers use."""
+    """Elements by keyword, with as much of a pydicom Dataset's manners as readers of headers
+    use."""
 
     file_meta: dict[str, str]
 
@@ -59,8 +63,9 @@ def read_flat(file: BinaryIO, keywords: Collection[str]) -> FlatHeader | None:
         keywords: elements wanted.
 
     Returns:
-        The header; None where anything is not plain: no preamble, deflated, big endian, a wanted sequence, an unknown value representation, text that is
-        not ASCII, an odd length, no pixels within the first 64 KiB. Then a general parser has to look.
+        The header; None where anything is not plain: no preamble, deflated, big endian, a wanted
+        sequence, an unknown value representation, text that is not ASCII, an odd length, no pixels
+        within the first 64 KiB. Then a general parser has to look.
     """
     data = file.read(CHUNK)
     if data[128:132] != b"DICM":
@@ -70,13 +75,16 @@ def read_flat(file: BinaryIO, keywords: Collection[str]) -> FlatHeader | None:
         syntax = meta.get("TransferSyntaxUID", "")
         if syntax in ("", DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian):
             return None
-        return _elements(data, start, meta, _wanted(tuple(keywords)), implicit=syntax == ImplicitVRLittleEndian)
+        return _elements(
+            data, start, meta, _wanted(tuple(keywords)), implicit=syntax == ImplicitVRLittleEndian
+        )
     except (struct.error, IndexError, UnicodeDecodeError):
         return None
 
 
 def _meta(data: bytes) -> tuple[dict[str, str], int]:
-    """The transfer syntax and storage class of the file meta information, which is explicit little endian, and where the dataset begins."""
+    """The transfer syntax and storage class of the file meta information, which is explicit little
+    endian, and where the dataset begins."""
     if data[132:140] != b"\x02\x00\x00\x00UL\x04\x00":
         raise IndexError
     end, at = 144 + int(struct.unpack_from("<I", data, 140)[0]), 144
@@ -96,7 +104,14 @@ def _meta(data: bytes) -> tuple[dict[str, str], int]:
     return found, end
 
 
-def _elements(data: bytes, at: int, meta: dict[str, str], wanted: dict[int, tuple[str, str]], *, implicit: bool) -> FlatHeader | None:
+def _elements(
+    data: bytes,
+    at: int,
+    meta: dict[str, str],
+    wanted: dict[int, tuple[str, str]],
+    *,
+    implicit: bool,
+) -> FlatHeader | None:
     dataset = FlatDataset()
     dataset.file_meta = meta
     before, size = 0, len(data)
@@ -120,7 +135,9 @@ def _elements(data: bytes, at: int, meta: dict[str, str], wanted: dict[int, tupl
         before = tag
         if tag > LAST_BEFORE_PIXELS:
             plain = tag == PIXELS and vr in (b"", b"OB", b"OW")
-            return FlatHeader(dataset, at, None if length == UNDEFINED else length) if plain else None
+            return (
+                FlatHeader(dataset, at, None if length == UNDEFINED else length) if plain else None
+            )
         if length == UNDEFINED or length % 2:
             return None
         if tag in wanted:
@@ -137,9 +154,12 @@ def _elements(data: bytes, at: int, meta: dict[str, str], wanted: dict[int, tupl
 
 
 def _value(raw: bytes, kind: str, length: int) -> Any:
-    """A value as pydicom gives it: text, a number, or a list of them; None for kinds that are left to pydicom."""
+    """A value as pydicom gives it: text, a number, or a list of them; None for kinds that are left
+    to pydicom."""
     if kind in NUMBERS:
-        values: list[Any] = list(struct.unpack(f"<{length // struct.calcsize(NUMBERS[kind])}{NUMBERS[kind]}", raw))
+        values: list[Any] = list(
+            struct.unpack(f"<{length // struct.calcsize(NUMBERS[kind])}{NUMBERS[kind]}", raw)
+        )
     elif kind in TEXTS or kind in ("DS", "IS"):
         text = raw.decode("ascii")
         if kind in TEXTS and "\\" not in text:

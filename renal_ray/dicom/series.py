@@ -1,4 +1,5 @@
-"""What a series is called in a manifest: a key that tells series, patients and acquisitions apart, and tells nothing of them."""
+"""What a series is called in a manifest: a key that tells series, patients and acquisitions apart,
+and tells nothing of them."""
 
 import hashlib
 from collections import defaultdict
@@ -22,14 +23,19 @@ def series_key(header: Header) -> str:
 
     Returns:
         Three parts with `-` between: 12 hexadecimal digits of SHA-256 of the SeriesInstanceUID, or,
-        where de-identification emptied it, of plane, spacing and matrix; 6 of this and the PatientID,
-        because copies of a UID are not rare; 6 of these, study and frame of reference.
+        where de-identification emptied it, of plane, spacing and matrix; 6 of this and the
+        PatientID, because copies of a UID are not rare; 6 of these, study and frame of reference.
     """
     series: object = header.text("SeriesInstanceUID")
     if not series:
         with readable(f"file {header.number} by name"):
-            orientation = tuple(round(float(value), 2) + 0.0 for value in header.dataset.get("ImageOrientationPatient") or ())
-            spacing = tuple(round(float(value), 3) for value in header.dataset.get("PixelSpacing") or ())
+            orientation = tuple(
+                round(float(value), 2) + 0.0
+                for value in header.dataset.get("ImageOrientationPatient") or ()
+            )
+            spacing = tuple(
+                round(float(value), 3) for value in header.dataset.get("PixelSpacing") or ()
+            )
             series = (orientation, spacing, header.text("Rows"), header.text("Columns"))
     owner = (series, header.text("PatientID"))
     frame = (owner, header.text("StudyInstanceUID"), header.text("FrameOfReferenceUID"))
@@ -48,7 +54,8 @@ def by_series(keys: Sequence[str]) -> dict[str, list[int]]:
         keys: `series_key` of each image.
 
     Returns:
-        Key -> places in `keys`. Some programs give every image a study or a frame of reference of its
+        Key -> places in `keys`. Some programs give every image a study or a frame of reference of
+        its
         own: such images stay one series, whose key has no third part.
     """
     groups: dict[str, list[int]] = defaultdict(list)
@@ -93,6 +100,7 @@ def acquisition_key(key: str, number: int) -> str:
 
 
 def without_acquisition(key: str) -> tuple[str, int]:
-    """A manifest's key as the series' key and the number of the acquisition; 0 where it names none."""
+    """A manifest's key as the series' key and the number of the acquisition; 0 where it names
+    none."""
     series, _, number = key.partition(ACQUISITION)
     return (series, int(number)) if number.isdecimal() else (key, 0)

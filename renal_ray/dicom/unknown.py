@@ -13,7 +13,9 @@ def read_as_known() -> None:
     hooks.register_callback("raw_element_vr", _known_vr)
 
 
-def _known_vr(raw: RawDataElement, data: dict[str, Any], *, ds: Dataset | None = None, **options: Any) -> None:
+def _known_vr(
+    raw: RawDataElement, data: dict[str, Any], *, ds: Dataset | None = None, **options: Any
+) -> None:
     raw_element_vr(raw, data, ds=ds, **options)
     if data["VR"] == "UN" and not raw.tag.is_private:
         try:

@@ -1,4 +1,5 @@
-"""Training images varied: mirrored, turned, and with another attenuation - on the stored RGB images, whose three channels are three CT windows."""
+"""Training images varied: mirrored, turned, and with another attenuation - on the stored RGB
+images, whose three channels are three CT windows."""
 
 from typing import NamedTuple
 
@@ -28,7 +29,9 @@ class Variations(NamedTuple):
         return Variations(self.mirrored[rows], self.turned_deg[rows], self.shifted_hu[rows])
 
 
-def draw(n: int, rng: np.random.Generator, *, flip: bool, rotate_deg: float, hu_jitter: float) -> Variations:
+def draw(
+    n: int, rng: np.random.Generator, *, flip: bool, rotate_deg: float, hu_jitter: float
+) -> Variations:
     """Draws variations: mirrored with probability 1/2, angles and shifts uniform.
 
     Args:
@@ -39,13 +42,18 @@ def draw(n: int, rng: np.random.Generator, *, flip: bool, rotate_deg: float, hu_
         hu_jitter: largest shift either way, HU.
     """
     numbers = rng.random((3, n))
-    return Variations((numbers[0] < 0.5) & flip, (2 * numbers[1] - 1) * rotate_deg, (2 * numbers[2] - 1) * hu_jitter)
+    return Variations(
+        (numbers[0] < 0.5) & flip,
+        (2 * numbers[1] - 1) * rotate_deg,
+        (2 * numbers[2] - 1) * hu_jitter,
+    )
 
 
 def varied(images: np.ndarray, variations: Variations) -> np.ndarray:
     """Varies images.
 
-    An image is mirrored, then turned about its centre (bilinear, black where nothing is known), then shifted, see `shifted`.
+    An image is mirrored, then turned about its centre (bilinear, black where nothing is known),
+    then shifted, see `shifted`.
 
     Args:
         images: uint8 RGB (n, size, size, 3).
@@ -59,18 +67,26 @@ def varied(images: np.ndarray, variations: Variations) -> np.ndarray:
         if variations.mirrored[number]:
             image = image[:, ::-1]
         if variations.turned_deg[number]:
-            turned = Image.fromarray(np.ascontiguousarray(image)).rotate(float(variations.turned_deg[number]), resample=Image.Resampling.BILINEAR)
+            turned = Image.fromarray(np.ascontiguousarray(image)).rotate(
+                float(variations.turned_deg[number]), resample=Image.Resampling.BILINEAR
+            )
             image = np.asarray(turned)
-        out[number] = shifted(image, float(variations.shifted_hu[number])) if variations.shifted_hu[number] else image
+        out[number] = (
+            shifted(image, float(variations.shifted_hu[number]))
+            if variations.shifted_hu[number]
+            else image
+        )
     return out
 
 
 def shifted(image: np.ndarray, hu: float) -> np.ndarray:
-    """The image as it would be if every voxel's attenuation were larger by some HU, as far as three 8-bit windows tell.
+    """The image as it would be if every voxel's attenuation were larger by some HU, as far as three
+    8-bit windows tell.
 
-    Where a channel is inside its window, it tells the attenuation itself. Where it is clipped, the widest window does, which reaches 20 HU and more
-    beyond the others. Where that one is clipped too, the channel stays as it is: how far beyond the window the voxel lay is not stored. So black stays
-    black, outside the lesion and beside the image.
+    Where a channel is inside its window, it tells the attenuation itself. Where it is clipped, the
+    widest window does, which reaches 20 HU and more beyond the others. Where that one is clipped
+    too, the channel stays as it is: how far beyond the window the voxel lay is not stored. So black
+    stays black, outside the lesion and beside the image.
 
     Args:
         image: uint8 RGB (..., 3), channels as in `renal_ray.imaging.windows.WINDOWS`.

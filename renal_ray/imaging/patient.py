@@ -20,18 +20,31 @@ from renal_ray.imaging.survey import fingerprint, require_ct, survey_findings, s
 from renal_ray.problems import PatientError, trouble
 
 
-def read_patient(image: Path, mask: Path, *, cohort: Cohort, selection: Selection, series: str = "", lesion: str = "") -> PatientSlices:
+def read_patient(
+    image: Path,
+    mask: Path,
+    *,
+    cohort: Cohort,
+    selection: Selection,
+    series: str = "",
+    lesion: str = "",
+) -> PatientSlices:
     """Reads the slices of a patient that the selection keeps.
 
-    The geometry is verified on headers and the mask is read first, so that pixels are decoded only for slices that are kept.
+    The geometry is verified on headers and the mask is read first, so that pixels are decoded only
+    for slices that are kept.
 
     Args:
         image: folder of DICOM, a single DICOM file, or a volume file.
-        mask: DICOM SEG or RTSTRUCT, a folder that holds one, a folder of a mask kept as an image series, or a label map.
+        mask: DICOM SEG or RTSTRUCT, a folder that holds one, a folder of a mask kept as an image
+            series, or a label map.
         cohort: which labels or segments of the mask are the lesion.
-        selection: which slices are kept, by the area of all lesions, and which of several lesions roi and rbr show.
-        series: which CT series of the image's folder (`dicom.series.series_key`); empty where the mask or the folder decides.
-        lesion: what of this mask is the lesion, in place of the study's: values, segments or ROIs, separated by semicolons.
+        selection: which slices are kept, by the area of all lesions, and which of several lesions
+            roi and rbr show.
+        series: which CT series of the image's folder (`dicom.series.series_key`); empty where the
+            mask or the folder decides.
+        lesion: what of this mask is the lesion, in place of the study's: values, segments or ROIs,
+            separated by semicolons.
 
     Returns:
         The kept slices, head to foot, in the standard axial display.
@@ -67,20 +80,35 @@ def read_patient(image: Path, mask: Path, *, cohort: Cohort, selection: Selectio
         mask=found.mask[chosen],
         spacing_mm=(row_spacing, column_spacing),
         n_slices_total=source.grid.shape[0],
-        max_diameter_mm=lesions.extents[0].max_diameter_mm if alone else max_diameter_mm(found, (row_spacing, column_spacing)),
+        max_diameter_mm=lesions.extents[0].max_diameter_mm
+        if alone
+        else max_diameter_mm(found, (row_spacing, column_spacing)),
         image_facts=source.facts,
         mask_facts=drawn.facts,
-        findings=(*source.findings, *drawn.findings, *unknown, *survey_findings(surveyed, source.grid.spacing)),
+        findings=(
+            *source.findings,
+            *drawn.findings,
+            *unknown,
+            *survey_findings(surveyed, source.grid.spacing),
+        ),
         fingerprint=fingerprint(surveyed),
         lesions=lesions.extents,
         largest=lesions.shown[chosen] if alone and lesions.shown is not found.mask else None,
     )
-    return replace(patient, findings=(*patient.findings, *lesion_count_findings(lesions, selection.lesions), *lesion_findings(patient)))
+    return replace(
+        patient,
+        findings=(
+            *patient.findings,
+            *lesion_count_findings(lesions, selection.lesions),
+            *lesion_findings(patient),
+        ),
+    )
 
 
 @contextmanager
 def _blame(path: Path) -> Iterator[None]:
-    """Names the file in errors that arise inside, refuses one that cannot be opened, and lets no value of it out in a warning."""
+    """Names the file in errors that arise inside, refuses one that cannot be opened, and lets no
+    value of it out in a warning."""
     try:
         if found := trouble(path):
             raise PatientError(*found)

@@ -13,7 +13,9 @@ from renal_ray.imaging.images.volume import open_voxels
 from renal_ray.imaging.survey import no_ct
 
 SLICES = 3
-FIRST_BYTES = 64 << 20  # of voxels: a packed file is unpacked no further while what lies there can be a CT
+FIRST_BYTES = (
+    64 << 20
+)  # of voxels: a packed file is unpacked no further while what lies there can be a CT
 
 
 def volume_no_ct(path: Path) -> str | None:
@@ -49,7 +51,11 @@ def series_no_ct(files: Sequence[Path]) -> str | None:
         PatientError: one of them cannot be read as a CT image.
     """
     chosen = [files[k] for k in _few(len(files))]
-    return no_ct(np.concatenate([part for path in chosen for part in map(np.ravel, _frames(path))] or [np.empty(0)]))
+    return no_ct(
+        np.concatenate(
+            [part for path in chosen for part in map(np.ravel, _frames(path))] or [np.empty(0)]
+        )
+    )
 
 
 def _frames(path: Path) -> list[np.ndarray]:

@@ -1,4 +1,5 @@
-"""A few slices of the whole image, looked at for what a wrong header does to it: HU that are none, and anatomy that is flipped."""
+"""A few slices of the whole image, looked at for what a wrong header does to it: HU that are none,
+and anatomy that is flipped."""
 
 import hashlib
 
@@ -15,7 +16,10 @@ BODY_HU = (-200.0, 400.0)
 SOFT_HU = 10.0  # fat and its edges left out, the middle of a body lies above
 AIR_HU = (-1100.0, -900.0)
 EVEN = 0.04  # of its median: half of the air lies as near to it, and lung does not
-PADDING_HU, MOST_PADDING_HU = -1200.0, 10.0  # below, and of one value but for compression: outside of the field of view
+PADDING_HU, MOST_PADDING_HU = (
+    -1200.0,
+    10.0,
+)  # below, and of one value but for compression: outside of the field of view
 BONE_HU, MOST_BONE = 600.0, 0.25  # share of the picture
 LEAST_SOFT = 500  # pixels
 UNSCALED_HU = (850.0, 1250.0)  # fat to spongy bone, where the intercept is missing
@@ -43,7 +47,8 @@ def no_ct(values: np.ndarray) -> str | None:
     """Why a sample of an image's values cannot be a CT's.
 
     Args:
-        values: of slices all over the image, in HU as far as the file says, any shape; what is not a number says nothing.
+        values: of slices all over the image, in HU as far as the file says, any shape; what is not
+            a number says nothing.
 
     Returns:
         The reason in words, without an end: "every value is 0"; None where they can be HU.
@@ -67,7 +72,8 @@ def no_ct(values: np.ndarray) -> str | None:
 
 
 def require_ct(hu: np.ndarray) -> None:
-    """Refuses an image whose values are certainly those of a label map or a picture: few whole numbers from 0 on.
+    """Refuses an image whose values are certainly those of a label map or a picture: few whole
+    numbers from 0 on.
 
     Args:
         hu: surveyed slices, any shape.
@@ -76,11 +82,14 @@ def require_ct(hu: np.ndarray) -> None:
         PatientError: NOT_CT.
     """
     if hu.size >= LEAST_CERTAIN and hu.min() == 0 and _whole_numbers(hu) <= MOST_LABELS:
-        raise PatientError(Code.NOT_CT, f"the image is no CT: {no_ct(hu)}; name the CT itself, in HU")
+        raise PatientError(
+            Code.NOT_CT, f"the image is no CT: {no_ct(hu)}; name the CT itself, in HU"
+        )
 
 
 def _whole_numbers(values: np.ndarray) -> float:
-    """How many whole numbers there are among the values; infinitely many where others are among them."""
+    """How many whole numbers there are among the values; infinitely many where others are among
+    them."""
     distinct = np.unique(values)
     return len(distinct) if np.array_equal(distinct, np.rint(distinct)) else np.inf
 
@@ -91,7 +100,11 @@ def fingerprint(hu: np.ndarray) -> frozenset[str]:
     Args:
         hu: (n, rows, cols) in HU; slices of one value say nothing and are passed over.
     """
-    return frozenset(hashlib.sha256(repr(one.shape).encode() + np.rint(one).astype("<i4").tobytes()).hexdigest() for one in hu if np.ptp(one) > 0)
+    return frozenset(
+        hashlib.sha256(repr(one.shape).encode() + np.rint(one).astype("<i4").tobytes()).hexdigest()
+        for one in hu
+        if np.ptp(one) > 0
+    )
 
 
 def survey_findings(hu: np.ndarray, spacing_mm: np.ndarray) -> list[Finding]:
@@ -107,14 +120,25 @@ def survey_findings(hu: np.ndarray, spacing_mm: np.ndarray) -> list[Finding]:
     step = [max(1, round(COARSE_MM / mm)) for mm in spacing_mm[1:]]
     coarse = hu[:, :: step[0], :: step[1]].astype(np.float32)
     if _unscaled(coarse):
-        message = "hardly a value lies below 0 and many lie around 1024: the rescale intercept seems to be missing; compare with the scanner's own display"
+        message = (
+            "hardly a value lies below 0 and many lie around 1024: the rescale intercept "
+            "seems to be missing; compare with the scanner's own display"
+        )
         return [Finding(Code.INTERCEPT_SUSPECTED, message)]
     bodies = [_body(one) for one in coarse]
     seen = [k for k, body in enumerate(bodies) if body.mean() >= LEAST_BODY]
-    what = no_ct(coarse) or (None if seen else "no body is seen, hardly anything lies above -300 HU")
+    what = no_ct(coarse) or (
+        None if seen else "no body is seen, hardly anything lies above -300 HU"
+    )
     what = what or _implausible(coarse[seen], [bodies[k] for k in seen])
     if what:
-        return [Finding(Code.IMAGE_HU_IMPLAUSIBLE, f"the image does not look like a CT in HU: {what}; look at the series, and at slope and intercept")]
+        return [
+            Finding(
+                Code.IMAGE_HU_IMPLAUSIBLE,
+                f"the image does not look like a CT in HU: {what}; look at "
+                "the series, and at slope and intercept",
+            )
+        ]
     pixel_mm = spacing_mm[1:] * step
     trunks = [k for k in seen if _is_trunk(coarse[k], bodies[k], pixel_mm)]
     return _flips(coarse[trunks], [bodies[k] for k in trunks]) if trunks else []
@@ -123,7 +147,9 @@ def survey_findings(hu: np.ndarray, spacing_mm: np.ndarray) -> list[Finding]:
 def _unscaled(hu: np.ndarray) -> bool:
     dense = hu[hu > TISSUE_HU + 600]
     body = (dense > UNSCALED_HU[0]) & (dense < UNSCALED_HU[1])
-    return bool(np.percentile(hu, 1) >= 2 * FAT_HU and body.sum() > 0.05 * hu.size and body.mean() > 0.6)
+    return bool(
+        np.percentile(hu, 1) >= 2 * FAT_HU and body.sum() > 0.05 * hu.size and body.mean() > 0.6
+    )
 
 
 def _body(hu: np.ndarray) -> np.ndarray:
@@ -136,25 +162,46 @@ def _body(hu: np.ndarray) -> np.ndarray:
 
 
 def _implausible(hu: np.ndarray, bodies: list[np.ndarray]) -> str | None:
-    """What is not where it belongs: soft tissue, bone, or the air around the body; None where nothing is."""
-    tissue = np.concatenate([one[body & (one > TISSUE_HU)] for one, body in zip(hu, bodies, strict=True)])
+    """What is not where it belongs: soft tissue, bone, or the air around the body; None where
+    nothing is."""
+    tissue = np.concatenate(
+        [one[body & (one > TISSUE_HU)] for one, body in zip(hu, bodies, strict=True)]
+    )
     middle, soft = float(np.median(tissue)), tissue[tissue > FAT_HU]
     if not BODY_HU[0] <= middle <= BODY_HU[1]:
         return f"the body's median is {middle:.0f} HU, not between -200 and 400"
-    if len(soft) > max(LEAST_SOFT, LEAST_BODY * hu.size) and (dense := float(np.median(soft))) < SOFT_HU:
-        return f"what is denser than fat has a median of {dense:.0f} HU, where soft tissue lies near 50"
+    if (
+        len(soft) > max(LEAST_SOFT, LEAST_BODY * hu.size)
+        and (dense := float(np.median(soft))) < SOFT_HU
+    ):
+        return (
+            f"what is denser than fat has a median of {dense:.0f} "
+            "HU, where soft tissue lies near 50"
+        )
     if (share := float(np.mean(hu > BONE_HU))) > MOST_BONE:
         return f"{share:.0%} of the picture is as dense as bone"
-    if (least := float(hu.min())) > AIR_HU[1] and (share := float(np.mean(hu == least))) > CUT_SHARE:
-        return f"{share:.0%} of the values are {least:.0f}, and none is less: they were cut off there, or changed"
+    if (least := float(hu.min())) > AIR_HU[1] and (
+        share := float(np.mean(hu == least))
+    ) > CUT_SHARE:
+        return (
+            f"{share:.0%} of the values are {least:.0f}, and none is "
+            "less: they were cut off there, or changed"
+        )
     air = _air_around(hu, bodies)
-    return None if air is None or AIR_HU[0] <= air <= AIR_HU[1] else f"the air around the body is at {air:.0f} HU, not near -1000"
+    return (
+        None
+        if air is None or AIR_HU[0] <= air <= AIR_HU[1]
+        else f"the air around the body is at {air:.0f} HU, not near -1000"
+    )
 
 
 def _air_around(hu: np.ndarray, bodies: list[np.ndarray]) -> float | None:
-    """What the air around a body is at, in HU; None where too little of it is seen, or what is seen can be lung."""
+    """What the air around a body is at, in HU; None where too little of it is seen, or what is seen
+    can be lung."""
     around = (hu < TISSUE_HU) & ~np.stack(bodies)
-    if around[:, [0, 0, -1, -1], [0, -1, 0, -1]].mean() < 0.9:  # a picture that is cut out of another shows lung and bowel at its edges
+    if (
+        around[:, [0, 0, -1, -1], [0, -1, 0, -1]].mean() < 0.9
+    ):  # a picture that is cut out of another shows lung and bowel at its edges
         return None
     values = hu[around]
     padding = values[values < PADDING_HU]
@@ -167,33 +214,58 @@ def _air_around(hu: np.ndarray, bodies: list[np.ndarray]) -> float | None:
 
 
 def _is_trunk(hu: np.ndarray, body: np.ndarray, pixel_mm: np.ndarray) -> bool:
-    """Whether a slice shows a trunk whole: one body, larger than a leg, not cut by the picture's edges."""
+    """Whether a slice shows a trunk whole: one body, larger than a leg, not cut by the picture's
+    edges."""
     rows, columns = body.any(axis=1), body.any(axis=0)
     large = (np.array([rows.sum(), columns.sum()]) * pixel_mm >= LEAST_TRUNK_MM).all()
     alone = (body & (hu > TISSUE_HU)).sum() > 0.8 * (hu > TISSUE_HU).sum()
-    cut = max(*(body[:, edge].sum() / rows.sum() for edge in (0, -1)), *(body[edge].sum() / columns.sum() for edge in (0, -1)))
+    cut = max(
+        *(body[:, edge].sum() / rows.sum() for edge in (0, -1)),
+        *(body[edge].sum() / columns.sum() for edge in (0, -1)),
+    )
     return bool(large and alone and cut < 0.25)
 
 
 def _flips(hu: np.ndarray, bodies: list[np.ndarray]) -> list[Finding]:
     suspected = []
-    lung = [float(((one > -980) & (one < -500) & body).sum() / body.sum()) for one, body in zip(hu, bodies, strict=True)]
+    lung = [
+        float(((one > -980) & (one < -500) & body).sum() / body.sum())
+        for one, body in zip(hu, bodies, strict=True)
+    ]
     if len(lung) > 2 and lung[-1] > 0.2 and max(lung[: len(lung) // 2 + 1]) < 0.05:
         suspected.append("head to foot (lungs at the lower end)")
-    spine = [height for one, body in zip(hu, bodies, strict=True) if (height := _spine_height(one, body)) is not None]
+    spine = [
+        height
+        for one, body in zip(hu, bodies, strict=True)
+        if (height := _spine_height(one, body)) is not None
+    ]
     if len(spine) > 2 and np.mean(np.array(spine) < 0.4) > 0.7 and max(spine) < 0.6:
         suspected.append("front to back (the spine in front)")
-    right, left = np.sum([_organ_pixels(one, body) for one, body in zip(hu, bodies, strict=True)], axis=0)
-    # unflipped, the right has at least three times the left's in 40 phantoms and 3 real abdomens, and 1 % of the body and more
-    if len(spine) > len(hu) / 2 and left > 2.5 * right and left > 0.01 * sum(body.sum() for body in bodies):
+    right, left = np.sum(
+        [_organ_pixels(one, body) for one, body in zip(hu, bodies, strict=True)], axis=0
+    )
+    # unflipped, the right has at least three times the left's in 40 phantoms and 3 real abdomens,
+    # and 1 % of the body and more
+    if (
+        len(spine) > len(hu) / 2
+        and left > 2.5 * right
+        and left > 0.01 * sum(body.sum() for body in bodies)
+    ):
         suspected.append("left to right (the liver on the left)")
     if not suspected:
         return []
-    return [Finding(Code.FLIP_SUSPECTED, f"the anatomy looks flipped {' and '.join(suspected)}; look at the images and at the conversion")]
+    return [
+        Finding(
+            Code.FLIP_SUSPECTED,
+            f"the anatomy looks flipped {' and '.join(suspected)}; look "
+            "at the images and at the conversion",
+        )
+    ]
 
 
 def _spine_height(hu: np.ndarray, body: np.ndarray) -> float | None:
-    """Where the bone on the midline lies, from 0 at the front of the body to 1 at its back; None where there is too little."""
+    """Where the bone on the midline lies, from 0 at the front of the body to 1 at its back; None
+    where there is too little."""
     rows, columns = np.flatnonzero(body.any(axis=1)), np.flatnonzero(body.any(axis=0))
     middle, reach = (columns[0] + columns[-1]) / 2, 0.12 * (columns[-1] - columns[0])
     band = slice(max(0, int(middle - reach)), int(middle + reach) + 1)
@@ -204,9 +276,12 @@ def _spine_height(hu: np.ndarray, body: np.ndarray) -> float | None:
 
 
 def _organ_pixels(hu: np.ndarray, body: np.ndarray) -> tuple[int, int]:
-    """Pixels deep in large organs - even, and of an organ's HU - on the patient's right and left."""
+    """Pixels deep in large organs - even, and of an organ's HU - on the patient's right and
+    left."""
     organ = (ndimage.uniform_filter(hu, 5) > 45) & (ndimage.uniform_filter(hu, 5) < 200) & body
-    deep = ndimage.binary_erosion(organ, iterations=6)  # 18 mm from any edge: liver, large spleen, hardly anything else
+    deep = ndimage.binary_erosion(
+        organ, iterations=6
+    )  # 18 mm from any edge: liver, large spleen, hardly anything else
     columns = np.flatnonzero(body.any(axis=0))
     middle = int((columns[0] + columns[-1]) / 2)
     return int(deep[:, :middle].sum()), int(deep[:, middle:].sum())

@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 
 WINDOWS = ((-110.0, 190.0), (20.0, 120.0), (-40.0, 60.0))
-"""Lower and upper bound in HU of the red (renal), green (high attenuation) and blue (low attenuation) channel."""
+"""Lower and upper bound in HU of red (renal), green (high) and blue (low attenuation)."""
 
 
 def three_windows(hu: np.ndarray) -> np.ndarray:
@@ -27,7 +27,8 @@ def three_windows(hu: np.ndarray) -> np.ndarray:
 
 
 def packed_windows(hu: np.ndarray) -> np.ndarray:
-    """The three windows with a fourth, empty byte: as Pillow keeps an RGB image, so that it takes them over without a copy.
+    """The three windows with a fourth, empty byte: as Pillow keeps an RGB image, so that it takes
+    them over without a copy.
 
     Args:
         hu: as for `three_windows`.
@@ -35,7 +36,11 @@ def packed_windows(hu: np.ndarray) -> np.ndarray:
     Returns:
         uint8 of shape (*hu.shape, 4); the last channel is 0.
     """
-    packed = np.take(_lookup_table(), hu.view(np.uint16)) if hu.dtype == np.int16 else _pack(_compute(hu))
+    packed = (
+        np.take(_lookup_table(), hu.view(np.uint16))
+        if hu.dtype == np.int16
+        else _pack(_compute(hu))
+    )
     return np.asarray(packed)[..., None].view(np.uint8)
 
 
@@ -43,7 +48,8 @@ def _compute(hu: np.ndarray) -> np.ndarray:
     rgb = np.empty((*hu.shape, 3), np.uint8)
     values = hu.astype(np.float64)
     for channel, (low, high) in enumerate(WINDOWS):
-        # times 255 before the one division: an exact half stays an exact half, so that half to even is decided rightly
+        # times 255 before the one division: an exact half stays an exact half, so that half to even
+        # is decided rightly
         rgb[..., channel] = np.rint((np.clip(values, low, high) - low) * 255.0 / (high - low))
     return rgb
 

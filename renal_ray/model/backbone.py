@@ -11,9 +11,16 @@ from renal_ray.model.dropout import ResettableDropout
 from renal_ray.model.steps.normalization import fused
 from renal_ray.types import FreezePoint
 
-NUMBERED = re.compile(r"^(conv2d|batch_normalization|activation|max_pooling2d|average_pooling2d|concatenate|input_layer)(?:_(\d+))?$")
-SCALE, OFFSET = 1 / 127.5, -1.0  # as the published InceptionV3 weights expect (keras.applications.inception_v3.preprocess_input)
-XLA = keras.backend.backend() == "jax"  # on TensorFlow, Keras would turn it on: half the speed for a mixed9 suffix on a CPU
+NUMBERED = re.compile(
+    r"^(conv2d|batch_normalization|activation|max_pooling2d|average_pooling2d|concatenate|input_layer)(?:_(\d+))?$"
+)
+SCALE, OFFSET = (
+    1 / 127.5,
+    -1.0,
+)  # as the published InceptionV3 weights expect (keras.applications.inception_v3.preprocess_input)
+XLA = (
+    keras.backend.backend() == "jax"
+)  # on TensorFlow, Keras would turn it on: half the speed for a mixed9 suffix on a CPU
 
 
 @dataclass(frozen=True)
@@ -22,7 +29,8 @@ class Cut:
 
     Args:
         prefix: uint8 RGB images (n, size, size, 3) -> activations; not trainable.
-        suffix: activations -> mixed10 features (n, rows, columns, 2048); trainable. The identity on (n, 2048) for mixed10.
+        suffix: activations -> mixed10 features (n, rows, columns, 2048); trainable. The identity on
+            (n, 2048) for mixed10.
     """
 
     prefix: keras.Model
@@ -36,10 +44,13 @@ def build_backbone(size: int) -> keras.Model:
         size: edge of the square input image in pixels.
 
     Returns:
-        Model from float32 images scaled to -1..1, (n, size, size, 3), to mixed10, (n, rows, columns, 2048). Its layers
-        carry the names they have in a fresh process (conv2d, conv2d_1, ...), however many models were built before.
+        Model from float32 images scaled to -1..1, (n, size, size, 3), to mixed10, (n, rows,
+        columns, 2048). Its layers carry the names they have in a fresh process (conv2d, conv2d_1,
+        ...), however many models were built before.
     """
-    backbone = keras.applications.InceptionV3(include_top=False, weights=None, input_shape=(size, size, 3))
+    backbone = keras.applications.InceptionV3(
+        include_top=False, weights=None, input_shape=(size, size, 3)
+    )
     backbone.compile(jit_compile=XLA)
     _name_in_creation_order(backbone)
     return backbone
@@ -70,8 +81,12 @@ def scaled(images: np.ndarray) -> np.ndarray:
 
 def named_variables(model: keras.Model) -> dict[str, keras.Variable]:
     """The weights of a model by name, "layer/variable", in the order of `model.weights`."""
-    layers = (layer for layer in model.layers if not isinstance(layer, ResettableDropout))  # its rate is a setting, no weight
-    return {variable_name(layer, variable): variable for layer in layers for variable in layer.weights}
+    layers = (
+        layer for layer in model.layers if not isinstance(layer, ResettableDropout)
+    )  # its rate is a setting, no weight
+    return {
+        variable_name(layer, variable): variable for layer in layers for variable in layer.weights
+    }
 
 
 def variable_name(layer: keras.Layer, variable: keras.Variable) -> str:
@@ -80,7 +95,8 @@ def variable_name(layer: keras.Layer, variable: keras.Variable) -> str:
 
 
 def variable_names(model: keras.Model) -> list[str]:
-    """Names of a model's weights, in the order of `model.weights`: conv2d_12/kernel, batch_normalization_12/beta, ..."""
+    """Names of a model's weights, in the order of `model.weights`: conv2d_12/kernel,
+    batch_normalization_12/beta, ..."""
     return list(named_variables(model))
 
 
@@ -97,7 +113,9 @@ def cut(backbone: keras.Model, freeze: FreezePoint) -> Cut:
     prefix = multi_prefix(backbone, [freeze])
     suffix = _suffix(backbone, freeze)
     prefix = keras.Model(prefix.input, prefix.output[freeze.value], name=f"prefix_{freeze}")
-    for layer in backbone.layers:  # backbone.trainable = True would pass over layers that an earlier cut froze
+    for layer in (
+        backbone.layers
+    ):  # backbone.trainable = True would pass over layers that an earlier cut froze
         layer.trainable = True
     prefix.trainable = False
     for piece in (prefix, suffix):
@@ -109,14 +127,18 @@ def _suffix(backbone: keras.Model, freeze: FreezePoint) -> keras.Model:
     activation = backbone.get_layer(freeze.value).output
     if freeze == FreezePoint.MIXED10:
         pooled = keras.Input((activation.shape[-1],), name="activation")
-        return keras.Model(pooled, keras.layers.Identity(name="features")(pooled), name=f"suffix_{freeze}")
+        return keras.Model(
+            pooled, keras.layers.Identity(name="features")(pooled), name=f"suffix_{freeze}"
+        )
     return keras.Model(activation, backbone.output, name=f"suffix_{freeze}")
 
 
 def build_suffix(size: int, freeze: FreezePoint) -> keras.Model:
-    """A suffix with weights of its own: nothing of the prefix stays in memory, and training it touches no other model.
+    """A suffix with weights of its own: nothing of the prefix stays in memory, and training it
+    touches no other model.
 
-    Its batch normalisation is one operation on TensorFlow (`steps.normalization.FusedBatchNormalization`).
+    Its batch normalisation is one operation on TensorFlow
+    (`steps.normalization.FusedBatchNormalization`).
 
     Args:
         size: edge of the square input image in pixels.
@@ -130,17 +152,21 @@ def build_suffix(size: int, freeze: FreezePoint) -> keras.Model:
     return keras.models.clone_model(suffix, input_tensors=activation, clone_function=fused)
 
 
-def multi_prefix(backbone: keras.Model, freezes: Sequence[FreezePoint], *, pooled: bool = True) -> keras.Model:
+def multi_prefix(
+    backbone: keras.Model, freezes: Sequence[FreezePoint], *, pooled: bool = True
+) -> keras.Model:
     """One forward pass that yields the activations of several freeze points.
 
     Args:
         backbone: as `build_backbone` gives it.
         freezes: freeze points, each once.
-        pooled: average mixed10's over rows and columns, because the image head pools first; without it they keep their places.
+        pooled: average mixed10's over rows and columns, because the image head pools first; without
+            it they keep their places.
 
     Returns:
-        Model from uint8 RGB images (n, size, size, 3) to a dict: freeze point's name -> float32 activations, in any order.
-        Pixels are scaled as the weights expect, x / 127.5 - 1. Call it by `predict_on_batch`, or with training=False.
+        Model from uint8 RGB images (n, size, size, 3) to a dict: freeze point's name -> float32
+        activations, in any order. Pixels are scaled as the weights expect, x / 127.5 - 1. Call it
+        by `predict_on_batch`, or with training=False.
     """
     images = keras.Input(backbone.input_shape[1:], dtype="uint8", name="images")
     inputs = keras.layers.Rescaling(SCALE, offset=OFFSET, name="scaled")(images)

@@ -46,9 +46,10 @@ class CompiledModel:
         momentum: of the optimizer, see `renal_ray.model.optimizers.Rates`.
         optimizer: sgd, adam or adamw.
         decays: whether the optimizer reads the weight decay given to `reset`.
-        precision: that the model was built in; mixed_float16 scales the loss, so that small gradients do not vanish.
-        jit: compile the steps with XLA. "auto" means no on TensorFlow, where XLA made a mixed9 suffix half as fast on a CPU,
-            and yes on JAX, which knows nothing else.
+        precision: that the model was built in; mixed_float16 scales the loss, so that small
+            gradients do not vanish.
+        jit: compile the steps with XLA. "auto" means no on TensorFlow, where XLA made a mixed9
+            suffix half as fast on a CPU, and yes on JAX, which knows nothing else.
     """
 
     def __init__(
@@ -69,23 +70,45 @@ class CompiledModel:
         self._decays = decays
         self._dropout = dropout_of(model)
         inner = make_optimizer(optimizer, self._rates, decays=decays)
-        self.optimizer = keras.optimizers.LossScaleOptimizer(inner) if precision == "mixed_float16" else inner
-        self.optimizer.build(model.trainable_variables)  # the slots exist before the first step, so that reset can clear them
+        self.optimizer = (
+            keras.optimizers.LossScaleOptimizer(inner) if precision == "mixed_float16" else inner
+        )
+        self.optimizer.build(
+            model.trainable_variables
+        )  # the slots exist before the first step, so that reset can clear them
         self._settings = inner.settings
         settings = {id(variable) for variable in self._settings.variables}
-        self._optimizer_state = [variable for variable in self.optimizer.variables if id(variable) not in settings]
+        self._optimizer_state = [
+            variable for variable in self.optimizer.variables if id(variable) not in settings
+        ]
         self._unused = [keras.ops.convert_to_numpy(variable) for variable in self._optimizer_state]
         outputs = keras.Model(model.input, [model.get_layer(SCORES).input, model.output])
-        self._steps = make_steps(model, outputs, self.optimizer, smoothing=self._settings.label_smoothing, xla=XLA if jit == "auto" else jit)
+        self._steps = make_steps(
+            model,
+            outputs,
+            self.optimizer,
+            smoothing=self._settings.label_smoothing,
+            xla=XLA if jit == "auto" else jit,
+        )
 
-    def reset(self, *, seed: int, weights: Mapping[str, np.ndarray] | None = None, learning_rate: float | None = None, rates: Rates | None = None) -> None:
+    def reset(
+        self,
+        *,
+        seed: int,
+        weights: Mapping[str, np.ndarray] | None = None,
+        learning_rate: float | None = None,
+        rates: Rates | None = None,
+    ) -> None:
         """Starts anew: body weights as given, head drawn by seed, optimizer as never used.
 
         Args:
-            seed: of the head's initial weights and of dropout, and of the body's weights where `weights` is omitted.
-            weights: every body weight by name; those of other layers, such as a whole backbone's, may be there.
+            seed: of the head's initial weights and of dropout, and of the body's weights where
+                `weights` is omitted.
+            weights: every body weight by name; those of other layers, such as a whole backbone's,
+                may be there.
             learning_rate: another one for the next training; unchanged when omitted.
-            rates: all settings of the next training; unchanged when omitted. Nothing is compiled anew.
+            rates: all settings of the next training; unchanged when omitted. Nothing is compiled
+                anew.
 
         Raises:
             StudyError: a body weight is missing, surplus, or has another shape.
@@ -114,10 +137,12 @@ class CompiledModel:
         """One pass of gradient steps.
 
         Args:
-            batches: pairs of inputs (n, ...) and labels int (n,), 0 benign, 1 malignant; each new n is compiled anew.
+            batches: pairs of inputs (n, ...) and labels int (n,), 0 benign, 1 malignant; each new n
+                is compiled anew.
 
         Returns:
-            Loss (with the L2 penalty, if any) and accuracy, averaged over the samples as they were met.
+            Loss (with the L2 penalty, if any) and accuracy, averaged over the samples as they were
+            met.
 
         Raises:
             ValueError: there are no batches.
@@ -148,7 +173,10 @@ class CompiledModel:
         Raises:
             ValueError: there are no batches.
         """
-        return _averaged(self._steps.train_resident(data.inputs, data.labels, order), [order.shape[1]] * len(order))
+        return _averaged(
+            self._steps.train_resident(data.inputs, data.labels, order),
+            [order.shape[1]] * len(order),
+        )
 
     def scores_resident(self, data: Resident, order: np.ndarray) -> np.ndarray:
         """P(malignant) of resident rows, in one call.
@@ -160,7 +188,9 @@ class CompiledModel:
         Returns:
             float32 (steps, batch).
         """
-        return self._steps.outputs_resident(data.inputs, order)[..., Label.MALIGNANT].astype(np.float32)
+        return self._steps.outputs_resident(data.inputs, order)[..., Label.MALIGNANT].astype(
+            np.float32
+        )
 
     @property
     def penalty(self) -> float:
@@ -172,7 +202,8 @@ class CompiledModel:
 
         Args:
             inputs: (n, ...); may be a memory map, read batch by batch.
-            batch_size: samples a step; the last batch is padded, so that one compiled shape serves all.
+            batch_size: samples a step; the last batch is padded, so that one compiled shape serves
+                all.
 
         Returns:
             Embeddings (what the softmax layer reads) float32 (n, width), and scores float32 (n,).
@@ -182,16 +213,23 @@ class CompiledModel:
             batch = inputs[start : start + batch_size]
             rows = len(batch)
             if rows < batch_size:
-                batch = np.concatenate([batch, np.zeros((batch_size - rows, *batch.shape[1:]), batch.dtype)])
+                batch = np.concatenate(
+                    [batch, np.zeros((batch_size - rows, *batch.shape[1:]), batch.dtype)]
+                )
             embedding, probabilities = self._steps.outputs(batch)
             embeddings.append(embedding[:rows])
             scores.append(probabilities[:rows, Label.MALIGNANT])
         if not scores:
-            return np.zeros((0, self.model.get_layer(SCORES).input.shape[-1]), np.float32), np.zeros(0, np.float32)
-        return np.concatenate(embeddings).astype(np.float32), np.concatenate(scores).astype(np.float32)
+            return np.zeros(
+                (0, self.model.get_layer(SCORES).input.shape[-1]), np.float32
+            ), np.zeros(0, np.float32)
+        return np.concatenate(embeddings).astype(np.float32), np.concatenate(scores).astype(
+            np.float32
+        )
 
     def reestimate(self, batches: Iterable[np.ndarray]) -> int:
-        """Sets the trained batch normalisations' statistics to those over one pass, see `reestimate_batch_norm`; returns the number of samples."""
+        """Sets the trained batch normalisations' statistics to those over one pass, see
+        `reestimate_batch_norm`; returns the number of samples."""
         return reestimate_batch_norm(self.model, batches, self._steps.forward)
 
     def get_weights_by_name(self) -> dict[str, np.ndarray]:
@@ -199,8 +237,12 @@ class CompiledModel:
         return initial.weights_by_name(self.model)
 
     def state(self) -> dict[str, np.ndarray]:
-        """Copies of all weights by name, and of the optimizer's variables by number: what the next step follows from."""
-        state = {f"{OPTIMIZER}{number}": keras.ops.convert_to_numpy(variable) for number, variable in enumerate(self._optimizer_state)}
+        """Copies of all weights by name, and of the optimizer's variables by number: what the next
+        step follows from."""
+        state = {
+            f"{OPTIMIZER}{number}": keras.ops.convert_to_numpy(variable)
+            for number, variable in enumerate(self._optimizer_state)
+        }
         if self._dropout is not None:
             state[DROPOUT_STATE] = self._dropout.state
         return self.get_weights_by_name() | {name: np.array(value) for name, value in state.items()}
@@ -209,14 +251,21 @@ class CompiledModel:
         """Sets what `state` gave.
 
         Raises:
-            StudyError: a weight or a variable of the optimizer is missing, surplus, or has another shape.
+            StudyError: a weight or a variable of the optimizer is missing, surplus, or has another
+                shape.
         """
-        slots = {f"{OPTIMIZER}{number}": variable for number, variable in enumerate(self._optimizer_state)}
+        slots = {
+            f"{OPTIMIZER}{number}": variable
+            for number, variable in enumerate(self._optimizer_state)
+        }
         drops = [] if self._dropout is None else [DROPOUT_STATE]
         initial.require_names([*self.names, *slots, *drops], state)
         for name, variable in slots.items():
             if tuple(variable.shape) != state[name].shape:
-                raise StudyError(f"checkpoint: {name} has shape {state[name].shape}, the optimizer needs {tuple(variable.shape)}")
+                raise StudyError(
+                    f"checkpoint: {name} has shape {state[name].shape}, the "
+                    f"optimizer needs {tuple(variable.shape)}"
+                )
         self.set_weights_by_name({name: state[name] for name in self.names})
         for name, variable in slots.items():
             variable.assign(state[name])

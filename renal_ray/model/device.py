@@ -15,7 +15,8 @@ REPEATS = 5
 
 
 def devices() -> list[Card]:
-    """The cards that the framework computes on, as it names them, with their memory in MiB; none where it computes on the processor."""
+    """The cards that the framework computes on, as it names them, with their memory in MiB; none
+    where it computes on the processor."""
     return [Card(name, memory_mib) for name, memory_mib in _backend().cards()]
 
 
@@ -24,9 +25,19 @@ def device_name() -> str:
     found = card()
     if found:
         return found.name
-    told = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").is_file() else ""
-    models = [line.partition(":")[2].strip() for line in told.splitlines() if line.startswith("model name")]
-    return f"{models[0]}, {len(models)} cores" if models else platform.processor() or platform.machine()
+    told = (
+        Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").is_file() else ""
+    )
+    models = [
+        line.partition(":")[2].strip()
+        for line in told.splitlines()
+        if line.startswith("model name")
+    ]
+    return (
+        f"{models[0]}, {len(models)} cores"
+        if models
+        else platform.processor() or platform.machine()
+    )
 
 
 def matrix_gflops(precision: str, edge: int | None = None) -> float:
@@ -41,12 +52,16 @@ def matrix_gflops(precision: str, edge: int | None = None) -> float:
     """
     kind = precision.removeprefix("mixed_")
     edge = edge or EDGE[peak_memory_mib() is not None]
-    matrix = keras.ops.cast(keras.ops.convert_to_tensor(np.random.default_rng(0).random((edge, edge), np.float32)), kind)
+    matrix = keras.ops.cast(
+        keras.ops.convert_to_tensor(np.random.default_rng(0).random((edge, edge), np.float32)), kind
+    )
     times = []
     for _ in range(REPEATS):
         begun = perf_counter()
         # One number is brought back: a card returns before it has computed.
-        keras.ops.convert_to_numpy(keras.ops.cast(keras.ops.matmul(matrix, matrix)[0, 0], "float32"))
+        keras.ops.convert_to_numpy(
+            keras.ops.cast(keras.ops.matmul(matrix, matrix)[0, 0], "float32")
+        )
         times.append(perf_counter() - begun)
     return 2 * edge**3 / min(times) / 1e9
 
@@ -57,7 +72,8 @@ def peak_memory_mib() -> float | None:
 
 
 def limit_memory(mib: int) -> None:
-    """Lets this process take at most this much of its card; before it computes. JAX reads its share from the environment instead."""
+    """Lets this process take at most this much of its card; before it computes. JAX reads its share
+    from the environment instead."""
     if keras.backend.backend() == "tensorflow":
         _backend().limit_memory(mib)
 

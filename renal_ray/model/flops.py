@@ -29,7 +29,8 @@ def prefix_gflops(size: int, freeze: FreezePoint) -> float:
 
 
 def suffix_gflops(size: int, freeze: FreezePoint) -> float:
-    """One image forward through the layers after a freeze point: GFLOP; 0 for mixed10, whose head is not counted."""
+    """One image forward through the layers after a freeze point: GFLOP; 0 for mixed10, whose head
+    is not counted."""
     return forward_gflops(size) - prefix_gflops(size, freeze)
 
 
@@ -37,7 +38,9 @@ def suffix_gflops(size: int, freeze: FreezePoint) -> float:
 def _cumulative(size: int) -> dict[FreezePoint, float]:
     """GFLOP up to each freeze point (Szegedy et al. 2016, as keras.applications builds it)."""
     if size < MIN_SIZE:
-        raise ValueError(f"images of {size} pixels are too small for InceptionV3: it takes {MIN_SIZE} or more")
+        raise ValueError(
+            f"images of {size} pixels are too small for InceptionV3: it takes {MIN_SIZE} or more"
+        )
     total, edge = 0.0, size
     for kernel, stride, before, after in STEM:
         edge = (edge - kernel) // stride + 1
@@ -62,27 +65,60 @@ def _cumulative(size: int) -> dict[FreezePoint, float]:
 def _blocks() -> list[tuple[str, list[Conv], list[Conv]]]:
     """Each block's name, its padded convolutions, and those that halve the grid."""
     blocks: list[tuple[str, list[Conv], list[Conv]]] = [
-        (f"mixed{n}", _block_a(channels, pooled), []) for n, channels, pooled in ((0, 192, 32), (1, 256, 64), (2, 288, 64))
+        (f"mixed{n}", _block_a(channels, pooled), [])
+        for n, channels, pooled in ((0, 192, 32), (1, 256, 64), (2, 288, 64))
     ]
     blocks.append(("mixed3", [(1, 1, 288, 64), (3, 3, 64, 96)], [(3, 3, 288, 384), (3, 3, 96, 96)]))
-    blocks += [(f"mixed{n}", _block_b(width), []) for n, width in ((4, 128), (5, 160), (6, 160), (7, 192))]
-    blocks.append(("mixed8", [(1, 1, 768, 192), (1, 1, 768, 192), (1, 7, 192, 192), (7, 1, 192, 192)], [(3, 3, 192, 320), (3, 3, 192, 192)]))
-    return blocks + [(f"mixed{n}", _block_c(channels), []) for n, channels in ((9, 1280), (10, 2048))]
+    blocks += [
+        (f"mixed{n}", _block_b(width), []) for n, width in ((4, 128), (5, 160), (6, 160), (7, 192))
+    ]
+    blocks.append(
+        (
+            "mixed8",
+            [(1, 1, 768, 192), (1, 1, 768, 192), (1, 7, 192, 192), (7, 1, 192, 192)],
+            [(3, 3, 192, 320), (3, 3, 192, 192)],
+        )
+    )
+    return blocks + [
+        (f"mixed{n}", _block_c(channels), []) for n, channels in ((9, 1280), (10, 2048))
+    ]
 
 
 def _block_a(channels: int, pooled: int) -> list[Conv]:
-    return [(1, 1, channels, 64), (1, 1, channels, 48), (5, 5, 48, 64), (1, 1, channels, 64), (3, 3, 64, 96), (3, 3, 96, 96), (1, 1, channels, pooled)]
+    return [
+        (1, 1, channels, 64),
+        (1, 1, channels, 48),
+        (5, 5, 48, 64),
+        (1, 1, channels, 64),
+        (3, 3, 64, 96),
+        (3, 3, 96, 96),
+        (1, 1, channels, pooled),
+    ]
 
 
 def _block_b(width: int) -> list[Conv]:
     short = [(1, 1, 768, width), (1, 7, width, width), (7, 1, width, 192)]
-    long = [(1, 1, 768, width), (7, 1, width, width), (1, 7, width, width), (7, 1, width, width), (1, 7, width, 192)]
+    long = [
+        (1, 1, 768, width),
+        (7, 1, width, width),
+        (1, 7, width, width),
+        (7, 1, width, width),
+        (1, 7, width, 192),
+    ]
     return [(1, 1, 768, 192), *short, *long, (1, 1, 768, 192)]
 
 
 def _block_c(channels: int) -> list[Conv]:
     split = [(1, 3, 384, 384), (3, 1, 384, 384)]
-    return [(1, 1, channels, 320), (1, 1, channels, 384), *split, (1, 1, channels, 448), (3, 3, 448, 384), *split, (1, 1, channels, 192)]
+    return [
+        (1, 1, channels, 320),
+        (1, 1, channels, 384),
+        *split,
+        (1, 1, channels, 448),
+        (3, 3, 448, 384),
+        *split,
+        (1, 1, channels, 192),
+    ]
 
 
 def _reduced(edge: int) -> int:

@@ -31,10 +31,12 @@ class Logit(keras.layers.Layer):
 class GradCam:
     """Grad-CAM of an image model at its last convolutional concatenation, mixed10.
 
-    With A_k the feature maps of mixed10 and y the logit of P(malignant): the weight of map k is the mean of dy/dA_k over the places, the
-    evidence at a place the weighted sum of A_k there (R. R. Selvaraju et al., Grad-CAM, ICCV 2017, equations 1 and 2, before the ReLU).
-    The logit stands for P(malignant) because the gradient of a probability close to 0 or 1 is lost in rounding; dP/dA is P (1 - P) times
-    dy/dA, so that the two maps differ by a factor only, and not at all once each is scaled by its maximum.
+    With A_k the feature maps of mixed10 and y the logit of P(malignant): the weight of map k is the
+    mean of dy/dA_k over the places, the evidence at a place the weighted sum of A_k there (R. R.
+    Selvaraju et al., Grad-CAM, ICCV 2017, equations 1 and 2, before the ReLU). The logit stands for
+    P(malignant) because the gradient of a probability close to 0 or 1 is lost in rounding; dP/dA is
+    P (1 - P) times dy/dA, so that the two maps differ by a factor only, and not at all once each is
+    scaled by its maximum.
 
     Args:
         model: from `renal_ray.model.heads.image_model`; its weights are read at each call.
@@ -51,15 +53,21 @@ class GradCam:
             inputs, embedding = embedded.input, embedded.output
         else:  # the model reads pooled features
             inputs = keras.Input((None, None, model.input_shape[-1]), name="features")
-            embedding = keras.Model(model.input, scores.input)(keras.layers.GlobalAveragePooling2D(name="pooled")(inputs))
-        self._gradient = make_input_gradient(keras.Model(inputs, Logit(scores)(embedding), name="logit"))
+            embedding = keras.Model(model.input, scores.input)(
+                keras.layers.GlobalAveragePooling2D(name="pooled")(inputs)
+            )
+        self._gradient = make_input_gradient(
+            keras.Model(inputs, Logit(scores)(embedding), name="logit")
+        )
 
     def __call__(self, activations: np.ndarray, batch_size: int) -> np.ndarray:
         """Evidence for malignant at each place, where negative for benign.
 
         Args:
-            activations: what the model's suffix reads, float32 (n, ...); of a model frozen up to mixed10 its features before pooling.
-            batch_size: images a step; the last batch is padded, so that one compiled shape serves all.
+            activations: what the model's suffix reads, float32 (n, ...); of a model frozen up to
+                mixed10 its features before pooling.
+            batch_size: images a step; the last batch is padded, so that one compiled shape serves
+                all.
 
         Returns:
             float32 (n, rows, columns), the places of mixed10.
@@ -69,8 +77,14 @@ class GradCam:
             batch = activations[start : start + batch_size]
             rows = len(batch)
             if rows < batch_size:
-                batch = np.concatenate([batch, np.zeros((batch_size - rows, *batch.shape[1:]), batch.dtype)])
-            features = batch if self._body is None else np.asarray(self._body.predict_on_batch(batch), np.float32)
+                batch = np.concatenate(
+                    [batch, np.zeros((batch_size - rows, *batch.shape[1:]), batch.dtype)]
+                )
+            features = (
+                batch
+                if self._body is None
+                else np.asarray(self._body.predict_on_batch(batch), np.float32)
+            )
             weights = self._gradient(features).mean(axis=(1, 2))
             found.append(np.einsum("nijk,nk->nij", features, weights)[:rows])
         return np.concatenate(found).astype(np.float32)

@@ -1,4 +1,5 @@
-"""NVIDIA's driver (NVML): its versions, and the card, or part of a card (MIG), that this process has."""
+"""NVIDIA's driver (NVML): its versions, and the card, or part of a card (MIG), that this process
+has."""
 
 import os
 from collections.abc import Iterator
@@ -54,11 +55,16 @@ def driver() -> Driver | None:
         if not answers:
             return None
         cuda = pynvml.nvmlSystemGetCudaDriverVersion()  # 12040 is 12.4
-        return Driver(pynvml.nvmlSystemGetDriverVersion(), (cuda // 1000, cuda % 1000 // 10), pynvml.nvmlDeviceGetCount())
+        return Driver(
+            pynvml.nvmlSystemGetDriverVersion(),
+            (cuda // 1000, cuda % 1000 // 10),
+            pynvml.nvmlDeviceGetCount(),
+        )
 
 
 def card() -> Card | None:
-    """The card, or part of a card, that this process computes on: the first of CUDA_VISIBLE_DEVICES; None without one."""
+    """The card, or part of a card, that this process computes on: the first of
+    CUDA_VISIBLE_DEVICES; None without one."""
     import pynvml
 
     with driver_asked() as answers:
@@ -66,16 +72,32 @@ def card() -> Card | None:
             return None
         try:
             handle = _first(os.environ.get("CUDA_VISIBLE_DEVICES", "0"))
-            return None if handle is None else Card(pynvml.nvmlDeviceGetName(handle), pynvml.nvmlDeviceGetMemoryInfo(handle).total / MIB)
+            return (
+                None
+                if handle is None
+                else Card(
+                    pynvml.nvmlDeviceGetName(handle),
+                    pynvml.nvmlDeviceGetMemoryInfo(handle).total / MIB,
+                )
+            )
         except pynvml.NVMLError:  # a card that fell off the bus answers to nothing
             return None
 
 
 def _first(visible: str) -> Handle | None:
-    """What CUDA counts as its first device: a number in the driver's order, a card's UUID or the beginning of it, or a part's."""
+    """What CUDA counts as its first device: a number in the driver's order, a card's UUID or the
+    beginning of it, or a part's."""
     name = visible.split(",")[0].strip()
     if name.startswith("MIG-"):
-        return next((part for _, handle in _cards() for part in parts(handle) if _uuid(part).startswith(name)), None)
+        return next(
+            (
+                part
+                for _, handle in _cards()
+                for part in parts(handle)
+                if _uuid(part).startswith(name)
+            ),
+            None,
+        )
     for number, handle in _cards():
         if name == str(number) or (name.startswith("GPU-") and _uuid(handle).startswith(name)):
             # Of a divided card CUDA takes the first part.

@@ -1,4 +1,5 @@
-"""Optimizers whose settings are variables beside their state: another value needs no new compilation."""
+"""Optimizers whose settings are variables beside their state: another value needs no new
+compilation."""
 
 from typing import Any, NamedTuple
 
@@ -13,8 +14,10 @@ class Rates(NamedTuple):
         learning_rate: of the optimizer.
         momentum: of stochastic gradient descent; of Adam beta 1.
         weight_decay: penalty on kernels; read only by an optimizer made with `decays`.
-        label_smoothing: share of the label's weight that is spread over all classes (Szegedy et al. 2016).
-        dropout: share of the softmax layer's inputs that is dropped; read only by a model that has a dropout layer.
+        label_smoothing: share of the label's weight that is spread over all classes (Szegedy et al.
+            2016).
+        dropout: share of the softmax layer's inputs that is dropped; read only by a model that has
+            a dropout layer.
     """
 
     learning_rate: float = 0.01
@@ -25,11 +28,14 @@ class Rates(NamedTuple):
 
 
 class Settings:
-    """What an optimizer reads at each step beside its learning rate; the last of its variables, which a checkpoint leaves out."""
+    """What an optimizer reads at each step beside its learning rate; the last of its variables,
+    which a checkpoint leaves out."""
 
     def __init__(self, optimizer: keras.optimizers.Optimizer, rates: Rates) -> None:
         def variable(name: str, value: float) -> keras.Variable:
-            return optimizer.add_variable(shape=(), initializer=keras.initializers.Constant(value), name=name)
+            return optimizer.add_variable(
+                shape=(), initializer=keras.initializers.Constant(value), name=name
+            )
 
         self.momentum = variable("setting_momentum", rates.momentum)
         self.weight_decay = variable("setting_weight_decay", rates.weight_decay)
@@ -48,10 +54,13 @@ class Settings:
 
 
 class _Sgd(keras.optimizers.SGD):
-    """Keras's stochastic gradient descent, to the last digit, with momentum as a variable; decay is added to the gradient."""
+    """Keras's stochastic gradient descent, to the last digit, with momentum as a variable; decay is
+    added to the gradient."""
 
     def __init__(self, rates: Rates, *, decays: bool) -> None:
-        super().__init__(learning_rate=rates.learning_rate, momentum=0.9, name="sgd")  # any that is not 0: Keras then keeps the moving mean
+        super().__init__(
+            learning_rate=rates.learning_rate, momentum=0.9, name="sgd"
+        )  # any that is not 0: Keras then keeps the moving mean
         self._rates, self._decays = rates, decays
 
     def build(self, variables: list[keras.Variable]) -> None:
@@ -63,15 +72,22 @@ class _Sgd(keras.optimizers.SGD):
         index = self._get_variable_index(variable)
         gradient = ops.cast(gradient, variable.dtype)
         if index in self._kernels:
-            gradient = ops.add(gradient, ops.multiply(variable, ops.cast(self.settings.weight_decay, variable.dtype)))
+            gradient = ops.add(
+                gradient,
+                ops.multiply(variable, ops.cast(self.settings.weight_decay, variable.dtype)),
+            )
         mean = self.momentums[index]
         kept = ops.multiply(mean, ops.cast(self.settings.momentum, variable.dtype))
-        self.assign(mean, ops.subtract(kept, ops.multiply(gradient, ops.cast(learning_rate, variable.dtype))))
+        self.assign(
+            mean,
+            ops.subtract(kept, ops.multiply(gradient, ops.cast(learning_rate, variable.dtype))),
+        )
         self.assign_add(variable, mean)
 
 
 class _Adam(keras.optimizers.Adam):
-    """Keras's Adam (Kingma and Ba 2015) with beta 1 as a variable; decay is added to the gradient, or decoupled from it (Loshchilov and Hutter 2019)."""
+    """Keras's Adam (Kingma and Ba 2015) with beta 1 as a variable; decay is added to the gradient,
+    or decoupled from it (Loshchilov and Hutter 2019)."""
 
     def __init__(self, rates: Rates, *, decays: bool, decoupled: bool) -> None:
         super().__init__(learning_rate=rates.learning_rate, name="adam")
@@ -87,7 +103,9 @@ class _Adam(keras.optimizers.Adam):
         if self._get_variable_index(variable) in self._kernels:
             decay = ops.multiply(variable, ops.cast(self.settings.weight_decay, variable.dtype))
             if self._decoupled:
-                self.assign_sub(variable, ops.multiply(decay, ops.cast(learning_rate, variable.dtype)))
+                self.assign_sub(
+                    variable, ops.multiply(decay, ops.cast(learning_rate, variable.dtype))
+                )
             else:
                 gradient = ops.add(ops.cast(gradient, variable.dtype), decay)
         super().update_step(gradient, variable, learning_rate)
@@ -113,4 +131,6 @@ def make_optimizer(kind: str, rates: Rates, *, decays: bool) -> keras.optimizers
 
 def _kernels(variables: list[keras.Variable]) -> frozenset[int]:
     """Which variables decay: kernels, not biases or batch normalisation's offsets."""
-    return frozenset(index for index, variable in enumerate(variables) if variable.name.endswith("kernel"))
+    return frozenset(
+        index for index, variable in enumerate(variables) if variable.name.endswith("kernel")
+    )

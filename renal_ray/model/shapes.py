@@ -2,7 +2,13 @@
 
 from renal_ray.types import FreezePoint
 
-CHANNELS = {FreezePoint.MIXED0: 256, FreezePoint.MIXED3: 768, FreezePoint.MIXED6: 768, FreezePoint.MIXED9: 2048, FreezePoint.MIXED10: 2048}
+CHANNELS = {
+    FreezePoint.MIXED0: 256,
+    FreezePoint.MIXED3: 768,
+    FreezePoint.MIXED6: 768,
+    FreezePoint.MIXED9: 2048,
+    FreezePoint.MIXED10: 2048,
+}
 MIN_SIZE = 75  # below it InceptionV3's last grid reduction has nothing left
 
 
@@ -14,17 +20,22 @@ def activation_shape(size: int, freeze: FreezePoint) -> tuple[int, ...]:
         freeze: the freeze point.
 
     Returns:
-        (rows, columns, channels); for mixed10 (channels,), because its activation is pooled. From the strides and
-        paddings of InceptionV3 (Szegedy et al. 2016, as keras.applications builds it).
+        (rows, columns, channels); for mixed10 (channels,), because its activation is pooled. From
+        the strides and paddings of InceptionV3 (Szegedy et al. 2016, as keras.applications builds
+        it).
 
     Raises:
         ValueError: the image is too small for InceptionV3.
     """
     if size < MIN_SIZE:
-        raise ValueError(f"images of {size} pixels are too small for InceptionV3: it takes {MIN_SIZE} or more")
+        raise ValueError(
+            f"images of {size} pixels are too small for InceptionV3: it takes {MIN_SIZE} or more"
+        )
     if freeze == FreezePoint.MIXED10:
         return (CHANNELS[freeze],)
-    edge = _halved(_halved(_halved(size) - 2) - 2)  # stem: five unpadded reductions down to mixed0's grid
+    edge = _halved(
+        _halved(_halved(size) - 2) - 2
+    )  # stem: five unpadded reductions down to mixed0's grid
     if freeze != FreezePoint.MIXED0:
         edge = _halved(edge)  # mixed3
     if freeze == FreezePoint.MIXED9:

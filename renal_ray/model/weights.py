@@ -18,14 +18,22 @@ RANDOM = "random"
 PATIENCE_S = 20.0  # a network that swallows packets would hold Keras's download for minutes
 
 
-def load_weights(backbone: keras.Model, weights: str, *, seed: int = 0, calibration: Iterable[np.ndarray] | None = None) -> None:
+def load_weights(
+    backbone: keras.Model,
+    weights: str,
+    *,
+    seed: int = 0,
+    calibration: Iterable[np.ndarray] | None = None,
+) -> None:
     """Sets a backbone's weights.
 
     Args:
         backbone: as `build_backbone` gives it.
-        weights: "imagenet" (Keras's own file, downloaded once to Keras's cache), "random", or the path of a file, see `read_inception`.
+        weights: "imagenet" (Keras's own file, downloaded once to Keras's cache), "random", or the
+            path of a file, see `read_inception`.
         seed: of random weights; not used otherwise.
-        calibration: uint8 RGB images (n, size, size, 3) a batch, of the training patients; needed by, and only read for, random weights.
+        calibration: uint8 RGB images (n, size, size, 3) a batch, of the training patients; needed
+            by, and only read for, random weights.
 
     Raises:
         StudyError: the weights cannot be had or are not InceptionV3's.
@@ -46,12 +54,15 @@ def _imagenet(backbone: keras.Model) -> None:
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(PATIENCE_S)
     try:
-        pretrained = keras.applications.InceptionV3(include_top=False, weights=IMAGENET, input_shape=backbone.input_shape[1:])
+        pretrained = keras.applications.InceptionV3(
+            include_top=False, weights=IMAGENET, input_shape=backbone.input_shape[1:]
+        )
     except Exception as error:  # noqa: BLE001 - Keras raises a bare Exception when the download fails
         raise StudyError(
             "weights: imagenet: Keras's InceptionV3 file cannot be had here "
             f"({reason(error)}); on a connected machine run "
-            "python -c \"import keras; keras.applications.InceptionV3(weights='imagenet', include_top=False)\", copy the .h5 file that it leaves in "
+            "python -c \"import keras; keras.applications.InceptionV3(weights='imagenet', "
+            'include_top=False)", copy the .h5 file that it leaves in '
             "~/.keras/models, and give its path as weights:"
         ) from None
     finally:
@@ -62,7 +73,8 @@ def _imagenet(backbone: keras.Model) -> None:
 def calibrate(backbone: keras.Model, images: Iterable[np.ndarray]) -> int:
     """Sets all batch-normalisation statistics of a backbone by one pass over images.
 
-    Without it the signal of a random network dies: its standard deviation at mixed10 is thousandths, and every head learns from noise.
+    Without it the signal of a random network dies: its standard deviation at mixed10 is
+    thousandths, and every head learns from noise.
 
     Args:
         backbone: as `build_backbone` gives it; its `trainable` flags are as before afterwards.

@@ -25,7 +25,8 @@ class Spread:
 def fleiss_kappa(decisions: ArrayLike) -> float | None:
     """Agreement of several voters beyond chance: 1 is perfect, 0 is chance.
 
-    J. L. Fleiss, Measuring nominal scale agreement among many raters, Psychol Bull 76 (1971) 378-382.
+    J. L. Fleiss, Measuring nominal scale agreement among many raters, Psychol Bull 76 (1971)
+    378-382.
 
     Args:
         decisions: (k, n) categories (0 or 1 for votes) that k voters give to n patients.
@@ -34,7 +35,8 @@ def fleiss_kappa(decisions: ArrayLike) -> float | None:
         Kappa; None where all decisions are the same, so that chance alone would agree always.
 
     Raises:
-        ValueError: the shape is not (k, n) with at least two voters and one patient, or a category is not a whole number.
+        ValueError: the shape is not (k, n) with at least two voters and one patient, or a category
+            is not a whole number.
     """
     called = _as_decisions(decisions)
     voters, n = called.shape
@@ -59,10 +61,19 @@ def cohen_kappa(a: ArrayLike, b: ArrayLike) -> float | None:
         ValueError: the lengths differ, there is no patient, or a category is not a whole number.
     """
     if np.shape(a) != np.shape(b):
-        raise ValueError(f"decisions of shapes {np.shape(a)} and {np.shape(b)}: the same patients are needed")
+        raise ValueError(
+            f"decisions of shapes {np.shape(a)} and {np.shape(b)}: the same patients are needed"
+        )
     first, second = _as_decisions(np.stack([np.asarray(a), np.asarray(b)]))
-    chance = sum(float((first == category).mean() * (second == category).mean()) for category in np.unique(first))
-    return float(((first == second).mean() - chance) / (1 - chance)) if len(np.unique([first, second])) > 1 else None
+    chance = sum(
+        float((first == category).mean() * (second == category).mean())
+        for category in np.unique(first)
+    )
+    return (
+        float(((first == second).mean() - chance) / (1 - chance))
+        if len(np.unique([first, second])) > 1
+        else None
+    )
 
 
 def pairwise_agreement(decisions: ArrayLike) -> NDArray[np.float64]:
@@ -92,7 +103,9 @@ def spread(scores: ArrayLike) -> Spread:
     """
     values = np.asarray(scores, dtype=np.float64)
     if values.ndim != 2 or len(values) == 0 or not ((values >= 0) & (values <= 1)).all():
-        raise ValueError(f"scores {values.shape}: expected (voters, patients) of probabilities in 0..1")
+        raise ValueError(
+            f"scores {values.shape}: expected (voters, patients) of probabilities in 0..1"
+        )
     sd = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
     return Spread(values.mean(axis=0), sd, values.min(axis=0), values.max(axis=0))
 
@@ -100,7 +113,10 @@ def spread(scores: ArrayLike) -> Spread:
 def _as_decisions(decisions: ArrayLike) -> NDArray[np.int64]:
     called = np.asarray(decisions)
     if called.ndim != 2 or len(called) < 2 or called.shape[1] == 0:
-        raise ValueError(f"decisions {called.shape}: expected (voters, patients) of at least two voters and one patient")
+        raise ValueError(
+            f"decisions {called.shape}: expected (voters, patients) of "
+            "at least two voters and one patient"
+        )
     if called.dtype.kind not in "biu":
         raise ValueError(f"decisions of {called.dtype}: expected whole numbers")
     return called.astype(np.int64)

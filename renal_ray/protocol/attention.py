@@ -6,15 +6,17 @@ from scipy.stats import rankdata
 
 
 def attention_map(evidence: NDArray[np.floating], size: int) -> NDArray[np.float32]:
-    """The map that is shown: what speaks for malignant, brought to the image's pixels and scaled to its maximum.
+    """The map that is shown: what speaks for malignant, brought to the image's pixels and scaled to
+    its maximum.
 
     Args:
-        evidence: (rows, columns), see `renal_ray.model.gradcam.GradCam`; what is negative counts as nothing (the ReLU of Grad-CAM).
+        evidence: (rows, columns), see `renal_ray.model.gradcam.GradCam`; what is negative counts as
+            nothing (the ReLU of Grad-CAM).
         size: edge of the image in pixels.
 
     Returns:
-        float32 (size, size) in 0..1, bilinearly interpolated between the places' centres and flat beyond the outermost; all zero where no
-        place speaks for malignant.
+        float32 (size, size) in 0..1, bilinearly interpolated between the places' centres and flat
+        beyond the outermost; all zero where no place speaks for malignant.
     """
     places = np.maximum(evidence, 0).astype(np.float64)
     if not places.any():
@@ -38,13 +40,17 @@ def share_inside(attention: NDArray[np.floating], lesion: NDArray[np.bool_]) -> 
         lesion: (rows, columns), the lesion's mask in the same pixels.
 
     Returns:
-        Sum inside over sum of all, 0..1; None for a map that is zero everywhere. By chance it is the lesion's share of the area.
+        Sum inside over sum of all, 0..1; None for a map that is zero everywhere. By chance it is
+        the lesion's share of the area.
 
     Raises:
         ValueError: the shapes differ, or a value is negative.
     """
     if attention.shape != lesion.shape or attention.min() < 0:
-        raise ValueError(f"attention {attention.shape} and lesion {lesion.shape}: maps of one shape without negative values are needed")
+        raise ValueError(
+            f"attention {attention.shape} and lesion {lesion.shape}: maps of "
+            "one shape without negative values are needed"
+        )
     total = attention.sum(dtype=np.float64)
     return float(attention[lesion].sum(dtype=np.float64) / total) if total > 0 else None
 

@@ -9,7 +9,8 @@ from renal_ray.types import Label
 def balanced_epoch(labels: ArrayLike, rng: np.random.Generator) -> NDArray[np.int64]:
     """Draws the samples of one balanced epoch; call it anew for each.
 
-    Every sample is there at least once, and the smaller class is filled up with replacement to the size of the larger one.
+    Every sample is there at least once, and the smaller class is filled up with replacement to the
+    size of the larger one.
 
     Args:
         labels: (n,) 0 or 1 of the samples: images for the image head, patients for fc and gru.
@@ -25,15 +26,19 @@ def balanced_epoch(labels: ArrayLike, rng: np.random.Generator) -> NDArray[np.in
     classes = sorted((np.flatnonzero(values == label) for label in Label), key=len)
     smaller, larger = classes
     if len(smaller) == 0:
-        raise ValueError(f"labels: {len(larger)} samples of a single class; nothing can be balanced")
+        raise ValueError(
+            f"labels: {len(larger)} samples of a single class; nothing can be balanced"
+        )
     extra = rng.choice(smaller, size=len(larger) - len(smaller), replace=True)
     return rng.permutation(np.concatenate([larger, smaller, extra]).astype(np.int64))
 
 
 def full_batches(rows: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-    """Divides rows, in order, into batches of exactly `size`; the last is filled up with the first rows.
+    """Divides rows, in order, into batches of exactly `size`; the last is filled up with the first
+    rows.
 
-    One shape for all batches of all folds is compiled once, and a small last batch would have batch-normalisation statistics unlike any other.
+    One shape for all batches of all folds is compiled once, and a small last batch would have
+    batch-normalisation statistics unlike any other.
 
     Args:
         rows: (n,), shuffled.

@@ -23,10 +23,12 @@ class BootstrapInterval:
 
     Args:
         value: on the patients as they are; None where undefined.
-        lower, upper: bounds; None where the value is undefined, or where all resamples agree and the bootstrap has nothing to say (an AUC of 1).
+        lower, upper: bounds; None where the value is undefined, or where all resamples agree and
+            the bootstrap has nothing to say (an AUC of 1).
         n_valid: resamples in which the statistic was defined; the bounds are theirs.
         n: resamples drawn.
-        method: "bca"; "percentile" where asked for, or where BCa does not exist: all resamples on one side of the value, or an undefined jackknife value.
+        method: "bca"; "percentile" where asked for, or where BCa does not exist: all resamples on
+            one side of the value, or an undefined jackknife value.
     """
 
     value: float | None
@@ -47,18 +49,22 @@ def bootstrap_interval(
     method: Method = "bca",
     level: float = 0.95,
 ) -> BootstrapInterval:
-    """Draws patients with replacement within each class, all samples of a patient together, and takes the statistic of each draw.
+    """Draws patients with replacement within each class, all samples of a patient together, and
+    takes the statistic of each draw.
 
-    B. Efron, Better bootstrap confidence intervals, J Am Stat Assoc 82 (1987) 171-185 (BCa; acceleration by the jackknife over patients, in its form
-    for several samples: A. C. Davison and D. V. Hinkley, Bootstrap Methods and their Application, 1997, chapter 5); clusters drawn whole:
-    C. A. Field and A. H. Welsh, J R Stat Soc B 69 (2007) 369-390. With `patients` given, the draw does not
-    depend on the order of the samples.
+    B. Efron, Better bootstrap confidence intervals, J Am Stat Assoc 82 (1987) 171-185 (BCa;
+    acceleration by the jackknife over patients, in its form for several samples: A. C. Davison and
+    D. V. Hinkley, Bootstrap Methods and their Application, 1997, chapter 5); clusters drawn whole:
+    C. A. Field and A. H. Welsh, J R Stat Soc B 69 (2007) 369-390. With `patients` given, the draw
+    does not depend on the order of the samples.
 
     Args:
-        statistic: takes labels (bool) and arrays of the drawn samples; None or NaN where it is undefined. `rank_auc` is a fast one.
+        statistic: takes labels (bool) and arrays of the drawn samples; None or NaN where it is
+            undefined. `rank_auc` is a fast one.
         labels: (n,) 0 or 1.
         arrays: (n, ...) each, drawn along the first axis.
-        patients: (n,) whose sample it is; None when each is a patient's only one. A patient has one label.
+        patients: (n,) whose sample it is; None when each is a patient's only one. A patient has one
+            label.
         n: resamples.
         seed: of the draw.
         method: "bca" or "percentile".
@@ -68,14 +74,21 @@ def bootstrap_interval(
         The value and its interval; undefined resamples are left out and counted.
 
     Raises:
-        ValueError: the lengths differ, a label is neither 0 nor 1, a patient has two labels, there is no sample, or n, method or level is unusable.
+        ValueError: the lengths differ, a label is neither 0 nor 1, a patient has two labels, there
+            is no sample, or n, method or level is unusable.
     """
     truth = as_labels(labels)
     columns = [np.asarray(array) for array in arrays]
     if any(column.ndim == 0 or len(column) != len(truth) for column in columns):
-        raise ValueError(f"{len(truth)} labels and arrays of shapes {[column.shape for column in columns]}; one row a label is needed")
+        raise ValueError(
+            f"{len(truth)} labels and arrays of shapes "
+            f"{[column.shape for column in columns]}; one row a label is needed"
+        )
     if len(truth) == 0 or n < 1 or method not in ("bca", "percentile"):
-        raise ValueError(f"{len(truth)} labels, {n} resamples, method {method!r}: expected at least one of both, and bca or percentile")
+        raise ValueError(
+            f"{len(truth)} labels, {n} resamples, method {method!r}: expected "
+            "at least one of both, and bca or percentile"
+        )
     as_level(level)
     clusters = as_clusters(truth, patients)
 
@@ -92,7 +105,13 @@ def bootstrap_interval(
 
 
 def bounds(
-    value: float, resamples: NDArray[np.float64], left_out: NDArray[np.float64], malignant: NDArray[np.bool_], *, method: Method, level: float = 0.95
+    value: float,
+    resamples: NDArray[np.float64],
+    left_out: NDArray[np.float64],
+    malignant: NDArray[np.bool_],
+    *,
+    method: Method,
+    level: float = 0.95,
 ) -> BootstrapInterval:
     """The interval from what a statistic was on the resamples.
 
@@ -108,13 +127,22 @@ def bounds(
     valid = np.sort(resamples[~np.isnan(resamples)])
     if len(valid) < 2 or valid[0] == valid[-1]:
         return BootstrapInterval(value, None, None, len(valid), len(resamples), method)
-    at = _bca_shares(valid, value, _acceleration(left_out, malignant), half_alpha) if method == "bca" else None
-    lower, upper = (float(bound) for bound in np.quantile(valid, at or (half_alpha, 1 - half_alpha)))
-    return BootstrapInterval(value, lower, upper, len(valid), len(resamples), "bca" if at else "percentile")
+    at = (
+        _bca_shares(valid, value, _acceleration(left_out, malignant), half_alpha)
+        if method == "bca"
+        else None
+    )
+    lower, upper = (
+        float(bound) for bound in np.quantile(valid, at or (half_alpha, 1 - half_alpha))
+    )
+    return BootstrapInterval(
+        value, lower, upper, len(valid), len(resamples), "bca" if at else "percentile"
+    )
 
 
 def rank_auc(labels: ArrayLike, scores: ArrayLike) -> float | None:
-    """AUC by ranks, without the checks of metrics.auc, for thousands of resamples of what was checked once.
+    """AUC by ranks, without the checks of metrics.auc, for thousands of resamples of what was
+    checked once.
 
     Args:
         labels: (n,) bool.
@@ -134,16 +162,27 @@ def rank_auc(labels: ArrayLike, scores: ArrayLike) -> float | None:
 
 def _resamples(clusters: Clusters, n: int, rng: np.random.Generator) -> Iterator[NDArray[np.intp]]:
     rows_of = clusters.rows()
-    members = [patients for of_class in (clusters.labels, ~clusters.labels) if len(patients := np.flatnonzero(of_class))]
+    members = [
+        patients
+        for of_class in (clusters.labels, ~clusters.labels)
+        if len(patients := np.flatnonzero(of_class))
+    ]
     for _ in range(n):
-        chosen = np.concatenate([patients[rng.integers(len(patients), size=len(patients))] for patients in members])
+        chosen = np.concatenate(
+            [patients[rng.integers(len(patients), size=len(patients))] for patients in members]
+        )
         yield np.concatenate([rows_of[patient] for patient in chosen])
 
 
 def _left_out(of: Callable[[NDArray[np.intp]], float], clusters: Clusters) -> NDArray[np.float64]:
     """The value without each patient; without the only one of a class it is not asked for."""
     only = [label for label, n in ((True, clusters.malignant), (False, clusters.benign)) if n == 1]
-    return np.array([math.nan if label in only else of(np.flatnonzero(clusters.of != patient)) for patient, label in enumerate(clusters.labels.tolist())])
+    return np.array(
+        [
+            math.nan if label in only else of(np.flatnonzero(clusters.of != patient))
+            for patient, label in enumerate(clusters.labels.tolist())
+        ]
+    )
 
 
 def _acceleration(left_out: NDArray[np.float64], malignant: NDArray[np.bool_]) -> float:
@@ -158,9 +197,13 @@ def _acceleration(left_out: NDArray[np.float64], malignant: NDArray[np.bool_]) -
     return cubes / (6 * squares**1.5) if squares > 0 or math.isnan(squares) else math.nan
 
 
-def _bca_shares(valid: NDArray[np.float64], value: float, acceleration: float, half_alpha: float) -> tuple[float, float] | None:
+def _bca_shares(
+    valid: NDArray[np.float64], value: float, acceleration: float, half_alpha: float
+) -> tuple[float, float] | None:
     """The quantiles at which BCa reads the resamples; None where they do not exist."""
-    share = (np.searchsorted(valid, value, side="left") + np.searchsorted(valid, value, side="right")) / (2 * len(valid))
+    share = (
+        np.searchsorted(valid, value, side="left") + np.searchsorted(valid, value, side="right")
+    ) / (2 * len(valid))
     if not 0 < share < 1 or math.isnan(acceleration):
         return None
     bias = ndtri(share)

@@ -15,7 +15,10 @@ from renal_ray.protocol.metrics import as_probabilities
 
 Kind = Literal["none", "platt", "isotonic", "temperature"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-SLOPES = (0.01, 100.0)  # of logits; above 0, so that calibration never turns the order of patients round
+SLOPES = (
+    0.01,
+    100.0,
+)  # of logits; above 0, so that calibration never turns the order of patients round
 APPLY_LIMIT = 2.0**-53  # applied, a calibrator keeps even extreme scores apart
 
 
@@ -26,7 +29,8 @@ class Calibrator:
     Args:
         kind: none | platt | isotonic | temperature.
         slope, intercept: of the logit; of platt and temperature (1 / T and 0).
-        scores, probabilities: corners of the map, straight between them and level outside; of isotonic.
+        scores, probabilities: corners of the map, straight between them and level outside; of
+            isotonic.
     """
 
     kind: Kind
@@ -58,7 +62,8 @@ class Calibrator:
 
     @property
     def at_limit(self) -> bool:
-        """Whether the slope stands at one of SLOPES: the validation scores say nothing, or the contrary, and the report should tell."""
+        """Whether the slope stands at one of SLOPES: the validation scores say nothing, or the
+        contrary, and the report should tell."""
         return not SLOPES[0] * 1.001 < self.slope < SLOPES[1] / 1.001
 
     def to_json(self) -> dict[str, object]:
@@ -66,7 +71,11 @@ class Calibrator:
         if self.kind == "none":
             return {"kind": "none"}
         if self.kind == "isotonic":
-            return {"kind": "isotonic", "scores": list(self.scores), "probabilities": list(self.probabilities)}
+            return {
+                "kind": "isotonic",
+                "scores": list(self.scores),
+                "probabilities": list(self.probabilities),
+            }
         return {"kind": self.kind, "slope": self.slope, "intercept": self.intercept}
 
     @classmethod
@@ -76,7 +85,10 @@ class Calibrator:
         Raises:
             StudyError: the value is no calibrator.
         """
-        refused = StudyError(f"calibrator: {str(value)[:80]} is none; delete the file that holds it and run the command again")
+        refused = StudyError(
+            f"calibrator: {str(value)[:80]} is none; delete the file "
+            "that holds it and run the command again"
+        )
         if not isinstance(value, dict) or value.get("kind") not in KINDS:
             raise refused
         kind = cast("Kind", value["kind"])
@@ -84,7 +96,9 @@ class Calibrator:
             return cls(kind)
         try:
             if kind == "isotonic":
-                scores, probabilities = (tuple(float(v) for v in value[name]) for name in ("scores", "probabilities"))
+                scores, probabilities = (
+                    tuple(float(v) for v in value[name]) for name in ("scores", "probabilities")
+                )
                 found = cls(kind, scores=scores, probabilities=probabilities)
             else:
                 found = cls(kind, slope=float(value["slope"]), intercept=float(value["intercept"]))
@@ -99,16 +113,23 @@ class Calibrator:
             return SLOPES[0] <= self.slope <= SLOPES[1] and bool(np.isfinite(self.intercept))
         x, y = np.array(self.scores), np.array(self.probabilities)
         inside = all(((values >= 0) & (values <= 1)).all() for values in (x, y))
-        return len(x) == len(y) > 0 and inside and bool((np.diff(x) > 0).all() and (np.diff(y) >= 0).all())
+        return (
+            len(x) == len(y) > 0
+            and inside
+            and bool((np.diff(x) > 0).all() and (np.diff(y) >= 0).all())
+        )
 
 
 def fit_calibrator(kind: Kind, labels: ArrayLike, scores: ArrayLike) -> Calibrator:
     """Fits a calibrator to validation scores.
 
-    platt: expit(slope * logit(score) + intercept) with smoothed targets, J. C. Platt, Probabilistic outputs for support vector machines, 1999.
-    temperature: expit(logit(score) / T), C. Guo et al., On calibration of modern neural networks, ICML 2017; with Platt's targets too, or a fold
-    whose classes are separated, as few patients often are, would ask for T = 0. Both slopes are held within SLOPES: they never turn the order of
-    patients round. isotonic: B. Zadrozny and C. Elkan, KDD 2002, 694-699; it wants some hundreds of patients.
+    platt: expit(slope * logit(score) + intercept) with smoothed targets, J. C. Platt, Probabilistic
+        outputs for support vector machines, 1999.
+    temperature: expit(logit(score) / T), C. Guo et al., On calibration of modern neural networks,
+        ICML 2017; with Platt's targets too, or a fold
+    whose classes are separated, as few patients often are, would ask for T = 0. Both slopes are
+    held within SLOPES: they never turn the order of patients round. isotonic: B. Zadrozny and C.
+    Elkan, KDD 2002, 694-699; it wants some hundreds of patients.
 
     Args:
         kind: none | platt | isotonic | temperature.
@@ -116,28 +137,40 @@ def fit_calibrator(kind: Kind, labels: ArrayLike, scores: ArrayLike) -> Calibrat
         scores: (n,) P(malignant), in 0..1.
 
     Raises:
-        ValueError: the kind is unknown, a class is missing, the lengths differ, or a score is not in 0..1.
+        ValueError: the kind is unknown, a class is missing, the lengths differ, or a score is not
+            in 0..1.
     """
     truth, values = as_probabilities(labels, scores)
     if kind not in KINDS:
         raise ValueError(f"kind: {kind!r}; expected one of {', '.join(KINDS)}")
     malignant = int(truth.sum())
     if kind != "none" and malignant in (0, len(truth)):
-        raise ValueError(f"labels: {malignant} malignant and {len(truth) - malignant} benign; a calibrator needs both classes")
+        raise ValueError(
+            f"labels: {malignant} malignant and {len(truth) - malignant} "
+            "benign; a calibrator needs both classes"
+        )
     if kind == "platt":
         return _platt(truth, values)
     if kind == "temperature":
         return _temperature(truth, values)
     if kind == "isotonic":
-        fitted = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(values, truth.astype(np.float64))
-        return Calibrator(kind, scores=tuple(fitted.X_thresholds_.tolist()), probabilities=tuple(fitted.y_thresholds_.tolist()))
+        fitted = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(
+            values, truth.astype(np.float64)
+        )
+        return Calibrator(
+            kind,
+            scores=tuple(fitted.X_thresholds_.tolist()),
+            probabilities=tuple(fitted.y_thresholds_.tolist()),
+        )
     return Calibrator("none")
 
 
 def _platt(truth: NDArray[np.bool_], values: NDArray[np.float64]) -> Calibrator:
     x, targets = logit(values), _smoothed(truth)
     found = fit_logistic(np.column_stack([x, np.ones(len(x))]), targets) if np.ptp(x) > 0 else None
-    slope, intercept = found.coefficients.tolist() if found else (SLOPES[0], 0.0)  # scores that are all but equal say nothing
+    slope, intercept = (
+        found.coefficients.tolist() if found else (SLOPES[0], 0.0)
+    )  # scores that are all but equal say nothing
     if found is None or not SLOPES[0] <= slope <= SLOPES[1]:
         slope = min(max(slope, SLOPES[0]), SLOPES[1])
         intercept = float(fit_intercept(targets, slope * x).coefficients[0])
@@ -149,9 +182,16 @@ def _temperature(truth: NDArray[np.bool_], values: NDArray[np.float64]) -> Calib
 
     def loss(log_slope: float) -> float:
         linear = np.exp(log_slope) * x
-        return float((targets * np.logaddexp(0, -linear) + (1 - targets) * np.logaddexp(0, linear)).sum())
+        return float(
+            (targets * np.logaddexp(0, -linear) + (1 - targets) * np.logaddexp(0, linear)).sum()
+        )
 
-    found = minimize_scalar(loss, bounds=(np.log(SLOPES[0]), np.log(SLOPES[1])), method="bounded", options={"xatol": 1e-10})
+    found = minimize_scalar(
+        loss,
+        bounds=(np.log(SLOPES[0]), np.log(SLOPES[1])),
+        method="bounded",
+        options={"xatol": 1e-10},
+    )
     return Calibrator("temperature", slope=min(max(float(np.exp(found.x)), SLOPES[0]), SLOPES[1]))
 
 

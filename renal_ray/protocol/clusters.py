@@ -48,9 +48,15 @@ def as_clusters(truth: NDArray[np.bool_], patients: ArrayLike | None) -> Cluster
         return Clusters(np.arange(len(truth)), truth)
     ids = np.asarray(patients)
     if ids.shape != truth.shape:
-        raise ValueError(f"{len(truth)} labels and patients of shape {ids.shape}; one patient a label is needed")
+        raise ValueError(
+            f"{len(truth)} labels and patients of shape {ids.shape}; one patient a label is needed"
+        )
     names, of = np.unique(ids, return_inverse=True)
-    share = np.bincount(of, weights=truth, minlength=len(names)) / np.bincount(of, minlength=len(names))
+    share = np.bincount(of, weights=truth, minlength=len(names)) / np.bincount(
+        of, minlength=len(names)
+    )
     if mixed := int(((share > 0) & (share < 1)).sum()):
-        raise ValueError(f"patients: {mixed} of {len(names)} have samples of both labels; a patient has one")
+        raise ValueError(
+            f"patients: {mixed} of {len(names)} have samples of both labels; a patient has one"
+        )
     return Clusters(of, share > 0)

@@ -1,4 +1,5 @@
-"""Is one better than the other: paired decisions, several tests at once, and the t tests of papers."""
+"""Is one better than the other: paired decisions, several tests at once, and the t tests of
+papers."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +12,16 @@ from scipy.stats import binomtest
 from renal_ray.protocol.intervals import wilson
 from renal_ray.protocol.t_tests import TTest, blocked_lsd, hedges_factor, paired_t, welch
 
-__all__ = ["McNemar", "TTest", "blocked_lsd", "hedges_factor", "holm", "mcnemar", "paired_t", "welch"]
+__all__ = [
+    "McNemar",
+    "TTest",
+    "blocked_lsd",
+    "hedges_factor",
+    "holm",
+    "mcnemar",
+    "paired_t",
+    "welch",
+]
 
 
 @dataclass(frozen=True)
@@ -21,7 +31,8 @@ class McNemar:
     Args:
         only_a: patients that a alone decides rightly.
         only_b: patients that b alone decides rightly.
-        difference: share decided rightly by a - by b, that is the difference in accuracy; None without patients.
+        difference: share decided rightly by a - by b, that is the difference in accuracy; None
+            without patients.
         lower, upper: bounds of its 95 % interval; None without patients.
         p: exact two-sided P value of no difference.
     """
@@ -35,11 +46,14 @@ class McNemar:
 
 
 def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> McNemar:
-    """McNemar's test, exact: given the patients on which two models differ, either is right equally often.
+    """McNemar's test, exact: given the patients on which two models differ, either is right equally
+    often.
 
-    Q. McNemar, Psychometrika 12 (1947) 153-157; the exact form is the binomial test of the patients on which they differ. The interval of the
-    difference is R. G. Newcombe's, Improved confidence intervals for the difference between binomial proportions based on paired data, Stat Med 17
-    (1998) 2635-2650, method 10; being of another construction, it may leave 0 out where p is a little above 0.05.
+    Q. McNemar, Psychometrika 12 (1947) 153-157; the exact form is the binomial test of the patients
+    on which they differ. The interval of the difference is R. G. Newcombe's, Improved confidence
+    intervals for the difference between binomial proportions based on paired data, Stat Med 17
+    (1998) 2635-2650, method 10; being of another construction, it may leave 0 out where p is a
+    little above 0.05.
 
     Args:
         correct_a, correct_b: (n,) 0 or 1, whether the decision on each patient is right.
@@ -48,23 +62,39 @@ def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> McNemar:
         ValueError: the lengths differ, or a value is neither 0 nor 1.
     """
     a, b = np.asarray(correct_a), np.asarray(correct_b)
-    if a.ndim != 1 or a.shape != b.shape or not np.isin(a, (0, 1)).all() or not np.isin(b, (0, 1)).all():
-        raise ValueError(f"correct: shapes {a.shape} and {b.shape}; expected 0 or 1 for the same patients")
+    if (
+        a.ndim != 1
+        or a.shape != b.shape
+        or not np.isin(a, (0, 1)).all()
+        or not np.isin(b, (0, 1)).all()
+    ):
+        raise ValueError(
+            f"correct: shapes {a.shape} and {b.shape}; expected 0 or 1 for the same patients"
+        )
     right_a, right_b = a.astype(bool), b.astype(bool)
     both, neither = int((right_a & right_b).sum()), int((~right_a & ~right_b).sum())
     only_a, only_b = int((right_a & ~right_b).sum()), int((~right_a & right_b).sum())
     if len(a) == 0:
         return McNemar(0, 0, None, None, None, 1.0)
     p = float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
-    return McNemar(only_a, only_b, (only_a - only_b) / len(a), *_paired_shares(both, only_a, only_b, neither), p)
+    return McNemar(
+        only_a,
+        only_b,
+        (only_a - only_b) / len(a),
+        *_paired_shares(both, only_a, only_b, neither),
+        p,
+    )
 
 
 def _paired_shares(both: int, only_a: int, only_b: int, neither: int) -> tuple[float, float]:
-    """Newcombe's 95 % interval of the difference of two shares of the same patients (1998, method 10): Wilson's bounds, squared and added."""
+    """Newcombe's 95 % interval of the difference of two shares of the same patients (1998, method
+    10): Wilson's bounds, squared and added."""
     n = both + only_a + only_b + neither
     margins = (both + only_a) * (only_b + neither) * (both + only_b) * (only_a + neither)
     excess = both * neither - only_a * only_b
-    held = max(excess - n / 2, 0.0) if excess > 0 else excess  # method 10's correction for continuity
+    held = (
+        max(excess - n / 2, 0.0) if excess > 0 else excess
+    )  # method 10's correction for continuity
     phi = held / math.sqrt(margins) if margins else 0.0
     shares, bounds = [], []
     for right in (both + only_a, both + only_b):

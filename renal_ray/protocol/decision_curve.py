@@ -26,9 +26,11 @@ class DecisionCurve:
 
 
 def net_benefit(labels: ArrayLike, scores: ArrayLike, probabilities: ArrayLike) -> DecisionCurve:
-    """Decision curve: TP/n - FP/n * p/(1 - p), where p is the probability at which a patient or surgeon would just act.
+    """Decision curve: TP/n - FP/n * p/(1 - p), where p is the probability at which a patient or
+    surgeon would just act.
 
-    A. J. Vickers and E. B. Elkin, Decision curve analysis, Med Decis Making 26 (2006) 565-574. The scores are read as probabilities: calibrate them first.
+    A. J. Vickers and E. B. Elkin, Decision curve analysis, Med Decis Making 26 (2006) 565-574. The
+    scores are read as probabilities: calibrate them first.
 
     Args:
         labels: (n,) 0 or 1.
@@ -36,14 +38,20 @@ def net_benefit(labels: ArrayLike, scores: ArrayLike, probabilities: ArrayLike) 
         probabilities: (t,) threshold probabilities, at least 0 and below 1.
 
     Raises:
-        ValueError: the lengths differ, there is no sample, a label is neither 0 nor 1, a score is not in 0..1, or a threshold probability not in [0, 1).
+        ValueError: the lengths differ, there is no sample, a label is neither 0 nor 1, a score is
+            not in 0..1, or a threshold probability not in [0, 1).
     """
     truth, values = as_probabilities(labels, scores)
     at = np.asarray(probabilities, dtype=np.float64)
     if at.ndim != 1 or not ((at >= 0) & (at < 1)).all():
-        raise ValueError("probabilities: expected one dimension of threshold probabilities, at least 0 and below 1")
+        raise ValueError(
+            "probabilities: expected one dimension of threshold "
+            "probabilities, at least 0 and below 1"
+        )
     n, malignant = len(truth), int(truth.sum())
     tp = malignant - np.searchsorted(np.sort(values[truth]), at, side="left")
     fp = n - malignant - np.searchsorted(np.sort(values[~truth]), at, side="left")
     odds = at / (1 - at)
-    return DecisionCurve(at, (tp - fp * odds) / n, (malignant - (n - malignant) * odds) / n, np.zeros(len(at)))
+    return DecisionCurve(
+        at, (tp - fp * odds) / n, (malignant - (n - malignant) * odds) / n, np.zeros(len(at))
+    )

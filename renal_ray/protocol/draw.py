@@ -12,7 +12,9 @@ from renal_ray.protocol.folds import approximate_equal_folds
 from renal_ray.types import Label
 
 
-def draw_roles(labels: Sequence[int], image_counts: Sequence[int], *, seed: int, split: Split, folds: Folds) -> list[int | None]:
+def draw_roles(
+    labels: Sequence[int], image_counts: Sequence[int], *, seed: int, split: Split, folds: Folds
+) -> list[int | None]:
     """Draws the sealed patients, then deals the others to folds, all in one seeded shuffle.
 
     Args:
@@ -34,17 +36,22 @@ def draw_roles(labels: Sequence[int], image_counts: Sequence[int], *, seed: int,
     for label in Label:
         if (there := sum(labels[i] == label for i in training)) < folds.n:
             raise StudyError(
-                f"cohort: {there} {label.name.lower()} patients outside the test set are too few for {folds.n} folds, each with both classes; "
+                f"cohort: {there} {label.name.lower()} patients outside the test set are "
+                f"too few for {folds.n} folds, each with both classes; "
                 "use fewer folds (folds.n) or add patients"
             )
-    dealt = deal_folds([labels[i] for i in training], [image_counts[i] for i in training], seed=seed, folds=folds)
+    dealt = deal_folds(
+        [labels[i] for i in training], [image_counts[i] for i in training], seed=seed, folds=folds
+    )
     roles: list[int | None] = [None] * len(labels)
     for patient, fold in zip(training, dealt, strict=True):
         roles[patient] = fold
     return roles
 
 
-def deal_folds(labels: Sequence[int], image_counts: Sequence[int], *, seed: int, folds: Folds) -> list[int]:
+def deal_folds(
+    labels: Sequence[int], image_counts: Sequence[int], *, seed: int, folds: Folds
+) -> list[int]:
     """Deals training patients to folds.
 
     Args:
@@ -63,14 +70,17 @@ def deal_folds(labels: Sequence[int], image_counts: Sequence[int], *, seed: int,
 
 def _sealed(labels: Sequence[int], split: Split) -> list[bool]:
     """Marks the test patients: the first of the shuffled order, or the first of each class."""
-    # Fraction of the decimal as written: 0.2 of 195 is 39, not 39.000000000000004. 192 patients give 153 / 39, as in the paper.
+    # Fraction of the decimal as written: 0.2 of 195 is 39, not 39.000000000000004. 192 patients
+    # give 153 / 39, as in the paper.
     n_test = math.ceil(Fraction(str(split.test_fraction)) * len(labels))
     if not split.stratify:
         return [place < n_test for place in range(len(labels))]
     malignant = list(labels).count(Label.MALIGNANT)
     share = Fraction(n_test * malignant, len(labels))
     wanted = math.floor(share + Fraction(1, 2))
-    wanted = min(max(wanted, 1), max(n_test - 1, 1))  # a test set of both classes has at least one of each
+    wanted = min(
+        max(wanted, 1), max(n_test - 1, 1)
+    )  # a test set of both classes has at least one of each
     left = {Label.MALIGNANT: wanted, Label.BENIGN: max(n_test - wanted, 1)}
     sealed = []
     for label in labels:
@@ -79,9 +89,13 @@ def _sealed(labels: Sequence[int], split: Split) -> list[bool]:
     return sealed
 
 
-def _stratified_folds(labels: Sequence[int], image_counts: Sequence[int], *, seed: int, n_folds: int) -> list[int]:
+def _stratified_folds(
+    labels: Sequence[int], image_counts: Sequence[int], *, seed: int, n_folds: int
+) -> list[int]:
     """StratifiedGroupKFold over images, a patient being a group."""
-    from sklearn.model_selection import StratifiedGroupKFold  # half of what `renal-ray status` would import, and does not need
+    from sklearn.model_selection import (
+        StratifiedGroupKFold,
+    )  # half of what `renal-ray status` would import, and does not need
 
     y = np.repeat(labels, image_counts)
     groups = np.repeat(np.arange(len(labels)), image_counts)

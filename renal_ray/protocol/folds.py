@@ -6,10 +6,11 @@ from collections.abc import Sequence
 def approximate_equal_folds(image_counts: Sequence[int], n_folds: int) -> list[int]:
     """Deals patients, in the given order, to folds of approximately equal numbers of images.
 
-    Zhou et al. 2019, "five-fold cross-validation" with approximate equalisation: fold after fold is filled up to the average,
-    total / n_folds. A patient who fits wholly goes in. One who straddles the edge, with `space` images left, opens the next fold
-    when he has more than 2 x space images; else he joins, and the fold is full. A fold that is exactly full is closed, an empty one
-    always takes its first patient, the last one takes all that remain. Nobody is cut in two or left out.
+    Zhou et al. 2019, "five-fold cross-validation" with approximate equalisation: fold after fold is
+    filled up to the average, total / n_folds. A patient who fits wholly goes in. One who straddles
+    the edge, with `space` images left, opens the next fold when he has more than 2 x space images;
+    else he joins, and the fold is full. A fold that is exactly full is closed, an empty one always
+    takes its first patient, the last one takes all that remain. Nobody is cut in two or left out.
 
     Args:
         image_counts: images of each patient, at least one each, in an order already shuffled.
@@ -28,8 +29,11 @@ def approximate_equal_folds(image_counts: Sequence[int], n_folds: int) -> list[i
     if n_folds < 1:
         raise ValueError(f"n_folds: {n_folds}; at least one fold is needed")
     if any(count < 1 for count in image_counts):
-        raise ValueError(f"image_counts: {min(image_counts)}; a patient in a fold has at least one image")
-    # All sizes are multiplied by n_folds: the average is then the integer `capacity`, and no comparison rounds.
+        raise ValueError(
+            f"image_counts: {min(image_counts)}; a patient in a fold has at least one image"
+        )
+    # All sizes are multiplied by n_folds: the average is then the integer `capacity`, and no
+    # comparison rounds.
     capacity = sum(int(count) for count in image_counts)
     folds: list[int] = []
     fold, filled = 0, 0

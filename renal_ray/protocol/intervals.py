@@ -8,9 +8,11 @@ Z_95 = 1.959963984540054  # 97.5th percentile of the standard normal distributio
 
 
 def wilson(successes: int, n: int) -> tuple[float, float] | None:
-    """The 95 % Wilson score interval of a proportion of independent patients; never use it on slices, which are not independent.
+    """The 95 % Wilson score interval of a proportion of independent patients; never use it on
+    slices, which are not independent.
 
-    E. B. Wilson, Probable inference, the law of succession, and statistical inference, J Am Stat Assoc 22 (1927) 209-212.
+    E. B. Wilson, Probable inference, the law of succession, and statistical inference, J Am Stat
+    Assoc 22 (1927) 209-212.
 
     Args:
         successes: patients with the property, 0 to n.
@@ -35,7 +37,8 @@ def wilson(successes: int, n: int) -> tuple[float, float] | None:
 def clopper_pearson(successes: int, n: int, level: float = 0.95) -> tuple[float, float] | None:
     """The exact (conservative) interval of a proportion of independent patients.
 
-    C. J. Clopper and E. S. Pearson, The use of confidence or fiducial limits illustrated in the case of the binomial, Biometrika 26 (1934) 404-413.
+    C. J. Clopper and E. S. Pearson, The use of confidence or fiducial limits illustrated in the
+    case of the binomial, Biometrika 26 (1934) 404-413.
 
     Args:
         successes: patients with the property, 0 to n.

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-FIT_LIMIT = 1e-7  # float32's own resolution below 1: nearer to 0 or 1 a score says nothing that a fit should follow
+# Float32's own resolution below 1: nearer to 0 or 1 a score says nothing that a fit should follow.
+FIT_LIMIT = 1e-7
 MOST_STEPS = 200
 LEAST_DAMPING = 1e-6
 WORST_CONDITION = 1e14
@@ -34,21 +35,31 @@ def logit(scores: NDArray[np.float64], limit: float = FIT_LIMIT) -> NDArray[np.f
 
 
 def separated(truth: NDArray[np.bool_], values: NDArray[np.float64]) -> bool:
-    """Whether no malignant value is below a benign one or none is above, but for rounding, so that no finite slope is the likeliest.
+    """Whether no malignant value is below a benign one or none is above, but for rounding, so that
+    no finite slope is the likeliest.
 
-    A. Albert and J. A. Anderson, On the existence of maximum likelihood estimates in logistic regression models, Biometrika 71 (1984) 1-10.
+    A. Albert and J. A. Anderson, On the existence of maximum likelihood estimates in logistic
+    regression models, Biometrika 71 (1984) 1-10.
     """
     if truth.all() or not truth.any():
         return True
     malignant, benign = values[truth], values[~truth]
     rounding = 1e-9 * float(np.ptp(values))
-    return bool(benign.max() <= malignant.min() + rounding or malignant.max() <= benign.min() + rounding)
+    return bool(
+        benign.max() <= malignant.min() + rounding or malignant.max() <= benign.min() + rounding
+    )
 
 
-def fit_logistic(design: NDArray[np.float64], targets: NDArray[np.float64], offset: NDArray[np.float64] | float = 0.0) -> LogisticFit | None:
-    """Newton's method on P = expit(design @ coefficients + offset), damped (Levenberg, Marquardt) where a full step does not help.
+def fit_logistic(
+    design: NDArray[np.float64],
+    targets: NDArray[np.float64],
+    offset: NDArray[np.float64] | float = 0.0,
+) -> LogisticFit | None:
+    """Newton's method on P = expit(design @ coefficients + offset), damped (Levenberg, Marquardt)
+    where a full step does not help.
 
-    Where a sure network is wrong, the information is all but singular far from the maximum, and plain Newton goes astray.
+    Where a sure network is wrong, the information is all but singular far from the maximum, and
+    plain Newton goes astray.
 
     Args:
         design: (n, c) with its column of ones, if any.
@@ -56,9 +67,12 @@ def fit_logistic(design: NDArray[np.float64], targets: NDArray[np.float64], offs
         offset: (n,) a part whose coefficient is fixed at 1.
 
     Returns:
-        The fit; None where no finite maximum is found: the classes are separated, or all but for rounding, or the columns depend on each other.
+        The fit; None where no finite maximum is found: the classes are separated, or all but for
+        rounding, or the columns depend on each other.
     """
-    orthogonal, triangle = np.linalg.qr(design)  # scores that are all but equal, or far from 0, are then no harder than others
+    orthogonal, triangle = np.linalg.qr(
+        design
+    )  # scores that are all but equal, or far from 0, are then no harder than others
     place, damping = np.zeros(design.shape[1]), 0.0
     best = _log_likelihood(orthogonal @ place + offset, targets)
     for _ in range(MOST_STEPS):
@@ -70,7 +84,9 @@ def fit_logistic(design: NDArray[np.float64], targets: NDArray[np.float64], offs
             damping = max(10 * damping, LEAST_DAMPING)
             continue
         step = np.linalg.solve(damped, gradient)
-        if damping == 0 and gradient @ step < 1e-14 * len(targets):  # twice the log-likelihood still to be gained
+        if damping == 0 and gradient @ step < 1e-14 * len(
+            targets
+        ):  # twice the log-likelihood still to be gained
             back = np.linalg.inv(triangle)
             return LogisticFit(back @ place, back @ np.linalg.inv(information) @ back.T, best)
         found = _log_likelihood(orthogonal @ (place + step) + offset, targets)
@@ -82,7 +98,9 @@ def fit_logistic(design: NDArray[np.float64], targets: NDArray[np.float64], offs
     return None
 
 
-def fit_intercept(targets: NDArray[np.float64], offset: NDArray[np.float64] | float = 0.0) -> LogisticFit:
+def fit_intercept(
+    targets: NDArray[np.float64], offset: NDArray[np.float64] | float = 0.0
+) -> LogisticFit:
     """The intercept alone, everything else being in the offset.
 
     Args:
@@ -99,4 +117,6 @@ def fit_intercept(targets: NDArray[np.float64], offset: NDArray[np.float64] | fl
 
 
 def _log_likelihood(linear: NDArray[np.float64], targets: NDArray[np.float64]) -> float:
-    return float(-(targets * np.logaddexp(0, -linear) + (1 - targets) * np.logaddexp(0, linear)).sum())
+    return float(
+        -(targets * np.logaddexp(0, -linear) + (1 - targets) * np.logaddexp(0, linear)).sum()
+    )

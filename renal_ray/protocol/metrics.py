@@ -114,7 +114,9 @@ def mean_sd(values: Sequence[float | None]) -> tuple[float | None, float | None]
     return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in known) / (len(known) - 1))
 
 
-def as_labels_and_scores(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+def as_labels_and_scores(
+    labels: ArrayLike, scores: ArrayLike
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Checks labels and scores of the same samples.
 
     Args:
@@ -130,9 +132,14 @@ def as_labels_and_scores(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[
     truth = _binary(labels, "labels")
     values = np.asarray(scores, dtype=np.float64)
     if values.shape != truth.shape:
-        raise ValueError(f"{len(truth)} labels and scores of shape {values.shape}; one score a label is needed")
+        raise ValueError(
+            f"{len(truth)} labels and scores of shape {values.shape}; one score a label is needed"
+        )
     if not np.isfinite(values).all():
-        raise ValueError(f"scores: {int((~np.isfinite(values)).sum())} of {len(values)} are not finite; the model diverged")
+        raise ValueError(
+            f"scores: {int((~np.isfinite(values)).sum())} of "
+            f"{len(values)} are not finite; the model diverged"
+        )
     return truth, values
 
 
@@ -148,7 +155,9 @@ def as_labels(labels: ArrayLike) -> NDArray[np.bool_]:
     return _binary(labels, "labels")
 
 
-def as_probabilities(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+def as_probabilities(
+    labels: ArrayLike, scores: ArrayLike
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Checks labels and scores that are to be read as probabilities.
 
     Args:
@@ -159,13 +168,17 @@ def as_probabilities(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.b
         (n,) bool, (n,) float64; at least one.
 
     Raises:
-        ValueError: the lengths differ, there is no sample, a label is neither 0 nor 1, or a score is not in 0..1.
+        ValueError: the lengths differ, there is no sample, a label is neither 0 nor 1, or a score
+            is not in 0..1.
     """
     truth, values = as_labels_and_scores(labels, scores)
     if len(truth) == 0:
         raise ValueError("labels: none; at least one sample is needed")
     if not ((values >= 0) & (values <= 1)).all():
-        raise ValueError(f"scores: {int(((values < 0) | (values > 1)).sum())} of {len(values)} are not probabilities in 0..1")
+        raise ValueError(
+            f"scores: {int(((values < 0) | (values > 1)).sum())} of "
+            f"{len(values)} are not probabilities in 0..1"
+        )
     return truth, values
 
 

@@ -8,7 +8,8 @@ from renal_ray.types import FREEZE_POINTS, FreezePoint
 
 
 def select_freeze_point(aucs: Mapping[FreezePoint, Sequence[float | None]]) -> FreezePoint:
-    """The freeze point with the highest mean validation AUC; of several, the deepest, which trains fewest layers.
+    """The freeze point with the highest mean validation AUC; of several, the deepest, which trains
+    fewest layers.
 
     Args:
         aucs: validation AUC of the image head, one a fold; an undefined one (None) is left out.
@@ -19,7 +20,12 @@ def select_freeze_point(aucs: Mapping[FreezePoint, Sequence[float | None]]) -> F
     Raises:
         StudyError: no freeze point has an AUC.
     """
-    means = {point: mean for point, values in aucs.items() if (mean := mean_sd(values)[0]) is not None}
+    means = {
+        point: mean for point, values in aucs.items() if (mean := mean_sd(values)[0]) is not None
+    }
     if not means:
-        raise StudyError("no freeze point has a validation AUC yet; finish the trials of the image head with `renal-ray sweep`")
+        raise StudyError(
+            "no freeze point has a validation AUC yet; finish the trials "
+            "of the image head with `renal-ray sweep`"
+        )
     return max(means, key=lambda point: (means[point], FREEZE_POINTS.index(point)))

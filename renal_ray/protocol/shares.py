@@ -22,8 +22,10 @@ def nested_share(
 ) -> FoldSplit:
     """A share of the patients that a fold trains on, of each class alike; whoever validates stays.
 
-    Nested: who is in a small share is in every larger one, so that a curve over shares adds patients and exchanges none. Each class is ordered once
-    by a seeded shuffle, and the first of it are taken: the share of their number, rounded half up, at least one.
+    Nested: who is in a small share is in every larger one, so that a curve over shares adds
+        patients and exchanges none. Each class is ordered once
+    by a seeded shuffle, and the first of it are taken: the share of their number, rounded half up,
+    at least one.
 
     Args:
         fold: both sides of the fold.
@@ -32,16 +34,23 @@ def nested_share(
         sealed: the test patients.
         seed: the study's seed.
         number: which fold.
-        units: who is taken or left in one piece, because they have the same image; everybody for themselves when None.
+        units: who is taken or left in one piece, because they have the same image; everybody for
+            themselves when None.
 
     Returns:
         The fold with fewer to train on.
     """
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0, number)))  # repeats have keys from 1
+    rng = np.random.default_rng(
+        np.random.SeedSequence(seed, spawn_key=(0, number))
+    )  # repeats have keys from 1
     unit: Mapping[PatientId, str] = units or {patient: patient for patient in fold.train}
     kept: set[str] = set()
     for label in Label:
         those = sorted({unit[patient] for patient in fold.train if labels[patient] == label})
         wanted = max(1, floor(Fraction(str(share)) * len(those) + Fraction(1, 2)))
         kept.update(those[place] for place in rng.permutation(len(those))[:wanted])
-    return FoldSplit(train=tuple(patient for patient in fold.train if unit[patient] in kept), validation=fold.validation, sealed=sealed)
+    return FoldSplit(
+        train=tuple(patient for patient in fold.train if unit[patient] in kept),
+        validation=fold.validation,
+        sealed=sealed,
+    )

@@ -26,7 +26,14 @@ class _Cut:
     tn: int
 
 
-def choose_threshold(rule: Rule, labels: ArrayLike, scores: ArrayLike, *, sensitivity: float = 0.95, cost_ratio: float = 1.0) -> float:
+def choose_threshold(
+    rule: Rule,
+    labels: ArrayLike,
+    scores: ArrayLike,
+    *,
+    sensitivity: float = 0.95,
+    cost_ratio: float = 1.0,
+) -> float:
     """The threshold by one of the rules.
 
     Args:
@@ -46,7 +53,11 @@ def choose_threshold(rule: Rule, labels: ArrayLike, scores: ArrayLike, *, sensit
         return sensitivity_threshold(labels, scores, sensitivity)
     if rule == "cost":
         return cost_threshold(labels, scores, cost_ratio)
-    plain = {"youden": youden_threshold, "closest": closest_to_corner_threshold, "mcc": max_mcc_threshold}
+    plain = {
+        "youden": youden_threshold,
+        "closest": closest_to_corner_threshold,
+        "mcc": max_mcc_threshold,
+    }
     if rule not in plain:
         raise ValueError(f"rule: {rule!r}; expected one of {', '.join(RULES)}")
     return plain[rule](labels, scores)
@@ -55,7 +66,8 @@ def choose_threshold(rule: Rule, labels: ArrayLike, scores: ArrayLike, *, sensit
 def youden_threshold(labels: ArrayLike, scores: ArrayLike) -> float:
     """The score at which Youden's J = SEN + SPEC - 1 is largest; of several, the highest.
 
-    W. J. Youden, Index for rating diagnostic tests, Cancer 3 (1950) 32-35. A score at or above the threshold is malignant.
+    W. J. Youden, Index for rating diagnostic tests, Cancer 3 (1950) 32-35. A score at or above the
+    threshold is malignant.
 
     Args:
         labels: (n,) 0 or 1, of validation samples; never of test ones.
@@ -67,13 +79,17 @@ def youden_threshold(labels: ArrayLike, scores: ArrayLike) -> float:
     Raises:
         ValueError: a class is missing, or a score is not finite.
     """
-    return _best(labels, scores, lambda cut: cut.tp * (cut.fp + cut.tn) - cut.fp * (cut.tp + cut.fn))
+    return _best(
+        labels, scores, lambda cut: cut.tp * (cut.fp + cut.tn) - cut.fp * (cut.tp + cut.fn)
+    )
 
 
 def closest_to_corner_threshold(labels: ArrayLike, scores: ArrayLike) -> float:
-    """The score whose point of the ROC curve is nearest to the corner of SEN = SPEC = 1; of several, the highest.
+    """The score whose point of the ROC curve is nearest to the corner of SEN = SPEC = 1; of
+    several, the highest.
 
-    N. J. Perkins and E. F. Schisterman, The inconsistency of "optimal" cutpoints, Am J Epidemiol 163 (2006) 670-675, who advise Youden's J.
+    N. J. Perkins and E. F. Schisterman, The inconsistency of "optimal" cutpoints, Am J Epidemiol
+    163 (2006) 670-675, who advise Youden's J.
 
     Args:
         labels: (n,) 0 or 1, of validation samples; never of test ones.
@@ -85,13 +101,18 @@ def closest_to_corner_threshold(labels: ArrayLike, scores: ArrayLike) -> float:
     Raises:
         ValueError: a class is missing, or a score is not finite.
     """
-    return _best(labels, scores, lambda cut: -((cut.fn * (cut.fp + cut.tn)) ** 2) - (cut.fp * (cut.tp + cut.fn)) ** 2)
+    return _best(
+        labels,
+        scores,
+        lambda cut: -((cut.fn * (cut.fp + cut.tn)) ** 2) - (cut.fp * (cut.tp + cut.fn)) ** 2,
+    )
 
 
 def max_mcc_threshold(labels: ArrayLike, scores: ArrayLike) -> float:
     """The score at which Matthews's correlation coefficient is largest; of several, the highest.
 
-    B. W. Matthews, Biochim Biophys Acta 405 (1975) 442-451. MCC is 0 where all decisions are of one class.
+    B. W. Matthews, Biochim Biophys Acta 405 (1975) 442-451. MCC is 0 where all decisions are of one
+    class.
 
     Args:
         labels: (n,) 0 or 1, of validation samples; never of test ones.
@@ -106,14 +127,17 @@ def max_mcc_threshold(labels: ArrayLike, scores: ArrayLike) -> float:
 
     def signed_square(cut: _Cut) -> Fraction:
         covariance = cut.tp * cut.tn - cut.fp * cut.fn
-        spread = (cut.tp + cut.fp) * (cut.tn + cut.fn)  # the classes' own sizes are the same at every cut
+        spread = (cut.tp + cut.fp) * (
+            cut.tn + cut.fn
+        )  # the classes' own sizes are the same at every cut
         return Fraction(covariance * abs(covariance), spread) if spread else Fraction(0)
 
     return _best(labels, scores, signed_square)
 
 
 def sensitivity_threshold(labels: ArrayLike, scores: ArrayLike, sensitivity: float) -> float:
-    """The highest score at which the sensitivity is at least the one asked for, and so the best specificity at it.
+    """The highest score at which the sensitivity is at least the one asked for, and so the best
+    specificity at it.
 
     Args:
         labels: (n,) 0 or 1, of validation samples; never of test ones.
@@ -124,7 +148,8 @@ def sensitivity_threshold(labels: ArrayLike, scores: ArrayLike, sensitivity: flo
         One of the scores.
 
     Raises:
-        ValueError: a class is missing, a score is not finite, or the sensitivity is not above 0 and at most 1.
+        ValueError: a class is missing, a score is not finite, or the sensitivity is not above 0 and
+            at most 1.
     """
     if not 0 < sensitivity <= 1:
         raise ValueError(f"sensitivity: {sensitivity}; expected a share above 0, at most 1")
@@ -133,9 +158,11 @@ def sensitivity_threshold(labels: ArrayLike, scores: ArrayLike, sensitivity: flo
 
 
 def cost_threshold(labels: ArrayLike, scores: ArrayLike, cost_ratio: float) -> float:
-    """The score at which cost_ratio * FN + FP is smallest, at the classes' shares as they are in validation; of several, the highest.
+    """The score at which cost_ratio * FN + FP is smallest, at the classes' shares as they are in
+    validation; of several, the highest.
 
-    C. E. Metz, Basic principles of ROC analysis, Semin Nucl Med 8 (1978) 283-298. At least the highest score is called malignant.
+    C. E. Metz, Basic principles of ROC analysis, Semin Nucl Med 8 (1978) 283-298. At least the
+    highest score is called malignant.
 
     Args:
         labels: (n,) 0 or 1, of validation samples; never of test ones.
@@ -149,19 +176,31 @@ def cost_threshold(labels: ArrayLike, scores: ArrayLike, cost_ratio: float) -> f
         ValueError: a class is missing, a score is not finite, or the ratio is not positive.
     """
     if not 0 < cost_ratio < float("inf"):
-        raise ValueError(f"cost_ratio: {cost_ratio}; expected a positive number of false alarms that a missed malignant lesion is worth")
+        raise ValueError(
+            f"cost_ratio: {cost_ratio}; expected a positive number of false "
+            "alarms that a missed malignant lesion is worth"
+        )
     ratio = Fraction(str(cost_ratio))
     return _best(labels, scores, lambda cut: -(ratio * cut.fn + cut.fp))
 
 
 def _best(labels: ArrayLike, scores: ArrayLike, merit: Callable[[_Cut], Fraction | int]) -> float:
-    """The threshold of the largest merit; of several, the highest: max() keeps the first, and the cuts come from high to low."""
+    """The threshold of the largest merit; of several, the highest: max() keeps the first, and the
+    cuts come from high to low."""
     truth, values = as_labels_and_scores(labels, scores)
     positives = int(truth.sum())
     negatives = len(truth) - positives
     if not positives or not negatives:
-        raise ValueError(f"labels: {positives} malignant and {negatives} benign; a threshold needs both classes")
+        raise ValueError(
+            f"labels: {positives} malignant and {negatives} benign; a threshold needs both classes"
+        )
     fpr, tpr, thresholds = roc_curve(truth, values, drop_intermediate=False)
-    tps, fps = (np.rint(rate * n).astype(np.int64).tolist() for rate, n in ((tpr, positives), (fpr, negatives)))
-    cuts = [_Cut(float(at), tp, fp, positives - tp, negatives - fp) for at, tp, fp in zip(thresholds, tps, fps, strict=True)]
+    tps, fps = (
+        np.rint(rate * n).astype(np.int64).tolist()
+        for rate, n in ((tpr, positives), (fpr, negatives))
+    )
+    cuts = [
+        _Cut(float(at), tp, fp, positives - tp, negatives - fp)
+        for at, tp, fp in zip(thresholds, tps, fps, strict=True)
+    ]
     return max(cuts[1:], key=merit).threshold  # the first entry, infinity, is no score

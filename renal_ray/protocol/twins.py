@@ -1,4 +1,5 @@
-"""Patients who have an image in common: they stand on one side of every split, and cannot have two labels."""
+"""Patients who have an image in common: they stand on one side of every split, and cannot have two
+labels."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,8 +14,10 @@ class Twins:
     """Who shares an image with whom.
 
     Args:
-        units: of those who are kept and share an image with another, directly or by way of a third, the first of them all by id.
-        conflicting: those who share an image with somebody of the other label, and are left out: one of the labels is wrong, and nobody knows which.
+        units: of those who are kept and share an image with another, directly or by way of a third,
+            the first of them all by id.
+        conflicting: those who share an image with somebody of the other label, and are left out:
+            one of the labels is wrong, and nobody knows which.
         problems: a row for each of both.
     """
 
@@ -39,7 +42,11 @@ def same_pixels(fingerprints: Mapping[str, Iterable[str]], labels: Mapping[str, 
         if len(patients) > 1:
             for patient in patients:
                 others.setdefault(patient, set()).update(patients - {patient})
-    conflicting = frozenset(one for one, shared in others.items() if any(labels[other] != labels[one] for other in shared))
+    conflicting = frozenset(
+        one
+        for one, shared in others.items()
+        if any(labels[other] != labels[one] for other in shared)
+    )
     kept = {one: shared - conflicting for one, shared in others.items() if one not in conflicting}
     units: dict[str, str] = {}
     for first in sorted(one for one, shared in kept.items() if shared):
@@ -48,16 +55,31 @@ def same_pixels(fingerprints: Mapping[str, Iterable[str]], labels: Mapping[str, 
             one = waiting.pop()
             units[one] = first
             waiting += [other for other in kept[one] if other not in units]
-    return Twins(units, conflicting, [_problem(one, others[one], labels) for one in sorted(conflicting | units.keys())])
+    return Twins(
+        units,
+        conflicting,
+        [_problem(one, others[one], labels) for one in sorted(conflicting | units.keys())],
+    )
 
 
 def _problem(patient: str, others: set[str], labels: Mapping[str, int]) -> Quarantined:
     against = sorted(other for other in others if labels[other] != labels[patient])
     if against:
-        message = f"the same image as {_listed(against)}, who has the other label; correct the label or take the wrong one out of the cohort"
+        message = (
+            f"the same image as {_listed(against)}, who has the other label; correct "
+            "the label or take the wrong one out of the cohort"
+        )
         return Quarantined(patient, "", Code.LABEL_CONFLICT, message)
-    return Quarantined(patient, "", Code.SAME_PIXELS, f"the same image as {_listed(sorted(others))}: kept on one side of every split; keep one of them")
+    return Quarantined(
+        patient,
+        "",
+        Code.SAME_PIXELS,
+        f"the same image as {_listed(sorted(others))}: kept on one "
+        "side of every split; keep one of them",
+    )
 
 
 def _listed(ids: list[str]) -> str:
-    return ", ".join(ids[:HOW_MANY]) + (f" and {len(ids) - HOW_MANY} more" if len(ids) > HOW_MANY else "")
+    return ", ".join(ids[:HOW_MANY]) + (
+        f" and {len(ids) - HOW_MANY} more" if len(ids) > HOW_MANY else ""
+    )

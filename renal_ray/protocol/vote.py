@@ -26,8 +26,10 @@ class VoteResult:
 def majority(decisions: ArrayLike, scores: ArrayLike) -> VoteResult:
     """Lets the fold models vote, each with the decision at its own threshold.
 
-    Zhou et al. 2019: at least 3 of 5 models. In general more than half of k; where exactly half of an even k say malignant, the mean score
-    decides: malignant when it is at least 0.5, that is when the models together hold malignant to be at least as probable as benign.
+    Zhou et al. 2019: at least 3 of 5 models. In general more than half of k; where exactly half of
+    an even k say malignant, the mean score
+    decides: malignant when it is at least 0.5, that is when the models together hold malignant to
+        be at least as probable as benign.
 
     Args:
         decisions: (k, n) 0 or 1.
@@ -37,11 +39,15 @@ def majority(decisions: ArrayLike, scores: ArrayLike) -> VoteResult:
         Votes, decision and mean score of each sample.
 
     Raises:
-        ValueError: the shapes differ, there is no model, a decision is neither 0 nor 1, or a score is not in 0..1.
+        ValueError: the shapes differ, there is no model, a decision is neither 0 nor 1, or a score
+            is not in 0..1.
     """
     called, values = np.asarray(decisions), np.asarray(scores, dtype=np.float64)
     if called.ndim != 2 or called.shape != values.shape or len(called) == 0:
-        raise ValueError(f"decisions {called.shape} and scores {values.shape}: both are (models, samples), with at least one model")
+        raise ValueError(
+            f"decisions {called.shape} and scores {values.shape}: both are "
+            "(models, samples), with at least one model"
+        )
     if not np.isin(called, (0, 1)).all():
         raise ValueError("decisions: a value is neither 0 nor 1")
     if not ((values >= 0) & (values <= 1)).all():
@@ -50,4 +56,8 @@ def majority(decisions: ArrayLike, scores: ArrayLike) -> VoteResult:
     votes = called.astype(np.int64).sum(axis=0)
     score = values.mean(axis=0)
     tie_to_malignant = (2 * votes == models) & (score >= EVEN_ODDS)
-    return VoteResult(votes=votes, decision=((2 * votes > models) | tie_to_malignant).astype(np.int64), score=score)
+    return VoteResult(
+        votes=votes,
+        decision=((2 * votes > models) | tie_to_malignant).astype(np.int64),
+        score=score,
+    )

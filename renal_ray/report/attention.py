@@ -1,4 +1,5 @@
-"""Where the image models look: maps of chosen patients over the three windows, and the share of attention inside the lesion."""
+"""Where the image models look: maps of chosen patients over the three windows, and the share of
+attention inside the lesion."""
 
 import base64
 import io
@@ -31,7 +32,11 @@ GROUPS = {
 }
 WINDOW_NAMES = ("renal window", "high attenuation window", "low attenuation window")
 COLOURS = "inferno"  # perceptually uniform, and readable with any kind of colour vision
-CONTOUR = (86, 180, 233)  # sky blue of Okabe and Ito: stands out from grey and from every colour of the map
+CONTOUR = (
+    86,
+    180,
+    233,
+)  # sky blue of Okabe and Ito: stands out from grey and from every colour of the map
 PANEL, GAP = 176, 4  # pixels
 LARGE = 900  # pixels of a lesion in a panel from which its contour is two pixels wide
 OPACITY = 0.6  # of the map's maximum
@@ -102,42 +107,70 @@ def read_attention(evidence: Evidence) -> Attention:
         return Attention((f"Maps of where the image models look have not been made; {COMMAND}.",))
     now = _state(evidence, work)
     if explained.state["models"] != now["models"]:
-        return Attention((f"The maps that lie here are of other models, or of another rule for decisions, than the study's; {COMMAND} anew.",))
+        return Attention(
+            (
+                (
+                    "The maps that lie here are of other models, or of another rule for "
+                    f"decisions, than the study's; {COMMAND} anew."
+                ),
+            )
+        )
     sentences = list(_sentences(explained))
     rows, parts = explained.attention, {VALIDATION, TEST}
     if explained.state["votes"] != now["votes"]:
         parts = {VALIDATION}
-        sentences.append("The maps were made before the test as it stands now, whose wrong votes are not among them; `renal-ray explain` adds them.")
+        sentences.append(
+            "The maps were made before the test as it stands now, whose wrong votes "
+            "are not among them; `renal-ray explain` adds them."
+        )
     pictures = [one for one in read_pictures(work) if one.part in parts]
     galleries = tuple(_gallery(dataset, pictures, rows) for dataset in evidence.study.datasets)
     return Attention(tuple(sentences), (_table(explained),), galleries, _ramp())
 
 
 def _state(evidence: Evidence, work: Place) -> dict[str, str]:
-    cells = {dataset: evidence.cell(dataset, point, Head.IMAGE) for dataset, point in evidence.selected.items()}
+    cells = {
+        dataset: evidence.cell(dataset, point, Head.IMAGE)
+        for dataset, point in evidence.selected.items()
+    }
     results = {trial.spec.trial_id: trial.result for trials in cells.values() for trial in trials}
     opened = evidence.test.votes is not None and not evidence.test.stale
-    return state(evidence.study, work, {dataset: [trial.spec for trial in trials] for dataset, trials in cells.items()}, results, opened=opened)
+    return state(
+        evidence.study,
+        work,
+        {dataset: [trial.spec for trial in trials] for dataset, trials in cells.items()},
+        results,
+        opened=opened,
+    )
 
 
 def _sentences(explained: Explained) -> Iterator[str]:
     yield (
-        "Grad-CAM (Selvaraju et al. 2017) of the image-level models for the logit of P(malignant), at the last convolutional layer, on each patient's "
-        "slice with the largest lesion. A validation patient is shown to the fold model that did not train on them; a wrong vote of the image-level "
-        "models on a test patient is explained by the mean map of all who voted. A map shows where evidence for malignant was found, not why, and "
+        "Grad-CAM (Selvaraju et al. 2017) of the image-level models for the logit of "
+        "P(malignant), at the last convolutional layer, on each patient's "
+        "slice with the largest lesion. A validation patient is shown to the fold model "
+        "that did not train on them; a wrong vote of the image-level "
+        "models on a test patient is explained by the mean map of all who voted. A map "
+        "shows where evidence for malignant was found, not why, and "
         "nothing of what speaks for benign."
     )
     if any(1 in one.places for one in summary(explained.attention)):
         yield (
-            "At this image size the last convolutional layer has a single row or column of places, so that the maps cannot say where the models look; "
-            "one that is the same everywhere is not drawn. images.size 139 gives 3 × 3 places, 299 gives 8 × 8."
+            "At this image size the last convolutional layer has a single row or column of "
+            "places, so that the maps cannot say where the models look; "
+            "one that is the same everywhere is not drawn. images.size "
+            "139 gives 3 × 3 places, 299 gives 8 × 8."
         )
     for why, patients in explained.without_contour.items():
-        yield f"{counted(patients, 'patient')} without the lesion's contour, and not measured: {why}."
+        yield (
+            f"{counted(patients, 'patient')} without the lesion's contour, and not measured: {why}."
+        )
 
 
 def _table(explained: Explained) -> Table:
-    found = sorted(summary(explained.attention), key=lambda one: DATASETS.index(Dataset(one.dataset)))
+    found = sorted(
+        summary(explained.attention), key=lambda one: DATASETS.index(Dataset(one.dataset))
+    )
     rows = tuple(
         Row(
             (
@@ -156,15 +189,28 @@ def _table(explained: Explained) -> Table:
     return Table(
         name=NAME,
         title="Attention inside the lesion, validation patients, mean ± SD over patients",
-        columns=("Dataset", "Frozen up to", "Places", "Patients", "Attention inside", "Lesion's area", "Re-drawn head", "Empty maps"),
+        columns=(
+            "Dataset",
+            "Frozen up to",
+            "Places",
+            "Patients",
+            "Attention inside",
+            "Lesion's area",
+            "Re-drawn head",
+            "Empty maps",
+        ),
         rows=rows,
         data=pd.DataFrame([_numbers(one) for one in found]),
         left=2,
         notes=(
-            "Attention inside: sum of the map inside the lesion over the sum of all, on one slice a patient. Lesion's area: its share of the same image, "
-            "which is what a map without any preference would give. In ROI images all that is not lesion is black.",
-            "Re-drawn head: Spearman's correlation of the map with that of the same model whose head was given random weights (Adebayo et al. 2018). Near 0, "
-            "the map follows what the head learned; near 1, it shows the image and not the model. Empty maps: no place speaks for malignant, so that no share "
+            "Attention inside: sum of the map inside the lesion over the sum of all, on one "
+            "slice a patient. Lesion's area: its share of the same image, "
+            "which is what a map without any preference would give. In ROI "
+            "images all that is not lesion is black.",
+            "Re-drawn head: Spearman's correlation of the map with that of the same model whose "
+            "head was given random weights (Adebayo et al. 2018). Near 0, "
+            "the map follows what the head learned; near 1, it shows the image and not the "
+            "model. Empty maps: no place speaks for malignant, so that no share "
             "is defined.",
         ),
     )
@@ -172,9 +218,19 @@ def _table(explained: Explained) -> Table:
 
 def _numbers(one: Summary) -> dict[str, object]:
     pairs = {"share_inside": one.share, "area_share": one.area, "redrawn_correlation": one.redrawn}
-    told = {"dataset": one.dataset, "freeze_point": one.freeze_point, "rows": one.places[0], "columns": one.places[1], "n_patients": one.n}
+    told = {
+        "dataset": one.dataset,
+        "freeze_point": one.freeze_point,
+        "rows": one.places[0],
+        "columns": one.places[1],
+        "n_patients": one.n,
+    }
     told |= {"n_empty": one.n_empty, "n_without_contour": one.n_without_contour}
-    return told | {f"{name}_{part}": value for name, pair in pairs.items() for part, value in zip(("mean", "sd"), pair, strict=True)}
+    return told | {
+        f"{name}_{part}": value
+        for name, pair in pairs.items()
+        for part, value in zip(("mean", "sd"), pair, strict=True)
+    }
 
 
 def _gallery(dataset: Dataset, pictures: Sequence[Picture], rows: pd.DataFrame) -> Gallery:
@@ -191,9 +247,13 @@ def _gallery(dataset: Dataset, pictures: Sequence[Picture], rows: pd.DataFrame) 
 
 
 def _order(row: pd.Series) -> tuple[float, str]:
-    """The one that the kind is named for first: most certain of the right, most certain of the wrong, nearest to the threshold."""
+    """The one that the kind is named for first: most certain of the right, most certain of the
+    wrong, nearest to the threshold."""
     truth = row["score"] if row["label"] == Label.MALIGNANT else 1 - row["score"]
-    rank = {BEST: -truth, UNCERTAIN: abs(row["score"] - row["threshold"]) if pd.notna(row["threshold"]) else 0}
+    rank = {
+        BEST: -truth,
+        UNCERTAIN: abs(row["score"] - row["threshold"]) if pd.notna(row["threshold"]) else 0,
+    }
     return float(rank.get(row.name[1], truth)), str(row.name[2])
 
 
@@ -204,12 +264,19 @@ def _card(one: Picture, row: pd.Series) -> Card:
     names = {Label.BENIGN: "benign", Label.MALIGNANT: "malignant"}
     at = f", threshold {probability(row['threshold'])}" if pd.notna(row["threshold"]) else ""
     said = f"P(malignant) {probability(row['score'])}{at}: called {names[row['decision']]}"
-    votes = (f"{row['votes']} of {row['n_models']} models say malignant",) if pd.notna(row["votes"]) else (f"model of fold {row['fold']}",)
+    votes = (
+        (f"{row['votes']} of {row['n_models']} models say malignant",)
+        if pd.notna(row["votes"])
+        else (f"model of fold {row['fold']}",)
+    )
     return Card(
         uri="data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode(),
         width=strip.shape[1],
         height=strip.shape[0],
-        alt=f"{', '.join(WINDOW_NAMES)} of patient {one.patient_id}, slice {one.slice_index}, with attention and the lesion's contour",
+        alt=(
+            f"{', '.join(WINDOW_NAMES)} of patient {one.patient_id}, slice "
+            f"{one.slice_index}, with attention and the lesion's contour"
+        ),
         title=f"{one.patient_id}, slice {one.slice_index}",
         lines=(f"pathology: {names[row['label']]}", said, *votes, _measure(row)),
     )
@@ -232,14 +299,30 @@ def draw_strip(one: Picture) -> np.ndarray:
     Returns:
         uint8 RGB (PANEL, 3 * PANEL + 2 * GAP, 3).
     """
-    attention = np.asarray(Image.fromarray(one.attention).resize((PANEL, PANEL), Image.Resampling.BILINEAR)) / MOST
+    attention = (
+        np.asarray(Image.fromarray(one.attention).resize((PANEL, PANEL), Image.Resampling.BILINEAR))
+        / MOST
+    )
     heat = mpl.colormaps[COLOURS](attention)[..., :3] * 255
-    alpha = (OPACITY * attention * (np.ptp(attention) > 0))[..., None]  # a map that is the same everywhere would hide the image and show nothing
-    inside = np.asarray(Image.fromarray(one.lesion.astype(np.uint8) * 255).resize((PANEL, PANEL), Image.Resampling.BILINEAR)) > 127
+    alpha = (OPACITY * attention * (np.ptp(attention) > 0))[
+        ..., None
+    ]  # a map that is the same everywhere would hide the image and show nothing
+    inside = (
+        np.asarray(
+            Image.fromarray(one.lesion.astype(np.uint8) * 255).resize(
+                (PANEL, PANEL), Image.Resampling.BILINEAR
+            )
+        )
+        > 127
+    )
     edge = inside & ~binary_erosion(inside, iterations=2 if inside.sum() > LARGE else 1)
     strip = np.full((PANEL, 3 * PANEL + 2 * GAP, 3), 255, np.uint8)
     for channel in range(3):
-        grey = np.asarray(Image.fromarray(one.image[..., channel]).resize((PANEL, PANEL), Image.Resampling.BILINEAR))[..., None]
+        grey = np.asarray(
+            Image.fromarray(one.image[..., channel]).resize(
+                (PANEL, PANEL), Image.Resampling.BILINEAR
+            )
+        )[..., None]
         panel = np.rint(grey * (1 - alpha) + heat * alpha).astype(np.uint8)
         panel[edge] = CONTOUR
         start = channel * (PANEL + GAP)

@@ -58,7 +58,9 @@ def write_bench(study: Study, cohort: Cohort) -> str:
     page = _page(plan, results, probe, table)
     folder = work.at(FOLDER)
     folder.write("table4.csv", table.to_csv(index=False).encode())
-    folder.write_json("table4.json", table.astype(object).where(table.notna(), None).to_dict("records"))
+    folder.write_json(
+        "table4.json", table.astype(object).where(table.notna(), None).to_dict("records")
+    )
     folder.write("table4.md", page.encode())
     return page
 
@@ -70,21 +72,36 @@ def imagined_plan(study: Study, cohort: Cohort) -> Plan:
         StudyError: the cohort has fewer patients of a class than there are folds.
     """
     if min(cohort.malignant, cohort.patients - cohort.malignant) < study.folds.n:
-        raise StudyError(f"bench: {cohort.malignant} of {cohort.patients} patients malignant: each of {study.folds.n} folds needs both classes")
+        raise StudyError(
+            f"bench: {cohort.malignant} of {cohort.patients} patients malignant: "
+            f"each of {study.folds.n} folds needs both classes"
+        )
     labels = [1] * cohort.malignant + [0] * (cohort.patients - cohort.malignant)
     people = tuple(
-        PatientRole(PatientId(f"P{number:05d}"), role="train", fold=number % study.folds.n, n_images=cohort.slices, label=label)
+        PatientRole(
+            PatientId(f"P{number:05d}"),
+            role="train",
+            fold=number % study.folds.n,
+            n_images=cohort.slices,
+            label=label,
+        )
         for number, label in enumerate(labels)
     )
     splits = SplitSet(seed=study.seed, method=study.folds.method, patients=people)
-    return Plan(study, splits, {dataset: Inputs(slices="", splits="", weights="") for dataset in study.datasets})
+    return Plan(
+        study,
+        splits,
+        {dataset: Inputs(slices="", splits="", weights="") for dataset in study.datasets},
+    )
 
 
 def minutes_table(plan: Plan, results: Results, probe: Probe | None) -> pd.DataFrame:
-    """Minutes of all folds' image trials of each dataset and freeze point, with where they come from, and the paper's.
+    """Minutes of all folds' image trials of each dataset and freeze point, with where they come
+    from, and the paper's.
 
     Returns:
-        dataset, freeze_point, minutes, source (measured, extrapolated or not measured), folds_measured, zhou2019_minutes.
+        dataset, freeze_point, minutes, source (measured, extrapolated or not measured),
+        folds_measured, zhou2019_minutes.
     """
     forecast = Forecast(plan, results, probe)
     rows = []
@@ -94,14 +111,36 @@ def minutes_table(plan: Plan, results: Results, probe: Probe | None) -> pd.DataF
             seconds = [_seconds(spec, forecast, results) for spec in specs]
             known = [one for one in seconds if one is not None]
             done = sum(spec.trial_id in results for spec in specs)
-            source = UNKNOWN if len(known) < len(specs) else MEASURED if done == len(specs) else EXTRAPOLATED
+            source = (
+                UNKNOWN
+                if len(known) < len(specs)
+                else MEASURED
+                if done == len(specs)
+                else EXTRAPOLATED
+            )
             minutes = sum(known) / 60 if source != UNKNOWN else None
-            rows.append((str(dataset), str(point), minutes, source, done, paper.minutes(dataset)[point]))
-    return pd.DataFrame(rows, columns=["dataset", "freeze_point", "minutes", "source", "folds_measured", "zhou2019_minutes"])
+            rows.append(
+                (str(dataset), str(point), minutes, source, done, paper.minutes(dataset)[point])
+            )
+    return pd.DataFrame(
+        rows,
+        columns=[
+            "dataset",
+            "freeze_point",
+            "minutes",
+            "source",
+            "folds_measured",
+            "zhou2019_minutes",
+        ],
+    )
 
 
 def _seconds(spec: TrialSpec, forecast: Forecast, results: Results) -> float | None:
-    return float(results[spec.trial_id]["seconds"]["total"]) if spec.trial_id in results else forecast.seconds(spec)
+    return (
+        float(results[spec.trial_id]["seconds"]["total"])
+        if spec.trial_id in results
+        else forecast.seconds(spec)
+    )
 
 
 def _page(plan: Plan, results: Results, probe: Probe | None, table: pd.DataFrame) -> str:
@@ -112,8 +151,11 @@ def _page(plan: Plan, results: Results, probe: Probe | None, table: pd.DataFrame
     lines = [
         f"# Training time of the image-level models, minutes ({device})",
         "",
-        f"{sum(counts.values())} training patients ({counts[0]} benign, {counts[1]} malignant), {images} images of {study.images.size} px, "
-        f"{len(study.fold_numbers)} folds together, {study.training.epochs.image} epochs, batch {study.training.batch_size}, "
+        f"{sum(counts.values())} training patients ({counts[0]} benign, {counts[1]} "
+        f"malignant), {images} images of {study.images.size} px, "
+        f"{len(study.fold_numbers)} folds together, "
+        f"{study.training.epochs.image} epochs, batch "
+        f"{study.training.batch_size}, "
         f"{study.backend}, {study.precision}.",
         "",
         _line(["dataset", *study.freeze_points]),
@@ -121,17 +163,35 @@ def _page(plan: Plan, results: Results, probe: Probe | None, table: pd.DataFrame
     ]
     for dataset in study.datasets:
         lines.append(_line([str(dataset), *_cells(table, dataset, study.freeze_points)]))
-        lines.append(_line([f"{paper.NAME}, {dataset}", *(f"{paper.minutes(dataset)[point]:.1f}" for point in study.freeze_points)]))
+        lines.append(
+            _line(
+                [
+                    f"{paper.NAME}, {dataset}",
+                    *(f"{paper.minutes(dataset)[point]:.1f}" for point in study.freeze_points),
+                ]
+            )
+        )
     slots = slots_of(study, probe) if probe else 1
     left = Forecast(plan, results, probe).remaining(slots)
-    told = "`renal-ray bench --probe` measures the steps." if left is None else f"What is left of the whole sweep: {clock(left)}, {slots} trials at once."
+    told = (
+        "`renal-ray bench --probe` measures the steps."
+        if left is None
+        else f"What is left of the whole sweep: {clock(left)}, {slots} trials at once."
+    )
     lines += ["", told]
     return "\n".join(lines) + "\n"
 
 
 def _cells(table: pd.DataFrame, dataset: Dataset, points: Sequence[FreezePoint]) -> list[str]:
-    rows = table[table["dataset"] == str(dataset)].set_index("freeze_point").loc[[str(point) for point in points]]
-    return [f"{DASH if source == UNKNOWN else f'{minutes:.1f}'} {source}" for minutes, source in zip(rows["minutes"], rows["source"], strict=True)]
+    rows = (
+        table[table["dataset"] == str(dataset)]
+        .set_index("freeze_point")
+        .loc[[str(point) for point in points]]
+    )
+    return [
+        f"{DASH if source == UNKNOWN else f'{minutes:.1f}'} {source}"
+        for minutes, source in zip(rows["minutes"], rows["source"], strict=True)
+    ]
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -16,9 +16,21 @@ from matplotlib.figure import Figure
 from renal_ray.report.hover import Tips, with_tips
 from renal_ray.types import Dataset, FreezePoint, Head
 
-# Okabe and Ito, Color Universal Design (2008): told apart by all common kinds of colour vision; markers and dashes tell them apart in grey.
-BROWN = "#8C510A"  # a ninth, dark enough beside orange: freeze points share a figure with datasets, and no colour means two things in one
-BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, BLACK, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000", "#8A8A8A"
+# Okabe and Ito, Color Universal Design (2008): told apart by all common kinds of colour vision;
+# markers and dashes tell them apart in grey.
+# A ninth, dark enough beside orange: freeze points share a figure with datasets, and no colour
+# means two things in one.
+BROWN = "#8C510A"
+BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, BLACK, GREY = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#56B4E9",
+    "#CC79A7",
+    "#000000",
+    "#8A8A8A",
+)
 DATASET_STYLE: dict[Dataset, dict[str, Any]] = {
     Dataset.SLICE: {"color": VERMILION, "marker": "s", "linestyle": ":"},
     Dataset.ROI: {"color": BLUE, "marker": "o", "linestyle": "-"},
@@ -41,7 +53,10 @@ WIDTH_IN, COLUMN_IN = 7.2, 3.5  # two columns of a journal, and one: 183 and 89 
 ROOM = 1.3  # height of a narrow panel over that of a wide one of its shape
 HIGHEST_IN = 9.2  # what a page of a journal holds beside the caption
 PNG_DPI = 300
-FONT, FONTS_LIKE_IT = "'DejaVu Sans'", "Verdana, sans-serif"  # for readers of the SVG who lack the font it was laid out with
+FONT, FONTS_LIKE_IT = (
+    "'DejaVu Sans'",
+    "Verdana, sans-serif",
+)  # for readers of the SVG who lack the font it was laid out with
 SETTINGS = {
     "font.family": ["DejaVu Sans"],
     "font.size": 8,
@@ -60,7 +75,14 @@ SETTINGS = {
     "svg.fonttype": "none",  # text stays text: searchable, editable, readable aloud
     "text.usetex": False,
 }
-NARROW = {"font.size": 6.5, "axes.titlesize": 7, "axes.labelsize": 6.5, "xtick.labelsize": 6, "ytick.labelsize": 6, "legend.fontsize": 6}
+NARROW = {
+    "font.size": 6.5,
+    "axes.titlesize": 7,
+    "axes.labelsize": 6.5,
+    "xtick.labelsize": 6,
+    "ytick.labelsize": 6,
+    "legend.fontsize": 6,
+}
 
 
 @dataclass(frozen=True)
@@ -115,21 +137,25 @@ class Drawing:
 
 @contextmanager
 def settings(name: str) -> Iterator[None]:
-    """Matplotlib settings of one figure; its name salts the ids, so that two figures on one page share none."""
+    """Matplotlib settings of one figure; its name salts the ids, so that two figures on one page
+    share none."""
     narrow = NARROW if _JOURNAL.get().one_column else {}
     salted: Any = {**SETTINGS, **narrow, "svg.hashsalt": name}
     with mpl.rc_context(salted):
         yield
 
 
-def blank(height_in: float, rows: int, columns: int, *, alone: bool = False) -> tuple[Figure, list[list[Axes]]]:
+def blank(
+    height_in: float, rows: int, columns: int, *, alone: bool = False
+) -> tuple[Figure, list[list[Axes]]]:
     """A figure of journal width with a grid of panels.
 
     Args:
         height_in: height at the width of two columns.
         rows: of panels.
         columns: of panels.
-        alone: whether each panel has labels of its own and can stand anywhere: only then is the figure drawn for one column.
+        alone: whether each panel has labels of its own and can stand anywhere: only then is the
+            figure drawn for one column.
     """
     if _JOURNAL.get().one_column and alone:
         return _one_column(height_in, rows, columns)
@@ -139,10 +165,16 @@ def blank(height_in: float, rows: int, columns: int, *, alone: bool = False) -> 
 
 
 def _one_column(height_in: float, rows: int, columns: int) -> tuple[Figure, list[list[Axes]]]:
-    """The panels two abreast, or as they are where they stand one below the other, with room for what is under them: type shrinks less than panels."""
+    """The panels two abreast, or as they are where they stand one below the other, with room for
+    what is under them: type shrinks less than panels."""
     n, across = rows * columns, min(columns, 2)
     down = -(-n // across)
-    high = down * height_in / rows * (ROOM * COLUMN_IN / across / (WIDTH_IN / columns) if columns > 1 else 1)
+    high = (
+        down
+        * height_in
+        / rows
+        * (ROOM * COLUMN_IN / across / (WIDTH_IN / columns) if columns > 1 else 1)
+    )
     figure = Figure(figsize=(COLUMN_IN, min(high, HIGHEST_IN)), layout="constrained")
     FigureCanvasAgg(figure)
     panels = list(figure.subplots(down, across, squeeze=False).flat)
@@ -170,7 +202,11 @@ def finish(figure: Figure, *, name: str, caption: str, tips: Tips | None = None)
     svg, png = io.BytesIO(), io.BytesIO()
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
     figure.savefig(png, format="png", dpi=PNG_DPI, metadata={"Software": None})
-    drawn = svg.getvalue().decode().replace(f"font-family: {FONT}", f"font-family: {FONT}, {FONTS_LIKE_IT}")
+    drawn = (
+        svg.getvalue()
+        .decode()
+        .replace(f"font-family: {FONT}", f"font-family: {FONT}, {FONTS_LIKE_IT}")
+    )
     drawn = with_tips(drawn, tips or {})
     return Drawing(
         name=name,
@@ -185,13 +221,24 @@ def finish(figure: Figure, *, name: str, caption: str, tips: Tips | None = None)
 
 def _pdf(figure: Figure) -> bytes:
     pdf = io.BytesIO()
-    figure.savefig(pdf, format="pdf", metadata={"Creator": None, "Producer": None, "CreationDate": None})
+    figure.savefig(
+        pdf, format="pdf", metadata={"Creator": None, "Producer": None, "CreationDate": None}
+    )
     return pdf.getvalue()
 
 
 def letter(axes: Axes, text: str) -> None:
     """The bold letter of a panel."""
-    axes.text(-0.02, 1.04, text, transform=axes.transAxes, ha="right", va="bottom", fontsize=in_one_column(10, 8), fontweight="bold")
+    axes.text(
+        -0.02,
+        1.04,
+        text,
+        transform=axes.transAxes,
+        ha="right",
+        va="bottom",
+        fontsize=in_one_column(10, 8),
+        fontweight="bold",
+    )
 
 
 def nothing(axes: Axes, text: str) -> None:
@@ -200,11 +247,18 @@ def nothing(axes: Axes, text: str) -> None:
 
 
 def _inline(svg: str, caption: str) -> str:
-    """Keeps the svg element: no prologue, no metadata, no style that would reach the rest of the page, no fixed size."""
+    """Keeps the svg element: no prologue, no metadata, no style that would reach the rest of the
+    page, no fixed size."""
     element = svg[svg.index("<svg") :]
     element = re.sub(r"<metadata>.*?</metadata>", "", element, flags=re.S)
     element = re.sub(r"<style[^>]*>.*?</style>", "", element, flags=re.S)
     opening, rest = element.split(">", 1)
     opening = re.sub(r'\s(?:width|height)="[^"]*"', "", opening)
-    title = ". ".join(caption.split(". ")[:2]).rstrip(".").replace("&", "and").replace("<", "").replace('"', "")
+    title = (
+        ". ".join(caption.split(". ")[:2])
+        .rstrip(".")
+        .replace("&", "and")
+        .replace("<", "")
+        .replace('"', "")
+    )
     return f'{opening} role="img" aria-label="{title}">{rest}'

@@ -1,4 +1,5 @@
-"""The items of the reporting guidelines, each with its place in the report, in the work directory, or with the authors."""
+"""The items of the reporting guidelines, each with its place in the report, in the work directory,
+or with the authors."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -36,7 +37,8 @@ class Item:
         places: sections of the report, or section/part, that answer it.
         files: files of the work directory that answer it.
         authors: what only the authors can write; empty where nothing is left to them.
-        state: name of the function that says where a study stands; empty where the program cannot say.
+        state: name of the function that says where a study stands; empty where the program cannot
+            say.
     """
 
     item: str
@@ -102,26 +104,42 @@ class Answer:
 @cache
 def guidelines() -> tuple[Guideline, ...]:
     """CLAIM 2024, TRIPOD+AI and STARD 2015 as in checklist.yaml."""
-    read = yaml.safe_load(files("renal_ray.report").joinpath("checklist.yaml").read_text(encoding="utf-8"))
-    return tuple(Guideline(**{**one, "items": tuple(_item(item) for item in one["items"])}) for one in read)
+    read = yaml.safe_load(
+        files("renal_ray.report").joinpath("checklist.yaml").read_text(encoding="utf-8")
+    )
+    return tuple(
+        Guideline(**{**one, "items": tuple(_item(item) for item in one["items"])}) for one in read
+    )
 
 
 def _item(given: Mapping[str, str | list[str]]) -> Item:
-    fields = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    fields = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
+    }
     return Item(**fields)  # type: ignore[arg-type]
 
 
-def answers(guideline: Guideline, facts: Facts, contents: Mapping[str, str], anchors: Collection[str]) -> list[Answer]:
+def answers(
+    guideline: Guideline, facts: Facts, contents: Mapping[str, str], anchors: Collection[str]
+) -> list[Answer]:
     """Every item of a guideline for one study.
 
     Args:
         guideline: the guideline.
         facts: what the study's states are read from.
         contents: anchor of each section -> its name.
-        anchors: parts of sections that are on the page; a link to a part that is not leads to its section.
+        anchors: parts of sections that are on the page; a link to a part that is not leads to its
+            section.
     """
     known = {name: STATES[name](facts) for name in {item.state for item in guideline.items} - {""}}
-    return [Answer(item, tuple(_link(place, contents, anchors) for place in item.places), known.get(item.state)) for item in guideline.items]
+    return [
+        Answer(
+            item,
+            tuple(_link(place, contents, anchors) for place in item.places),
+            known.get(item.state),
+        )
+        for item in guideline.items
+    ]
 
 
 def _link(place: str, contents: Mapping[str, str], anchors: Collection[str]) -> tuple[str, str]:
@@ -143,14 +161,28 @@ def answer_table(guideline: Guideline, answered: list[Answer]) -> Table:
         where = "; ".join((*(name for _, name in answer.links), *item.files))
         left = f"{AUTHORS}: {item.authors}" if item.authors else ""
         rows.append(Row((item.item, item.topic, item.asks, where, left, answer.said)))
-        data.append({"item": item.item, "topic": item.topic, "asks": item.asks, "where": where, "authors": item.authors, "state": answer.said})
+        data.append(
+            {
+                "item": item.item,
+                "topic": item.topic,
+                "asks": item.asks,
+                "where": where,
+                "authors": item.authors,
+                "state": answer.said,
+            }
+        )
     return Table(
         name=f"checklist-{guideline.key}",
         title=f"{guideline.name}: where the items are answered",
         columns=("Item", "Topic", "Asks for", "Where", "Authors", "This study"),
         rows=tuple(rows),
         data=pd.DataFrame(data),
-        notes=(f"{guideline.title}. {guideline.source}. Items in our words: the guideline's own text decides.",),
+        notes=(
+            (
+                f"{guideline.title}. {guideline.source}. Items in our "
+                "words: the guideline's own text decides."
+            ),
+        ),
         left=6,
     )
 
@@ -164,17 +196,35 @@ def checklist_page(contents: Mapping[str, str]) -> str:
     lines = [
         "# Reporting checklist",
         "",
-        "Where the items of three reporting guidelines are answered: in a section of the report, in a file of the work directory, or by the authors. The",
-        "report of a study holds the same lists under *Checklist*, with links and with where that study stands. Items are in our own words: fill in the",
+        (
+            "Where the items of three reporting guidelines are answered: in a section of the "
+            "report, in a file of the work directory, or by the authors. The"
+        ),
+        (
+            "report of a study holds the same lists under *Checklist*, with links and with "
+            "where that study stands. Items are in our own words: fill in the"
+        ),
         "guideline's own form for a journal. Written by `make checklist`.",
     ]
     for guideline in guidelines():
         alone = sum(item.by_authors_alone for item in guideline.items)
         lines += ["", f"## {guideline.name}", "", f"{guideline.title}. {guideline.source}.", ""]
-        lines += [f"{guideline.count} items, {len(guideline.items)} with their parts; {alone} are the authors' alone.", ""]
-        lines += ["| item | topic | asks for | report | files | authors write |", "|---|---|---|---|---|---|"]
+        lines += [
+            (
+                f"{guideline.count} items, {len(guideline.items)} with their "
+                f"parts; {alone} are the authors' alone."
+            ),
+            "",
+        ]
+        lines += [
+            "| item | topic | asks for | report | files | authors write |",
+            "|---|---|---|---|---|---|",
+        ]
         for item in guideline.items:
             places = ", ".join(place_name(place, contents) for place in item.places)
             named = " ".join(f"`{name}`" for name in item.files)
-            lines.append(f"| {item.item} | {item.topic} | {item.asks} | {places} | {named} | {item.authors} |")
+            lines.append(
+                f"| {item.item} | {item.topic} | {item.asks} | "
+                f"{places} | {named} | {item.authors} |"
+            )
     return "\n".join(lines) + "\n"

@@ -12,7 +12,9 @@ from renal_ray.protocol.metrics import as_labels_and_scores, mean_sd
 from renal_ray.types import FreezePoint
 
 FPR_GRID = np.linspace(0, 1, 201)
-FAR_OUT = 3.0  # interquartile ranges above the upper quartile: J. W. Tukey, Exploratory Data Analysis (1977), chapter 2
+# Interquartile ranges above the upper quartile: J. W. Tukey, Exploratory Data Analysis (1977),
+# chapter 2.
+FAR_OUT = 3.0
 ALIKE = 4.0  # panels whose highest losses differ less than this share one axis
 
 
@@ -33,7 +35,9 @@ class Curve:
     n_folds: int
 
 
-def roc(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+def roc(
+    labels: ArrayLike, scores: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """False and true positive rates of one ROC curve, or None where a class is missing."""
     truth, values = as_labels_and_scores(labels, scores)
     if truth.all() or not truth.any():
@@ -43,9 +47,11 @@ def roc(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.float64], NDAr
 
 
 def mean_roc(folds: Sequence[tuple[ArrayLike, ArrayLike]]) -> Curve | None:
-    """The vertical average of ROC curves: mean sensitivity at each false positive rate of a common grid.
+    """The vertical average of ROC curves: mean sensitivity at each false positive rate of a common
+    grid.
 
-    T. Fawcett, An introduction to ROC analysis, Pattern Recognit Lett 27 (2006) 861-874, section 8.1.
+    T. Fawcett, An introduction to ROC analysis, Pattern Recognit Lett 27 (2006) 861-874, section
+    8.1.
 
     Args:
         folds: labels and scores of each validation fold.
@@ -77,7 +83,8 @@ def mean_trace(histories: Sequence[pd.DataFrame], column: str) -> Curve | None:
 
 
 def loss_limit(curves: Sequence[Curve]) -> float:
-    """Where a loss axis from 0 ends: above every mean and band that is not far out among them (Tukey's outer fence).
+    """Where a loss axis from 0 ends: above every mean and band that is not far out among them
+    (Tukey's outer fence).
 
     Args:
         curves: the losses of one panel.
@@ -85,7 +92,11 @@ def loss_limit(curves: Sequence[Curve]) -> float:
     Returns:
         The upper limit, above 0; 1 where no loss is a finite positive number.
     """
-    heights = np.concatenate([np.concatenate([curve.mean, curve.mean + curve.sd]) for curve in curves]) if curves else np.empty(0)
+    heights = (
+        np.concatenate([np.concatenate([curve.mean, curve.mean + curve.sd]) for curve in curves])
+        if curves
+        else np.empty(0)
+    )
     heights = heights[np.isfinite(heights)]
     if not heights.size or heights.max() <= 0:
         return 1.0
@@ -94,9 +105,13 @@ def loss_limit(curves: Sequence[Curve]) -> float:
 
 
 def shared_limits(limits: Mapping[FreezePoint, float]) -> dict[FreezePoint, float]:
-    """One limit for the panels of a dataset; each its own where they differ more than fourfold and one would flatten another."""
+    """One limit for the panels of a dataset; each its own where they differ more than fourfold and
+    one would flatten another."""
     highest = max(limits.values(), default=1.0)
-    return {point: highest if highest <= ALIKE * min(limits.values()) else limit for point, limit in limits.items()}
+    return {
+        point: highest if highest <= ALIKE * min(limits.values()) else limit
+        for point, limit in limits.items()
+    }
 
 
 def cut_bars(mean: ArrayLike, sd: ArrayLike, *, lowest: float) -> NDArray[np.float64]:
@@ -111,7 +126,9 @@ def cut_bars(mean: ArrayLike, sd: ArrayLike, *, lowest: float) -> NDArray[np.flo
         (2, n) lengths below and above the mean.
     """
     middle, length = np.asarray(mean, dtype=float), np.asarray(sd, dtype=float)
-    return np.stack([np.minimum(length, middle - lowest), np.minimum(length, 1 - middle)]).clip(min=0)
+    return np.stack([np.minimum(length, middle - lowest), np.minimum(length, 1 - middle)]).clip(
+        min=0
+    )
 
 
 def _average(x: NDArray[np.float64], curves: Sequence[NDArray[np.float64]]) -> Curve | None:

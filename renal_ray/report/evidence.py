@@ -33,12 +33,17 @@ class SealedTest:
     """What the opened test set showed.
 
     Args:
-        votes: test/votes.parquet, rows whose models are the study's own; None when the test has not been run.
-        voters: test/predictions.parquet, what each of these models said; None when the test has not been run.
-        stale: dataset, freeze point and head of votes left out because their models are no longer the study's.
+        votes: test/votes.parquet, rows whose models are the study's own; None when the test has not
+            been run.
+        voters: test/predictions.parquet, what each of these models said; None when the test has not
+            been run.
+        stale: dataset, freeze point and head of votes left out because their models are no longer
+            the study's.
         openings: every opening in test/seal.jsonl.
-        other_rule: whether votes are left out because they were counted under another rule than the study's.
-        other_patients: whether votes are left out because test patients were withdrawn, relabelled or corrected since.
+        other_rule: whether votes are left out because they were counted under another rule than the
+            study's.
+        other_patients: whether votes are left out because test patients were withdrawn, relabelled
+            or corrected since.
         changes: the lines of test/seal.jsonl on what of the cohort changed after an opening.
     """
 
@@ -64,17 +69,21 @@ class Evidence:
         study: the study as it stands.
         provenance: versions, hashes and times kept in study.yaml.
         cohort: cohort.parquet, one row a patient.
-        quarantine: patient_id, file, code, message, severity: those left out, and what is to be reported of the others.
+        quarantine: patient_id, file, code, message, severity: those left out, and what is to be
+            reported of the others.
         splits: who trained, validated and was sealed.
         trials: what was trained.
         test: the sealed test.
-        selected: freeze point of each dataset with a finished image trial; provisional while others are missing.
+        selected: freeze point of each dataset with a finished image trial; provisional while others
+            are missing.
         beside: numbers of the trials beside the study's own folds, by family.
         scanners: of the training patients, where one is to be left out in turn.
-        masks: scores under perturbed masks, see `renal_ray.trial.masks.COLUMNS`; empty where none were measured.
+        masks: scores under perturbed masks, see `renal_ray.trial.masks.COLUMNS`; empty where none
+            were measured.
         search: WORK/search/search.json of a search on this split; None without one.
         collapsed: trial_id -> why, of finished trials that learnt nothing.
-        external: patients of each external cohort that models of this work directory were tested on, by its name.
+        external: patients of each external cohort that models of this work directory were tested
+            on, by its name.
         sources: whether the cohort's sources are what they were when they were prepared.
     """
 
@@ -101,26 +110,49 @@ class Evidence:
 
     def cell(self, dataset: Dataset, freeze_point: FreezePoint, head: Head) -> list[Trial]:
         """The finished trials of one cell, fold by fold."""
-        return [t for t in self.trials.true if (t.spec.dataset, t.spec.freeze_point, t.spec.head) == (dataset, freeze_point, head)]
+        return [
+            t
+            for t in self.trials.true
+            if (t.spec.dataset, t.spec.freeze_point, t.spec.head) == (dataset, freeze_point, head)
+        ]
 
     def trials_of(self, name: str) -> list[Trial]:
         """The finished trials of one family beside the study's own folds."""
-        return [trial for trial in (*self.trials.repeats, *self.trials.beside) if family(trial.spec) == name]
+        return [
+            trial
+            for trial in (*self.trials.repeats, *self.trials.beside)
+            if family(trial.spec) == name
+        ]
 
     def votes(self, dataset: Dataset, head: Head, level: str) -> pd.DataFrame:
         """The votes at the dataset's selected freeze point; empty when there are none."""
         votes = self.test.votes
         if votes is None or dataset not in self.selected:
-            return pd.DataFrame(columns=["patient_id", "label", "votes", "n_models", "decision", "score"])
-        chosen = (votes["dataset"] == dataset) & (votes["freeze_point"] == self.selected[dataset]) & (votes["head"] == head) & (votes["level"] == level)
+            return pd.DataFrame(
+                columns=["patient_id", "label", "votes", "n_models", "decision", "score"]
+            )
+        chosen = (
+            (votes["dataset"] == dataset)
+            & (votes["freeze_point"] == self.selected[dataset])
+            & (votes["head"] == head)
+            & (votes["level"] == level)
+        )
         return votes[chosen].reset_index(drop=True)
 
     def voters(self, dataset: Dataset, head: Head, level: str) -> pd.DataFrame:
-        """What each fold model said of the test samples at the dataset's selected freeze point; empty when there are none."""
+        """What each fold model said of the test samples at the dataset's selected freeze point;
+        empty when there are none."""
         voters = self.test.voters
         if voters is None or dataset not in self.selected:
-            return pd.DataFrame(columns=["fold", "patient_id", "label", "score", "threshold", "decision"])
-        chosen = (voters["dataset"] == dataset) & (voters["freeze_point"] == self.selected[dataset]) & (voters["head"] == head) & (voters["level"] == level)
+            return pd.DataFrame(
+                columns=["fold", "patient_id", "label", "score", "threshold", "decision"]
+            )
+        chosen = (
+            (voters["dataset"] == dataset)
+            & (voters["freeze_point"] == self.selected[dataset])
+            & (voters["head"] == head)
+            & (voters["level"] == level)
+        )
         return voters[chosen].reset_index(drop=True)
 
     def missing_folds(self) -> Iterator[tuple[Dataset, FreezePoint, Head, list[int]]]:
@@ -167,8 +199,12 @@ def read_evidence(study: Study) -> Evidence:
 
 
 def _masks(plan: Plan, results: Results, work: Place) -> pd.DataFrame:
-    tables = [work.read_parquet(part.file) for part in mask_parts(plan, results) if work.exists(part.file)]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(MASK_COLUMNS))
+    tables = [
+        work.read_parquet(part.file) for part in mask_parts(plan, results) if work.exists(part.file)
+    ]
+    return (
+        pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(MASK_COLUMNS))
+    )
 
 
 def _search(plan: Plan, work: Place) -> dict[str, Any] | None:
@@ -179,11 +215,18 @@ def _search(plan: Plan, work: Place) -> dict[str, Any] | None:
 
 def _external(work: Place) -> dict[str, int]:
     voted = {name: f"external/{name}/votes.parquet" for name in work.entries("external")}
-    return {name: work.read_parquet(file, ["patient_id"])["patient_id"].nunique() for name, file in voted.items() if work.exists(file)}
+    return {
+        name: work.read_parquet(file, ["patient_id"])["patient_id"].nunique()
+        for name, file in voted.items()
+        if work.exists(file)
+    }
 
 
 def _selected(plan: Plan, results: Results, trials: Trials) -> dict[Dataset, FreezePoint]:
-    points = {dataset: plan.selected(dataset, results) or _provisional(dataset, trials) for dataset in plan.study.datasets}
+    points = {
+        dataset: plan.selected(dataset, results) or _provisional(dataset, trials)
+        for dataset in plan.study.datasets
+    }
     return {dataset: point for dataset, point in points.items() if point is not None}
 
 
@@ -192,8 +235,14 @@ def _provisional(dataset: Dataset, trials: Trials) -> FreezePoint | None:
     aucs: dict[FreezePoint, list[float | None]] = {}
     for trial in (*trials.true, *trials.repeats):
         if trial.spec.dataset is dataset and trial.spec.head is Head.IMAGE:
-            aucs.setdefault(trial.spec.freeze_point, []).append(trial.metrics(main_level(Head.IMAGE))["auc"])
-    return select_freeze_point(aucs) if any(auc is not None for values in aucs.values() for auc in values) else None
+            aucs.setdefault(trial.spec.freeze_point, []).append(
+                trial.metrics(main_level(Head.IMAGE))["auc"]
+            )
+    return (
+        select_freeze_point(aucs)
+        if any(auc is not None for values in aucs.values() for auc in values)
+        else None
+    )
 
 
 def _provenance(work: Place) -> dict[str, Any]:
@@ -206,12 +255,20 @@ def _provenance(work: Place) -> dict[str, Any]:
 def _quarantine(work: Place) -> pd.DataFrame:
     if not work.exists("quarantine.csv"):
         return pd.DataFrame(columns=list(PROBLEM_COLUMNS))
-    return pd.read_csv(io.BytesIO(work.read("quarantine.csv")), dtype=str, keep_default_na=False)[list(PROBLEM_COLUMNS)]
+    return pd.read_csv(io.BytesIO(work.read("quarantine.csv")), dtype=str, keep_default_na=False)[
+        list(PROBLEM_COLUMNS)
+    ]
 
 
 def _test(study: Study, work: Place, splits: SplitSet, trials: Trials) -> SealedTest:
     log = read_log(work)
-    closed = SealedTest(None, None, (), tuple(line for line in log if "opened" in line), changes=tuple(line for line in log if "changed" in line))
+    closed = SealedTest(
+        None,
+        None,
+        (),
+        tuple(line for line in log if "opened" in line),
+        changes=tuple(line for line in log if "changed" in line),
+    )
     if not (work.exists("test/votes.parquet") and work.exists("test/predictions.parquet")):
         return closed
     if last_rule(work) != rule_of(study):
@@ -225,8 +282,15 @@ def _test(study: Study, work: Place, splits: SplitSet, trials: Trials) -> Sealed
         return replace(closed, other_patients=True)
     foreign = models[~models["trial_id"].isin(current)][cell].drop_duplicates()
     unknown = votes[~votes["patient_id"].isin(splits.test)][cell].drop_duplicates()
-    stale = sorted({(str(d), str(f), str(h)) for d, f, h in pd.concat([foreign, unknown]).itertuples(index=False)})
-    return replace(closed, votes=_without(votes, stale), voters=_without(voters, stale), stale=tuple(stale))
+    stale = sorted(
+        {
+            (str(d), str(f), str(h))
+            for d, f, h in pd.concat([foreign, unknown]).itertuples(index=False)
+        }
+    )
+    return replace(
+        closed, votes=_without(votes, stale), voters=_without(voters, stale), stale=tuple(stale)
+    )
 
 
 def _without(table: pd.DataFrame, stale: list[tuple[str, str, str]]) -> pd.DataFrame:

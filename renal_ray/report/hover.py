@@ -1,11 +1,14 @@
-"""What a mark of a drawing says when it is pointed at: an SVG title, read by browsers with and without scripts."""
+"""What a mark of a drawing says when it is pointed at: an SVG title, read by browsers with and
+without scripts."""
 
 import re
 from collections.abc import Mapping, Sequence
 
 from markupsafe import escape
 
-Tips = Mapping[str, Sequence[str]]  # gid of an artist -> a sentence for each of its marks, or one for all of it
+Tips = Mapping[
+    str, Sequence[str]
+]  # gid of an artist -> a sentence for each of its marks, or one for all of it
 MARK = re.compile(r"<use\b[^>]*/>|<path\b[^>]*/>")
 BLOCK = re.compile(r"<(/?)g\b[^>]*?(/?)>")
 
@@ -15,7 +18,8 @@ def with_tips(svg: str, tips: Tips) -> str:
 
     Args:
         svg: an SVG file of Matplotlib; `artist.set_gid(name)` gave the groups their names.
-        tips: name of the group -> sentences: as many as the group has marks, in their order, or a single one for the whole group.
+        tips: name of the group -> sentences: as many as the group has marks, in their order, or a
+            single one for the whole group.
 
     Raises:
         ValueError: a group is not there, or has another number of marks than sentences.
@@ -36,11 +40,16 @@ def _titled(gid: str, inside: str, sentences: Sequence[str]) -> str:
     uses = [mark for mark in MARK.finditer(inside) if mark[0].startswith("<use")]
     marks = uses or list(MARK.finditer(inside))
     if len(marks) != len(sentences):
-        raise ValueError(f"figure: group {gid!r} has {len(marks)} marks and {len(sentences)} sentences")
+        raise ValueError(
+            f"figure: group {gid!r} has {len(marks)} marks and {len(sentences)} sentences"
+        )
     parts, last = [], 0
     for mark, sentence in zip(marks, sentences, strict=True):
         name = mark[0][1 : 1 + len("path" if mark[0].startswith("<path") else "use")]
-        parts += [inside[last : mark.start()], f"{mark[0][:-2]}><title>{escape(sentence)}</title></{name}>"]
+        parts += [
+            inside[last : mark.start()],
+            f"{mark[0][:-2]}><title>{escape(sentence)}</title></{name}>",
+        ]
         last = mark.end()
     return "".join([*parts, inside[last:]])
 

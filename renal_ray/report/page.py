@@ -10,13 +10,25 @@ from renal_ray.config import Study
 from renal_ray.report import cohort_tables, narrative, paper, tables
 from renal_ray.report.attention import Attention, read_attention
 from renal_ray.report.canvas import Drawing
-from renal_ray.report.checklist import Answer, Guideline, answer_table, answers, checklist_page, guidelines
+from renal_ray.report.checklist import (
+    Answer,
+    Guideline,
+    answer_table,
+    answers,
+    checklist_page,
+    guidelines,
+)
 from renal_ray.report.checklist_state import Facts
 from renal_ray.report.evidence import Evidence, read_evidence
 from renal_ray.report.figures import draw_all
 from renal_ray.report.narrative import DatasetResult
 from renal_ray.report.patients import patient_table
-from renal_ray.report.protocol_facts import ABBREVIATIONS, protocol_facts, provenance_facts, rule_words
+from renal_ray.report.protocol_facts import (
+    ABBREVIATIONS,
+    protocol_facts,
+    provenance_facts,
+    rule_words,
+)
 from renal_ray.report.render import in_page, render
 from renal_ray.report.robustness import robustness_drawings, robustness_sentences, robustness_tables
 from renal_ray.report.search.sentences import search_sentences
@@ -91,28 +103,48 @@ def write_report(study: Study, *, paper: bool = False) -> Headline:
     seen = read_attention(evidence)
     answered = checklist_answers(evidence, measured, work)
     lists = [answer_table(guideline, answers) for guideline, answers in answered]
-    made = {table.name: table for table in (*all_tables(evidence), *measured.tables(), *seen.tables, *lists)}
+    made = {
+        table.name: table
+        for table in (*all_tables(evidence), *measured.tables(), *seen.tables, *lists)
+    }
     drawings = {drawing.name: drawing for drawing in every_drawing(evidence, measured)}
     results = narrative.dataset_results(evidence)
     caveats = tuple(narrative.caveats(evidence))
-    unread = (evidence.sources.note,) if evidence.sources.note else ()  # of the machine that writes the page, so no part of it
+    unread = (
+        (evidence.sources.note,) if evidence.sources.note else ()
+    )  # of the machine that writes the page, so no part of it
     html = _html(evidence, measured, made, drawings, results, caveats, answered, seen)
     for folder in ("report/tables", "report/figures"):
         work.remove(folder)  # what can no longer be made must not stay from an earlier run
     for table in made.values():
-        work.write(f"report/tables/{table.name}.csv", table.data.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode())
+        work.write(
+            f"report/tables/{table.name}.csv",
+            table.data.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode(),
+        )
     for drawing in drawings.values():
         work.write(f"report/figures/{drawing.name}.svg", drawing.svg)
         work.write(f"report/figures/{drawing.name}.png", drawing.png)
     work.write(PAGE, html.encode())
     written = _paper(work, evidence, measured, made) if paper else None
-    return Headline(page=work.shown(PAGE), datasets=results, lines=narrative.terminal_lines(results), caveats=(*caveats, *unread), paper=written)
+    return Headline(
+        page=work.shown(PAGE),
+        datasets=results,
+        lines=narrative.terminal_lines(results),
+        caveats=(*caveats, *unread),
+        paper=written,
+    )
 
 
-def _paper(work: Place, evidence: Evidence, measured: Statistics, made: dict[str, tables.Table]) -> "Written":
-    from renal_ray.report.manuscript.write import write_paper  # python-docx is read only where it is needed
+def _paper(
+    work: Place, evidence: Evidence, measured: Statistics, made: dict[str, tables.Table]
+) -> "Written":
+    from renal_ray.report.manuscript.write import (
+        write_paper,
+    )  # python-docx is read only where it is needed
 
-    return write_paper(work, evidence.study.name, list(made.values()), lambda: every_drawing(evidence, measured))
+    return write_paper(
+        work, evidence.study.name, list(made.values()), lambda: every_drawing(evidence, measured)
+    )
 
 
 def every_drawing(evidence: Evidence, measured: Statistics) -> Iterator[Drawing]:
@@ -147,7 +179,10 @@ def checklist_answers(evidence: Evidence, measured: Statistics, work: Place) -> 
     """Every reporting guideline with where this study stands."""
     facts = Facts(evidence, frozenset(work.entries()))
     anchors = {block.anchor for block in (*measured.validation_blocks(), *measured.test_blocks())}
-    return [(guideline, answers(guideline, facts, dict(CONTENTS), anchors)) for guideline in guidelines()]
+    return [
+        (guideline, answers(guideline, facts, dict(CONTENTS), anchors))
+        for guideline in guidelines()
+    ]
 
 
 def checklist_document() -> str:
@@ -165,7 +200,8 @@ def _html(
     answered: Answered,
     seen: Attention,
 ) -> str:
-    # Only our own style sheet, script and drawings are marked as safe; every value of the study is escaped.
+    # Only our own style sheet, script and drawings are marked as safe; every value of the study is
+    # escaped.
     return render(
         "template.html",
         study=evidence.study,
@@ -178,7 +214,10 @@ def _html(
         tables=made,
         drawings={name: in_page(drawing) for name, drawing in drawings.items()},
         protocol=protocol_facts(evidence),
-        openings=[{**opening, "rule": rule_words(opening.get("rule", FIRST_RULE))} for opening in evidence.test.openings],
+        openings=[
+            {**opening, "rule": rule_words(opening.get("rule", FIRST_RULE))}
+            for opening in evidence.test.openings
+        ],
         tested=evidence.test.votes is not None and len(evidence.test.votes) > 0,
         statistics=measured.validation_blocks(),
         test_statistics=measured.test_blocks(),
@@ -198,7 +237,11 @@ def _html(
 
 def _card(result: DatasetResult) -> dict[str, Any]:
     image = next(head for head in result.heads if head.head is Head.IMAGE)
-    lines = [(f"{head_name(head.head)} validation AUC", plus_minus(*head.validation_auc)) for head in result.heads if head.head is not Head.IMAGE]
+    lines = [
+        (f"{head_name(head.head)} validation AUC", plus_minus(*head.validation_auc))
+        for head in result.heads
+        if head.head is not Head.IMAGE
+    ]
     for head in result.heads:
         if head.test is not None:
             lines.append((f"{head_name(head.head)} test ACC", two(head.test["acc"])))
@@ -208,7 +251,9 @@ def _card(result: DatasetResult) -> dict[str, Any]:
         "name": f"{dataset_name(result.dataset)} dataset",
         "auc": plus_minus(*image.validation_auc),
         "folds": counted(image.n_folds, "fold"),
-        "frozen": "Frozen up to (provisional)" if result.provisional and result.freeze_point else "Frozen up to",
+        "frozen": "Frozen up to (provisional)"
+        if result.provisional and result.freeze_point
+        else "Frozen up to",
         "point": str(result.freeze_point or "none yet"),
         "lines": lines,
     }
@@ -217,13 +262,17 @@ def _card(result: DatasetResult) -> dict[str, Any]:
 def _trials_sentence(evidence: Evidence) -> str:
     trials = evidence.trials
     return (
-        f"{counted(len(trials.true), 'finished trial')} on the patients' own labels, {len(trials.controls)} on permuted ones, "
+        f"{counted(len(trials.true), 'finished trial')} on the patients' own "
+        f"labels, {len(trials.controls)} on permuted ones, "
         f"{len(trials.repeats)} of repeats, {len(trials.beside)} on other patients for robustness; "
-        f"{len(trials.unfinished)} without a result; {trials.set_aside} of other settings, data, splits or selected freeze points set aside."
+        f"{len(trials.unfinished)} without a result; {trials.set_aside} of other "
+        "settings, data, splits or selected freeze points set aside."
     )
 
 
 def _study_without_paths(study: Study) -> str:
-    value = study.model_dump(mode="json", exclude={"work": True, "cohort": {"manifest", "dicom", "labels", "kits"}})
+    value = study.model_dump(
+        mode="json", exclude={"work": True, "cohort": {"manifest", "dicom", "labels", "kits"}}
+    )
     value["weights"] = weights_name(study.weights)
     return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120)

@@ -1,4 +1,5 @@
-"""A page as one file: style sheet and script within it, every value escaped, nothing loaded and no other script run."""
+"""A page as one file: style sheet and script within it, every value escaped, nothing loaded and no
+other script run."""
 
 import base64
 import hashlib
@@ -36,21 +37,35 @@ def render(template: str, **values: Any) -> str:
     """A template of this room with its values.
 
     Args:
-        template: file name of the template; it finds css, script, policy and program among its values.
+        template: file name of the template; it finds css, script, policy and program among its
+            values.
         values: what is escaped, unless it is Markup.
     """
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, loader=jinja2.FunctionLoader(_file), keep_trailing_newline=True)
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        loader=jinja2.FunctionLoader(_file),
+        keep_trailing_newline=True,
+    )
     environment.filters |= {"commands": commands, "moment": moment, "unbroken": unbroken}
     script = _file(SCRIPT)
     return environment.get_template(template).render(
-        css=Markup("".join(map(_file, STYLES))), script=Markup(script), policy=policy(script), program=f"renal-ray {__version__}", **values
+        css=Markup("".join(map(_file, STYLES))),
+        script=Markup(script),
+        policy=policy(script),
+        program=f"renal-ray {__version__}",
+        **values,
     )
 
 
 def policy(script: str) -> str:
-    """What a browser may do on the page (W3C Content Security Policy Level 3): run this very script, show what is in the file, and load nothing."""
+    """What a browser may do on the page (W3C Content Security Policy Level 3): run this very
+    script, show what is in the file, and load nothing."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+    return (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src "
+        "'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+    )
 
 
 def in_page(drawing: Drawing) -> Inline:

@@ -9,17 +9,29 @@ from renal_ray.types import Dataset, Head
 DASH = "–"
 DATASET_NAMES = {Dataset.SLICE: "Slice", Dataset.ROI: "ROI", Dataset.RBR: "RBR"}
 HEAD_NAMES = {Head.IMAGE: "Image-level", Head.FC: "FC", Head.GRU: "GRU"}
-FOLDERS = re.compile(r"""(?<![\w./~-])~?/(?:[^\s/'"<>:]+/)+""")  # all of an absolute path but its last name
-METRIC_NAMES = {"auc": "AUC", "acc": "ACC", "sen": "SEN", "spec": "SPEC", "ppv": "PPV", "npv": "NPV", "mcc": "MCC"}
+FOLDERS = re.compile(
+    r"""(?<![\w./~-])~?/(?:[^\s/'"<>:]+/)+"""
+)  # all of an absolute path but its last name
+METRIC_NAMES = {
+    "auc": "AUC",
+    "acc": "ACC",
+    "sen": "SEN",
+    "spec": "SPEC",
+    "ppv": "PPV",
+    "npv": "NPV",
+    "mcc": "MCC",
+}
 
 POOLED = (
-    "The scores of different fold models share no scale, so that a pooled AUC can lie below the mean over folds (Airola et al., Comput Stat Data Anal 2011), "
+    "The scores of different fold models share no scale, so that a pooled AUC can lie below "
+    "the mean over folds (Airola et al., Comput Stat Data Anal 2011), "
     "and offsets between folds enter comparisons."
 )
 
 
 def two(value: float | None, digits: int = 2) -> str:
-    """A number with two decimals as in the paper, a true minus sign, and a dash where it is undefined."""
+    """A number with two decimals as in the paper, a true minus sign, and a dash where it is
+    undefined."""
     if value is None or value != value:
         return DASH
     written = f"{value:.{digits}f}"
@@ -77,7 +89,9 @@ def probability(value: float | None) -> str:
 
 def moment(written: str) -> str:
     """A time in UTC without the letter T; any other text as it is."""
-    return re.sub(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?(?:\+00:00|Z)$", r"\1 \2 UTC", written)
+    return re.sub(
+        r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?(?:\+00:00|Z)$", r"\1 \2 UTC", written
+    )
 
 
 def unbroken(sentence: str) -> str:
@@ -86,7 +100,8 @@ def unbroken(sentence: str) -> str:
 
 
 def without_folders(sentence: str) -> str:
-    """A sentence with absolute paths cut to their last name: a page that is passed on says nothing of the machine it was made on."""
+    """A sentence with absolute paths cut to their last name: a page that is passed on says nothing
+    of the machine it was made on."""
     return FOLDERS.sub("", sentence)
 
 

@@ -8,11 +8,28 @@ from renal_ray.report.text import dataset_name, head_name, probability, two
 from renal_ray.trial.plan import family
 from renal_ray.trial.spec import main_level
 
-COLUMNS = ("trial_id", "dataset", "freeze_point", "head", "fold", "family", "apart", "level", "threshold", "auc", "acc", "sen", "spec", "minutes", "finished")
+COLUMNS = (
+    "trial_id",
+    "dataset",
+    "freeze_point",
+    "head",
+    "fold",
+    "family",
+    "apart",
+    "level",
+    "threshold",
+    "auc",
+    "acc",
+    "sen",
+    "spec",
+    "minutes",
+    "finished",
+)
 
 
 def trial_table(evidence: Evidence) -> Table:
-    """The trials that enter the report, those apart from the study's own folds last: validation at the level of the paper's tables, and their time."""
+    """The trials that enter the report, those apart from the study's own folds last: validation at
+    the level of the paper's tables, and their time."""
     rows, data = [], []
     for trial in evidence.trials.finished:
         spec, level = trial.spec, main_level(trial.spec.head)
@@ -33,7 +50,13 @@ def trial_table(evidence: Evidence) -> Table:
                 )
             )
         )
-        shared = {"trial_id": spec.trial_id, "dataset": str(spec.dataset), "freeze_point": str(spec.freeze_point), "head": str(spec.head), "fold": spec.fold}
+        shared = {
+            "trial_id": spec.trial_id,
+            "dataset": str(spec.dataset),
+            "freeze_point": str(spec.freeze_point),
+            "head": str(spec.head),
+            "fold": spec.fold,
+        }
         data.append(
             {
                 **shared,
@@ -49,11 +72,27 @@ def trial_table(evidence: Evidence) -> Table:
     return Table(
         name="all-trials",
         title="Finished trials",
-        columns=("Trial", "Dataset", "Frozen up to", "Model", "Fold", "Of", "Threshold", "AUC", "ACC", "SEN", "SPEC", "Minutes"),
+        columns=(
+            "Trial",
+            "Dataset",
+            "Frozen up to",
+            "Model",
+            "Fold",
+            "Of",
+            "Threshold",
+            "AUC",
+            "ACC",
+            "SEN",
+            "SPEC",
+            "Minutes",
+        ),
         rows=tuple(rows),
         data=pd.DataFrame(data, columns=list(COLUMNS)),
         left=6,
         notes=(
-            "Validation on the trial's own fold: image-level models per slice, FC and GRU models per patient. Labels: the patients' own, or a permutation.",
+            (
+                "Validation on the trial's own fold: image-level models per slice, FC and GRU "
+                "models per patient. Labels: the patients' own, or a permutation."
+            ),
         ),
     )

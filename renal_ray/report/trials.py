@@ -1,4 +1,5 @@
-"""The trials of a work directory that belong to the study as it stands now: those that its plan names."""
+"""The trials of a work directory that belong to the study as it stands now: those that its plan
+names."""
 
 import io
 from collections.abc import Mapping
@@ -27,7 +28,8 @@ class Trial:
         result: its result.json.
         validation: predictions on its validation fold: patient_id, slice_index, label, score.
         history: its epochs: loss, accuracy, val_loss, val_accuracy, val_auc.
-        levels: threshold and validation metrics at the slice and the patient level, under the rule of the study as it stands.
+        levels: threshold and validation metrics at the slice and the patient level, under the rule
+            of the study as it stands.
     """
 
     spec: TrialSpec
@@ -69,7 +71,8 @@ class Trials:
         repeats: of the study's repeats from 1 on, with other folds; never among the others.
         beside: on a share of the training patients, or without one scanner; never among the others.
         unfinished: failed or interrupted ones.
-        set_aside: finished trials that the plan does not name now, which enter nothing: of other settings, data, splits or selected freeze points.
+        set_aside: finished trials that the plan does not name now, which enter nothing: of other
+            settings, data, splits or selected freeze points.
     """
 
     true: tuple[Trial, ...]
@@ -86,7 +89,8 @@ class Trials:
 
 
 def read_trials(plan: Plan, results: Results, work: Place) -> Trials:
-    """Reads the trials that the plan names now; what else lies in the work directory is counted and left aside.
+    """Reads the trials that the plan names now; what else lies in the work directory is counted and
+    left aside.
 
     Args:
         plan: the plan of the study as it stands, on what is prepared now.
@@ -98,31 +102,60 @@ def read_trials(plan: Plan, results: Results, work: Place) -> Trials:
     """
     ledger = Ledger(work)
     planned = plan.specs(results)
-    done = [_read(ledger, spec, results[spec.trial_id], plan.study) for spec in planned if spec.trial_id in results]
-    done.sort(key=lambda t: (t.spec.dataset, t.spec.freeze_point, t.spec.head, t.spec.labels, t.spec.apart, t.spec.fold))
+    done = [
+        _read(ledger, spec, results[spec.trial_id], plan.study)
+        for spec in planned
+        if spec.trial_id in results
+    ]
+    done.sort(
+        key=lambda t: (
+            t.spec.dataset,
+            t.spec.freeze_point,
+            t.spec.head,
+            t.spec.labels,
+            t.spec.apart,
+            t.spec.fold,
+        )
+    )
     waiting = sorted(spec.trial_id for spec in planned if spec.trial_id not in results)
     return Trials(
         true=tuple(t for t in done if not t.spec.apart),
         controls=tuple(t for t in done if t.spec.labels != TRUE_LABELS),
         repeats=tuple(t for t in done if t.spec.is_repeat),
         beside=tuple(t for t in done if t.spec.sides is not None and not t.spec.is_repeat),
-        unfinished=tuple(Unfinished(trial_id, _reason(ledger, trial_id)) for trial_id in waiting if ledger.state(trial_id) != "absent"),
+        unfinished=tuple(
+            Unfinished(trial_id, _reason(ledger, trial_id))
+            for trial_id in waiting
+            if ledger.state(trial_id) != "absent"
+        ),
         set_aside=len(results) - len(done),
     )
 
 
 def _reason(ledger: Ledger, trial_id: str) -> str:
-    """The last line of a failed trial's traceback, its paths cut to file names; empty for an interrupted trial."""
+    """The last line of a failed trial's traceback, its paths cut to file names; empty for an
+    interrupted trial."""
     lines = ledger.error(trial_id).split("\n") if ledger.state(trial_id) == "failed" else []
     return without_folders(next((line.strip() for line in reversed(lines) if line.strip()), ""))
 
 
 def _read(ledger: Ledger, spec: TrialSpec, result: Mapping[str, Any], study: Study) -> Trial:
-    predictions = _parquet(ledger.read_checked(spec.trial_id, "predictions.parquet"), ["patient_id", "slice_index", "label", "score", "part"])
+    predictions = _parquet(
+        ledger.read_checked(spec.trial_id, "predictions.parquet"),
+        ["patient_id", "slice_index", "label", "score", "part"],
+    )
     history = _parquet(ledger.read_checked(spec.trial_id, "history.parquet"))
-    validation = predictions[predictions["part"] == "validation"].drop(columns="part").reset_index(drop=True)
+    validation = (
+        predictions[predictions["part"] == "validation"].drop(columns="part").reset_index(drop=True)
+    )
     levels = result["levels"] if rule_of(study) == FIRST_RULE else _levels(spec, validation, study)
-    return Trial(spec=spec, result=result, validation=validation, history=history.sort_values("epoch", ignore_index=True), levels=levels)
+    return Trial(
+        spec=spec,
+        result=result,
+        validation=validation,
+        history=history.sort_values("epoch", ignore_index=True),
+        levels=levels,
+    )
 
 
 def _levels(spec: TrialSpec, validation: pd.DataFrame, study: Study) -> dict[str, dict[str, Any]]:

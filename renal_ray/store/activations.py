@@ -1,4 +1,5 @@
-"""What the frozen layers make of every training slice: activations/<dataset>/<freeze>/<key>/*.arrow.
+"""What the frozen layers make of every training slice:
+activations/<dataset>/<freeze>/<key>/*.arrow.
 
 Computed once per dataset and freeze point, read by all folds. Test patients never get in.
 """
@@ -40,7 +41,8 @@ class ActivationSet:
 
 
 def activation_key(*, slices: str, weights: str, size: int, dtype: str) -> str:
-    """Key of a set of activations: a hash of everything that they depend on, 16 hexadecimal digits."""
+    """Key of a set of activations: a hash of everything that they depend on, 16 hexadecimal
+    digits."""
     return digest([slices, weights, str(size), dtype])[:16]
 
 
@@ -49,7 +51,9 @@ def has_part(work: Place, which: ActivationSet, part: str) -> bool:
     return work.exists(f"{which.folder}/{part}.arrow")
 
 
-def write_part(work: Place, which: ActivationSet, part: str, rows: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> None:
+def write_part(
+    work: Place, which: ActivationSet, part: str, rows: Sequence[tuple[str, np.ndarray, np.ndarray]]
+) -> None:
     """Writes one Arrow file of activations, a record batch a patient.
 
     Args:
@@ -59,15 +63,27 @@ def write_part(work: Place, which: ActivationSet, part: str, rows: Sequence[tupl
         rows: patient id, slice numbers (n,), activations (n, ...) each.
     """
     first = rows[0][2]
-    kind = pa.schema({"patient_id": pa.string(), "slice_index": pa.int32(), "activation": tensor_type(first.dtype, first.shape[1:])})
+    kind = pa.schema(
+        {
+            "patient_id": pa.string(),
+            "slice_index": pa.int32(),
+            "activation": tensor_type(first.dtype, first.shape[1:]),
+        }
+    )
     batches = (
-        {"patient_id": pa.array([patient] * len(values), pa.string()), "slice_index": pa.array(index, pa.int32()), "activation": tensor_column(values)}
+        {
+            "patient_id": pa.array([patient] * len(values), pa.string()),
+            "slice_index": pa.array(index, pa.int32()),
+            "activation": tensor_column(values),
+        }
         for patient, index, values in rows
     )
     write_batches(work.at(which.folder), f"{part}.arrow", batches, kind)
 
 
-def write_index(work: Place, which: ActivationSet, parts: Mapping[str, Sequence[tuple[str, int]]]) -> None:
+def write_index(
+    work: Place, which: ActivationSet, parts: Mapping[str, Sequence[tuple[str, int]]]
+) -> None:
     """Declares a set complete: its index is written last.
 
     Args:
@@ -80,7 +96,10 @@ def write_index(work: Place, which: ActivationSet, parts: Mapping[str, Sequence[
         for part, patients in parts.items()
         for batch, (patient, count) in enumerate(patients)
     ]
-    work.write_parquet(f"{which.folder}/index.parquet", pd.DataFrame(rows).sort_values("patient_id", ignore_index=True))
+    work.write_parquet(
+        f"{which.folder}/index.parquet",
+        pd.DataFrame(rows).sort_values("patient_id", ignore_index=True),
+    )
 
 
 class Activations:
@@ -92,17 +111,27 @@ class Activations:
         patients: whose rows, in this order.
 
     Raises:
-        DamagedFileError: a file is missing or is not what was written; the damaged one is deleted, so that the next sweep computes it anew.
+        DamagedFileError: a file is missing or is not what was written; the damaged one is deleted,
+            so that the next sweep computes it anew.
     """
 
     def __init__(self, work: Place, which: ActivationSet, patients: Sequence[str]) -> None:
         folder = work.at(which.folder)
         if not which.exists(work):
-            raise DamagedFileError(f"{folder.shown()} is not complete: the next `renal-ray sweep` completes it")
-        files = BatchFiles(folder, read_index(folder), remedy="the next `renal-ray sweep` computes it anew", without=["index.parquet"])
+            raise DamagedFileError(
+                f"{folder.shown()} is not complete: the next `renal-ray sweep` completes it"
+            )
+        files = BatchFiles(
+            folder,
+            read_index(folder),
+            remedy="the next `renal-ray sweep` computes it anew",
+            without=["index.parquet"],
+        )
         self.patients = tuple(patients)
         self._values = [files.tensor(patient, "activation") for patient in patients]
-        self.slice_index = np.concatenate([files.column(patient, "slice_index") for patient in patients]).astype(np.int32)
+        self.slice_index = np.concatenate(
+            [files.column(patient, "slice_index") for patient in patients]
+        ).astype(np.int32)
         self.counts = np.array([len(values) for values in self._values])
         self._patient_of_row = np.repeat(np.arange(len(patients)), self.counts)
         self._row_in_patient = np.concatenate([np.arange(count) for count in self.counts])

@@ -37,12 +37,17 @@ def tensor_column(values: np.ndarray) -> pa.Array:
     return pa.ExtensionArray.from_storage(kind, pa.FixedSizeListArray.from_arrays(flat, width))
 
 
-def write_batches(place: Place, name: str, batches: Iterable[Mapping[str, pa.Array]], schema: pa.Schema) -> None:
-    """Writes an uncompressed Arrow IPC file, one record batch for each mapping of columns, each with its checksum; whole or not at all."""
+def write_batches(
+    place: Place, name: str, batches: Iterable[Mapping[str, pa.Array]], schema: pa.Schema
+) -> None:
+    """Writes an uncompressed Arrow IPC file, one record batch for each mapping of columns, each
+    with its checksum; whole or not at all."""
     sink = io.BytesIO()
     with pa.ipc.new_file(sink, schema) as writer:
         for columns in batches:
-            batch = pa.RecordBatch.from_arrays([columns[field] for field in schema.names], schema=schema)
+            batch = pa.RecordBatch.from_arrays(
+                [columns[field] for field in schema.names], schema=schema
+            )
             writer.write_batch(batch, custom_metadata={CHECKSUM: _checksum(batch)})
     place.write(name, sink.getvalue())
 
@@ -59,7 +64,8 @@ def _checksum(batch: pa.RecordBatch) -> str:
 
 
 def read_index(place: Place) -> dict[str, Where]:
-    """The index of a folder of Arrow files: patient -> where the rows lie, in the order of patient ids."""
+    """The index of a folder of Arrow files: patient -> where the rows lie, in the order of patient
+    ids."""
     index = place.read_parquet("index.parquet", ["patient_id", "file", "batch", "rows"])
     patients, *where = (index[name].tolist() for name in ("patient_id", "file", "batch", "rows"))
     return dict(zip(patients, map(Where, *where), strict=True))
@@ -78,7 +84,9 @@ class BatchFile:
     def __init__(self, path: Path) -> None:
         try:
             with pa.memory_map(str(path)) as mapped:
-                content = mapped.read_buffer()  # keeps the mapping, not the file's handle: a large cohort has more files than a process may hold open
+                # Keeps the mapping, not the file's handle: a large cohort has more files than a
+                # process may hold open.
+                content = mapped.read_buffer()
             self._reader = pa.ipc.open_file(content)
         except (pa.ArrowInvalid, OSError) as error:
             if isinstance(error, FileNotFoundError):
@@ -94,8 +102,12 @@ class BatchFile:
         """
         try:
             batch, metadata = self._reader.get_batch_with_custom_metadata(index)
-            if index not in self._sound and (metadata is None or metadata[CHECKSUM].decode() != _checksum(batch)):
-                raise DamagedFileError(f"record batch {index} has another checksum than it was written with")
+            if index not in self._sound and (
+                metadata is None or metadata[CHECKSUM].decode() != _checksum(batch)
+            ):
+                raise DamagedFileError(
+                    f"record batch {index} has another checksum than it was written with"
+                )
         except (pa.ArrowInvalid, OSError, KeyError, UnicodeDecodeError) as error:
             raise DamagedFileError(f"record batch {index}: {reason(error)}") from None
         self._sound.add(index)
@@ -116,10 +128,13 @@ class BatchFiles:
         place: the folder.
         index: patient -> where the rows lie.
         remedy: what makes a file anew.
-        without: files that are deleted with a damaged one, so that it is missed: those that say that the folder is complete.
+        without: files that are deleted with a damaged one, so that it is missed: those that say
+            that the folder is complete.
     """
 
-    def __init__(self, place: Place, index: Mapping[str, Where], *, remedy: str, without: Iterable[str] = ()) -> None:
+    def __init__(
+        self, place: Place, index: Mapping[str, Where], *, remedy: str, without: Iterable[str] = ()
+    ) -> None:
         self._place = place
         self._index = index
         self._remedy = remedy
@@ -135,20 +150,30 @@ class BatchFiles:
                 if self._place.is_local:
                     raise
                 self._open.pop(where.file, None)
-                self._place.local(where.file).unlink()  # this node's copy may be all that is damaged
+                self._place.local(
+                    where.file
+                ).unlink()  # this node's copy may be all that is damaged
                 return self._checked(patient_id, where), where.batch
         except (DamagedFileError, FileNotFoundError) as error:
             for name in (*self._without, where.file):
                 self._place.remove(name)
-            what = "is missing" if isinstance(error, FileNotFoundError) else f"is damaged ({error}) and was deleted"
-            raise DamagedFileError(f"{self._place.shown(where.file)} {what}: {self._remedy}") from None
+            what = (
+                "is missing"
+                if isinstance(error, FileNotFoundError)
+                else f"is damaged ({error}) and was deleted"
+            )
+            raise DamagedFileError(
+                f"{self._place.shown(where.file)} {what}: {self._remedy}"
+            ) from None
 
     def _checked(self, patient_id: str, where: Where) -> BatchFile:
         if where.file not in self._open:
             self._open[where.file] = BatchFile(self._place.local(where.file))
         file = self._open[where.file]
         owners = file.batch(where.batch).column("patient_id") if where.batch < len(file) else []
-        if len(owners) != where.rows or any(owner.as_py() != patient_id for owner in (owners[:1], owners[-1:]) for owner in owner):
+        if len(owners) != where.rows or any(
+            owner.as_py() != patient_id for owner in (owners[:1], owners[-1:]) for owner in owner
+        ):
             raise DamagedFileError("it does not hold what its index says")
         return file
 
@@ -156,7 +181,8 @@ class BatchFiles:
         """A tensor column of one patient's rows as a read-only (rows, ...) array.
 
         Raises:
-            DamagedFileError: the file is not what was written; it is deleted, so that the same command makes it anew.
+            DamagedFileError: the file is not what was written; it is deleted, so that the same
+                command makes it anew.
         """
         file, batch = self._batch(patient_id)
         return file.tensor(batch, column)

@@ -1,8 +1,10 @@
 """The ledger of trials: what is on disk is the truth, and result.json is written last.
 
-trials/<trial_id>/ holds spec.json, history.parquet, weights.h5, embeddings.arrow, predictions.parquet and result.json. A trial is
-finished if and only if result.json is there, has its own checksum, and lists those of the others, which are there too; `read_checked` holds them
-against it. While a trial runs, its directory also holds progress.json, checkpoints and the claim of the worker that runs it.
+trials/<trial_id>/ holds spec.json, history.parquet, weights.h5, embeddings.arrow,
+predictions.parquet and result.json. A trial is finished if and only if result.json is there, has
+its own checksum, and lists those of the others, which are there too; `read_checked` holds them
+against it. While a trial runs, its directory also holds progress.json, checkpoints and the claim of
+the worker that runs it.
 """
 
 import hashlib
@@ -18,7 +20,8 @@ RESULT = "result.json"
 ERROR = "error.txt"
 PROGRESS = "progress.json"  # of a running trial; never of a finished one
 CHECKPOINT = "checkpoint"  # what the names of a running trial's checkpoints begin with
-CLAIM = "claim.txt"  # whose attempt this is: a worker that was believed dead must not finish beside its successor
+# Whose attempt this is: a worker that was believed dead must not finish beside its successor.
+CLAIM = "claim.txt"
 WITHDRAWN = "damaged.json"  # the result of a trial one of whose files turned out to be damaged
 FILES = ("spec.json", "history.parquet", "weights.h5", "embeddings.arrow", "predictions.parquet")
 State = Literal["finished", "damaged", "failed", "unfinished", "absent"]
@@ -57,22 +60,35 @@ class Ledger:
         return self._trials.entries()
 
     def result(self, trial_id: str) -> dict[str, Any] | None:
-        """The result of a finished trial, None for any other: absent, unfinished, with a file missing or with a damaged result.json."""
+        """The result of a finished trial, None for any other: absent, unfinished, with a file
+        missing or with a damaged result.json."""
         folder = self.folder(trial_id)
         return _whole_result(folder.read(RESULT)) if _is_complete(folder.entries()) else None
 
     def survey(self) -> Survey:
-        """What `result` and `state` say of each trial, for thousands of them: from one listing, and one reading of each result."""
+        """What `result` and `state` say of each trial, for thousands of them: from one listing, and
+        one reading of each result."""
         names: dict[str, list[str]] = {}
         for path in self._trials.entries(recursive=True):
             trial_id, _, name = path.partition("/")
             names.setdefault(trial_id, []).append(name)
         complete = [trial_id for trial_id, found in names.items() if _is_complete(found)]
         results = {}
-        for trial_id, data in zip(complete, self._trials.read_all(f"{trial_id}/{RESULT}" for trial_id in complete), strict=True):
+        for trial_id, data in zip(
+            complete,
+            self._trials.read_all(f"{trial_id}/{RESULT}" for trial_id in complete),
+            strict=True,
+        ):
             if data is not None and (result := _whole_result(data)) is not None:
                 results[trial_id] = result
-        return Survey(results, {trial_id: _state_of_other(found) for trial_id, found in names.items() if trial_id not in results})
+        return Survey(
+            results,
+            {
+                trial_id: _state_of_other(found)
+                for trial_id, found in names.items()
+                if trial_id not in results
+            },
+        )
 
     def state(self, trial_id: str) -> State:
         """How far a trial got."""
@@ -81,7 +97,8 @@ class Ledger:
         return _state_of_other(self.folder(trial_id).entries())
 
     def begin(self, trial_id: str, spec: Mapping[str, Any]) -> Place:
-        """Claims a trial: clears what an unfinished attempt left, but for its checkpoints, and writes the specification.
+        """Claims a trial: clears what an unfinished attempt left, but for its checkpoints, and
+        writes the specification.
 
         Returns:
             The trial's directory, for its other files.
@@ -111,7 +128,9 @@ class Ledger:
         folder = self.folder(trial_id)
         claim = self._claims.pop(trial_id, None)
         if claim is not None and (not folder.exists(CLAIM) or folder.read(CLAIM).decode() != claim):
-            raise SupersededError(f"{trial_id}: another worker has begun this trial meanwhile; this one stops")
+            raise SupersededError(
+                f"{trial_id}: another worker has begun this trial meanwhile; this one stops"
+            )
         files = {name: hashlib.sha256(folder.read(name)).hexdigest() for name in FILES}
         complete = {**result, "files": files}
         for name in folder.entries(hidden=True):
@@ -130,7 +149,8 @@ class Ledger:
         return self.folder(trial_id).read(ERROR).decode()
 
     def read_checked(self, trial_id: str, name: str) -> bytes:
-        """The bytes of a finished trial's file, held against its checksum; where they differ, the trial counts as unfinished from now on.
+        """The bytes of a finished trial's file, held against its checksum; where they differ, the
+        trial counts as unfinished from now on.
 
         Raises:
             DamagedFileError: the bytes are not those that the trial wrote.
@@ -139,13 +159,22 @@ class Ledger:
         try:
             expected = folder.read_checked_json(RESULT)["files"].get(name)
         except FileNotFoundError:
-            raise DamagedFileError(f"trials/{trial_id} is not finished any more: run `renal-ray sweep` to train it anew") from None
+            raise DamagedFileError(
+                f"trials/{trial_id} is not finished any more: run "
+                "`renal-ray sweep` to train it anew"
+            ) from None
         for _ in range(2):  # a file system that answers wrongly once must not cost a trial
-            if folder.exists(name) and hashlib.sha256(data := folder.read(name)).hexdigest() == expected:
+            if (
+                folder.exists(name)
+                and hashlib.sha256(data := folder.read(name)).hexdigest() == expected
+            ):
                 return data
         folder.write(WITHDRAWN, folder.read(RESULT))
         folder.remove(RESULT)
-        raise DamagedFileError(f"trials/{trial_id}/{name} is damaged: its trial counts as unfinished now; run `renal-ray sweep` to train it anew")
+        raise DamagedFileError(
+            f"trials/{trial_id}/{name} is damaged: its trial counts as "
+            "unfinished now; run `renal-ray sweep` to train it anew"
+        )
 
 
 def _is_complete(names: Collection[str]) -> bool:
@@ -154,7 +183,8 @@ def _is_complete(names: Collection[str]) -> bool:
 
 
 def _whole_result(data: bytes) -> dict[str, Any] | None:
-    """The content of a result.json; None where it is damaged, or does not list the trial's files."""
+    """The content of a result.json; None where it is damaged, or does not list the trial's
+    files."""
     result = checked_json(data)
     return result if result is not None and set(FILES) <= result["files"].keys() else None
 

@@ -25,7 +25,9 @@ GUARD = ".lock-guard"  # held for the moment in which the lock is looked at and 
 CLAIMS = ".claims"  # on object storage: an object for each run that wants the directory
 BEAT_S = 30.0
 INTERRUPTED = 130  # exit code
-DEAD_S = 600.0  # without a beat for so long, a run on another machine counts as gone; clocks of a cluster differ by less
+# Without a beat for so long, a run on another machine counts as gone; clocks of a cluster differ by
+# less.
+DEAD_S = 600.0
 
 Holder = dict[str, Any]  # token, host, kernel, pid, started, since, seen
 
@@ -50,7 +52,10 @@ def held(work: Place) -> Iterator[None]:
     try:
         _take(work, mine) if work.is_local else _claim(work, name, mine)
     except OSError as error:
-        raise StudyError(f"work: {work.shown()} cannot be written ({error.strerror or error}); give a directory that can") from None
+        raise StudyError(
+            f"work: {work.shown()} cannot be written "
+            f"({error.strerror or error}); give a directory that can"
+        ) from None
     done = threading.Event()
     beat = threading.Thread(target=_renew, args=(work, name, mine, done), daemon=True)
     beat.start()
@@ -79,7 +84,8 @@ def _take(work: Place, mine: Holder) -> None:
 
 
 def _claim(work: Place, name: str, mine: Holder) -> None:
-    """On object storage, which knows no exclusive creation: whoever sees another live claim beside its own withdraws, so that never two go on."""
+    """On object storage, which knows no exclusive creation: whoever sees another live claim beside
+    its own withdraws, so that never two go on."""
     work.write(name, json.dumps(mine).encode())
     try:
         for holder in _holders(work):
@@ -94,7 +100,11 @@ def _renew(work: Place, name: str, mine: Holder, done: threading.Event) -> None:
     while not done.wait(BEAT_S):
         try:
             if not _is_mine(work, name, mine):
-                print(f"renal-ray: {work.shown()} was taken over by another run, because this one had not been seen for long; it stops", file=sys.stderr)
+                print(
+                    f"renal-ray: {work.shown()} was taken over by another run, because "
+                    "this one had not been seen for long; it stops",
+                    file=sys.stderr,
+                )
                 _stop()
                 return
             work.write(name, json.dumps(mine | {"seen": _now()}).encode())
@@ -116,7 +126,8 @@ def _holders(work: Place) -> list[Holder]:
 
 
 def _read(work: Place, name: str) -> Holder | None:
-    """A lock's holder; None where there is none, and where the lock was cut off while it was written."""
+    """A lock's holder; None where there is none, and where the lock was cut off while it was
+    written."""
     try:
         holder: Holder = work.read_json(name)
     except (FileNotFoundError, ValueError):
@@ -134,8 +145,10 @@ def _refuse(work: Place, holder: Holder, name: str) -> None:
         work.remove(name)
         return
     raise StudyError(
-        f"work: {work.shown()} is in use by process {holder['pid']} on {holder['host']} since {holder['since']}, "
-        f"last seen {holder['seen']}; wait for it, or delete {work.shown(name)} when that run is gone"
+        f"work: {work.shown()} is in use by process {holder['pid']} on "
+        f"{holder['host']} since {holder['since']}, "
+        f"last seen {holder['seen']}; wait for it, or delete "
+        f"{work.shown(name)} when that run is gone"
     )
 
 
@@ -148,15 +161,23 @@ def _lives(holder: Holder) -> bool:
 
 def this_process() -> dict[str, Any]:
     """What `is_alive` knows this process by: host, kernel, pid, started."""
-    return {"host": platform.node(), "kernel": _kernel(), "pid": os.getpid(), "started": psutil.Process().create_time()}
+    return {
+        "host": platform.node(),
+        "kernel": _kernel(),
+        "pid": os.getpid(),
+        "started": psutil.Process().create_time(),
+    }
 
 
 def is_alive(process: Mapping[str, Any]) -> bool | None:
-    """Whether a process, described by `this_process`, still runs; None where that cannot be seen from here: of another machine, boot or container."""
+    """Whether a process, described by `this_process`, still runs; None where that cannot be seen
+    from here: of another machine, boot or container."""
     if (process["host"], process.get("kernel")) != (platform.node(), _kernel()):
         return None
     try:
-        return psutil.Process(process["pid"]).create_time() == process["started"]  # its number may be another process's by now
+        return (
+            psutil.Process(process["pid"]).create_time() == process["started"]
+        )  # its number may be another process's by now
     except psutil.NoSuchProcess:
         return False
 
@@ -165,7 +186,10 @@ def _kernel() -> list[str]:
     """What numbers processes here: the boot of the machine and the namespace of process numbers.
     Containers may share a host's name, and two of them have different processes of one number."""
     try:
-        return [Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip(), str(Path("/proc/self/ns/pid").readlink())]
+        return [
+            Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip(),
+            str(Path("/proc/self/ns/pid").readlink()),
+        ]
     except OSError:  # no Linux: no such namespaces either
         return []
 

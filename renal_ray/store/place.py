@@ -32,7 +32,8 @@ class Place:
     """A directory addressed by names relative to it; picklable, so that it travels to Ray workers.
 
     Args:
-        uri: local path, or s3://bucket/prefix or gs://bucket/prefix. What follows a question mark are options of the storage, as pyarrow knows
+        uri: local path, or s3://bucket/prefix or gs://bucket/prefix. What follows a question mark
+            are options of the storage, as pyarrow knows
             them: s3://bucket/prefix?endpoint_override=http://host:9000&region=eu-central-1.
 
     Raises:
@@ -45,7 +46,10 @@ class Place:
         if self.is_local:  # a worker's current directory is another one
             object.__setattr__(self, "uri", str(Path(self.uri.removeprefix("file://")).absolute()))
         elif "@" in urlsplit(self.uri).netloc:
-            raise StudyError("work: keys do not belong into a URI; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY on every node, or give the nodes a role")
+            raise StudyError(
+                "work: keys do not belong into a URI; set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY on every node, or give the nodes a role"
+            )
 
     @property
     def is_local(self) -> bool:
@@ -59,7 +63,10 @@ class Place:
         try:
             filesystem = _storage(parts.scheme, parts.netloc, parts.query)
         except (pa.ArrowInvalid, OSError) as error:
-            raise StudyError(f"work: {self.shown()} cannot be opened ({error}); give a path, s3://bucket/prefix or gs://bucket/prefix") from None
+            raise StudyError(
+                f"work: {self.shown()} cannot be opened ({error}); give a path, "
+                "s3://bucket/prefix or gs://bucket/prefix"
+            ) from None
         return filesystem, (parts.netloc + unquote(parts.path)).rstrip("/")
 
     def path(self, name: str = "") -> Path:
@@ -83,8 +90,11 @@ class Place:
         filesystem, root = self._open()
         return filesystem.get_file_info(f"{root}/{name}").type != fs.FileType.NotFound
 
-    def entries(self, name: str = "", *, recursive: bool = False, hidden: bool = False) -> list[str]:
-        """Names below a directory, relative to it, sorted; temporary files of unfinished writes left out.
+    def entries(
+        self, name: str = "", *, recursive: bool = False, hidden: bool = False
+    ) -> list[str]:
+        """Names below a directory, relative to it, sorted; temporary files of unfinished writes
+        left out.
 
         Args:
             name: directory; one that does not exist is empty.
@@ -94,14 +104,22 @@ class Place:
         filesystem, root = self._open()
         base = f"{root}/{name}".rstrip("/")
         try:
-            found = filesystem.get_file_info(fs.FileSelector(base, allow_not_found=True, recursive=recursive))
+            found = filesystem.get_file_info(
+                fs.FileSelector(base, allow_not_found=True, recursive=recursive)
+            )
         except NotADirectoryError:
             return []
-        wanted = (info for info in found if (hidden or not info.base_name.startswith(TEMPORARY)) and (not recursive or info.is_file))
+        wanted = (
+            info
+            for info in found
+            if (hidden or not info.base_name.startswith(TEMPORARY))
+            and (not recursive or info.is_file)
+        )
         return sorted(info.path.removeprefix(base).lstrip("/") for info in wanted)
 
     def read_all(self, names: Iterable[str]) -> Iterator[bytes | None]:
-        """The bytes of many files in their order, None for one that is not there; of object storage, where each takes its time, many at once."""
+        """The bytes of many files in their order, None for one that is not there; of object
+        storage, where each takes its time, many at once."""
 
         def read(name: str) -> bytes | None:
             try:
@@ -126,7 +144,8 @@ class Place:
             return stream.read()
 
     def write(self, name: str, data: bytes) -> None:
-        """Writes a file whole or not at all: a reader sees the old bytes or the new ones, never half."""
+        """Writes a file whole or not at all: a reader sees the old bytes or the new ones, never
+        half."""
         filesystem, root = self._open()
         if not self.is_local:  # an object appears only once its upload is complete
             with filesystem.open_output_stream(f"{root}/{name}", compression=None) as stream:
@@ -145,7 +164,8 @@ class Place:
             temporary.unlink(missing_ok=True)
 
     def append_line(self, name: str, line: str) -> None:
-        """Adds one line to a text file and waits until it is on disk; earlier lines are kept as they are."""
+        """Adds one line to a text file and waits until it is on disk; earlier lines are kept as
+        they are."""
         if self.is_local:
             target = self.path(name)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -167,22 +187,28 @@ class Place:
             filesystem.delete_file(f"{root}/{name}")
 
     def local(self, name: str) -> Path:
-        """A path on this machine with the bytes of a file: itself, or a copy fetched once per version.
+        """A path on this machine with the bytes of a file: itself, or a copy fetched once per
+        version.
 
         Raises:
-            FileNotFoundError: there is none; of a local place it is only found when the path is opened.
+            FileNotFoundError: there is none; of a local place it is only found when the path is
+                opened.
         """
         if self.is_local:
             return self.path(name)
         filesystem, root = self._open()
         with filesystem.open_input_stream(f"{root}/{name}", compression=None) as stream:
-            seen = sorted((stream.metadata() or {}).items())  # its entity tag among them: times of object storage are whole seconds
+            seen = sorted(
+                (stream.metadata() or {}).items()
+            )  # its entity tag among them: times of object storage are whole seconds
         version = digest([self.shown(name), repr(seen)])[:24]
         copies = node_copies()
         copy = f"{version}-{PurePosixPath(name).name}"
         if not copies.exists(copy):
             with copies.path(f"{copy}.lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)  # one process of a node fetches, the others wait for its copy
+                fcntl.flock(
+                    lock, fcntl.LOCK_EX
+                )  # one process of a node fetches, the others wait for its copy
                 if not copies.exists(copy):
                     copies.write(copy, self.read(name))
         return copies.path(copy)
@@ -203,7 +229,9 @@ class Place:
         """
         value = checked_json(self.read(name))
         if value is None:
-            raise DamagedFileError(f"{self.shown(name)} is damaged: delete it and run the same command again")
+            raise DamagedFileError(
+                f"{self.shown(name)} is damaged: delete it and run the same command again"
+            )
         return value
 
     def write_checked_json(self, name: str, value: Mapping[str, Any]) -> None:
@@ -215,17 +243,27 @@ class Place:
         """A Parquet file as a data frame.
 
         Raises:
-            DamagedFileError: a page has another checksum than it was written with, or the file is cut off.
+            DamagedFileError: a page has another checksum than it was written with, or the file is
+                cut off.
         """
         data = self.read(name)
         try:
-            return pq.read_table(io.BytesIO(data), columns=columns, page_checksum_verification=True).to_pandas()
+            return pq.read_table(
+                io.BytesIO(data), columns=columns, page_checksum_verification=True
+            ).to_pandas()
         except (pa.ArrowInvalid, OSError) as error:
-            raise DamagedFileError(f"{self.shown(name)} is damaged ({reason(error)}): delete it and run the same command again") from None
+            raise DamagedFileError(
+                f"{self.shown(name)} is damaged ({reason(error)}): delete "
+                "it and run the same command again"
+            ) from None
 
     def write_parquet(self, name: str, table: pd.DataFrame | pa.Table) -> None:
         """Writes a table as Parquet with a checksum for each page, whole or not at all."""
-        arrow = table if isinstance(table, pa.Table) else pa.Table.from_pandas(table, preserve_index=False)
+        arrow = (
+            table
+            if isinstance(table, pa.Table)
+            else pa.Table.from_pandas(table, preserve_index=False)
+        )
         sink = io.BytesIO()
         pq.write_table(arrow, sink, write_page_checksum=True)
         self.write(name, sink.getvalue())
@@ -237,7 +275,8 @@ def json_bytes(value: Any) -> bytes:
 
 
 def checked_json(data: bytes) -> dict[str, Any] | None:
-    """The value of a file that `write_checked_json` wrote; None where it was cut off or altered since."""
+    """The value of a file that `write_checked_json` wrote; None where it was cut off or altered
+    since."""
     try:
         value: dict[str, Any] = json.loads(data)
         return value if value.pop(CHECKSUM) == _json_digest(value) else None
@@ -251,8 +290,11 @@ def _json_digest(value: Mapping[str, Any]) -> str:
 
 @lru_cache(maxsize=16)
 def _storage(scheme: str, bucket: str, options: str) -> fs.FileSystem:
-    """One client a bucket and process: each has connections and credentials of its own to set up."""
-    return fs.FileSystem.from_uri(f"{scheme}://{bucket}?{options}" if options else f"{scheme}://{bucket}")[0]
+    """One client a bucket and process: each has connections and credentials of its own to set
+    up."""
+    return fs.FileSystem.from_uri(
+        f"{scheme}://{bucket}?{options}" if options else f"{scheme}://{bucket}"
+    )[0]
 
 
 def node_copies() -> Place:
@@ -264,7 +306,10 @@ def node_copies() -> Place:
     folder = Path(tempfile.gettempdir()) / f"renal-ray-{os.getuid()}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-        raise StudyError(f"{folder} belongs to another user, and copies of the work directory's files would be read from it; set TMPDIR to another directory")
+        raise StudyError(
+            f"{folder} belongs to another user, and copies of the work directory's files "
+            "would be read from it; set TMPDIR to another directory"
+        )
     return Place(str(folder))
 
 

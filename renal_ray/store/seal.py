@@ -10,16 +10,21 @@ from renal_ray import __version__
 from renal_ray.store.place import Place, digest
 
 LOG = "test/seal.jsonl"
-FIRST_RULE = {"calibrate": "none", "threshold": "youden"}  # by which models decided before there was a choice, and do by default
+FIRST_RULE = {
+    "calibrate": "none",
+    "threshold": "youden",
+}  # by which models decided before there was a choice, and do by default
 
 
 class SealError(Exception):
-    """A test patient was asked for outside the test: a defect of the program, never of the input."""
+    """A test patient was asked for outside the test: a defect of the program, never of the
+    input."""
 
 
 @dataclass(frozen=True)
 class Seal:
-    """Proof that the opening was written down; `open_seal` makes one, and `opened_before` finds it again."""
+    """Proof that the opening was written down; `open_seal` makes one, and `opened_before` finds it
+    again."""
 
     opened: str
 
@@ -37,12 +42,14 @@ def was_opened_for(work: Place, models: Sequence[str], *, log: str = LOG) -> boo
 
 
 def last_rule(work: Place, *, log: str = LOG) -> dict[str, Any]:
-    """The rule by which the models decided at the last opening; the default where none was said, or nothing was opened."""
+    """The rule by which the models decided at the last opening; the default where none was said, or
+    nothing was opened."""
     return dict((_last(work, log) or {}).get("rule", FIRST_RULE))
 
 
 def read_log(work: Place, *, log: str = LOG) -> list[dict[str, Any]]:
-    """Every line of the log: openings, which have the key `opened`, and changes of the cohort after the first, which have the key `changed`."""
+    """Every line of the log: openings, which have the key `opened`, and changes of the cohort after
+    the first, which have the key `changed`."""
     lines = work.read(log).decode().splitlines() if work.exists(log) else []
     return [dict(json.loads(line)) for line in lines if line.strip()]
 
@@ -56,7 +63,9 @@ def _last(work: Place, log: str = LOG) -> dict[str, Any] | None:
     return next(reversed(openings(work, log=log)), None)
 
 
-def log_change(work: Place, what: str, *, test: Mapping[str, int], training: Mapping[str, int]) -> None:
+def log_change(
+    work: Place, what: str, *, test: Mapping[str, int], training: Mapping[str, int]
+) -> None:
     """Writes down that the cohort changed after the seal was opened.
 
     Args:
@@ -66,21 +75,38 @@ def log_change(work: Place, what: str, *, test: Mapping[str, int], training: Map
         training: the same of training patients.
     """
     changed = datetime.now(UTC).isoformat(timespec="seconds")
-    entry = {"changed": changed, "what": what, "test": dict(test), "training": dict(training), "program": f"renal-ray {__version__}"}
+    entry = {
+        "changed": changed,
+        "what": what,
+        "test": dict(test),
+        "training": dict(training),
+        "program": f"renal-ray {__version__}",
+    }
     work.append_line(LOG, json.dumps(entry))
 
 
 def was_reread(work: Place) -> bool:
-    """Whether images or masks of test patients were exchanged since the last opening, so that what the models said was said of others."""
+    """Whether images or masks of test patients were exchanged since the last opening, so that what
+    the models said was said of others."""
     log = read_log(work)
     last = max((place for place, line in enumerate(log) if "opened" in line), default=-1)
     return any(line["test"].get("reread") for line in log[last + 1 :] if "changed" in line)
 
 
-def open_seal(work: Place, *, patients: int, slices: int, models: Sequence[str], rule: Mapping[str, Any] = FIRST_RULE, log: str = LOG, **more: Any) -> Seal:
+def open_seal(
+    work: Place,
+    *,
+    patients: int,
+    slices: int,
+    models: Sequence[str],
+    rule: Mapping[str, Any] = FIRST_RULE,
+    log: str = LOG,
+    **more: Any,
+) -> Seal:
     """Opens the seal: writes the opening to test/seal.jsonl first, then hands out the proof.
 
-    Counting the votes of the same models under another rule is an opening too: the result was in view when the rule was chosen.
+    Counting the votes of the same models under another rule is an opening too: the result was in
+    view when the rule was chosen.
 
     Args:
         work: the study's work directory.
@@ -110,7 +136,8 @@ def open_seal(work: Place, *, patients: int, slices: int, models: Sequence[str],
 
 
 def opened_before(work: Place, models: Sequence[str]) -> Seal | None:
-    """The proof that the seal was opened, for who looks once more at what the same models did; None where it was not, or last for others.
+    """The proof that the seal was opened, for who looks once more at what the same models did; None
+    where it was not, or last for others.
 
     Args:
         work: the study's work directory.

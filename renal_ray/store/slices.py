@@ -1,4 +1,5 @@
-"""The slices of a study: slices/<dataset>/*.arrow, keyed by patient, the test patients under seal."""
+"""The slices of a study: slices/<dataset>/*.arrow, keyed by patient, the test patients under
+seal."""
 
 import hashlib
 from collections.abc import Collection, Iterable
@@ -40,7 +41,9 @@ def schema(size: int) -> pa.Schema:
     )
 
 
-def write_shard(work: Place, dataset: Dataset, shard: str, patients: Iterable[PatientRows], *, size: int) -> list[dict]:
+def write_shard(
+    work: Place, dataset: Dataset, shard: str, patients: Iterable[PatientRows], *, size: int
+) -> list[dict]:
     """Writes one Arrow file of a dataset, a record batch a patient.
 
     Args:
@@ -51,13 +54,21 @@ def write_shard(work: Place, dataset: Dataset, shard: str, patients: Iterable[Pa
         size: edge of the images in pixels.
 
     Returns:
-        The rows of index.parquet for these patients: patient_id, file, batch, rows, label, sha256 of the pixels.
+        The rows of index.parquet for these patients: patient_id, file, batch, rows, label, sha256
+        of the pixels.
     """
     patients = list(patients)
-    hashes = [hashlib.sha256(np.ascontiguousarray(rows.image).tobytes() + rows.slice_index.astype("<i4").tobytes()).hexdigest() for rows in patients]
+    hashes = [
+        hashlib.sha256(
+            np.ascontiguousarray(rows.image).tobytes() + rows.slice_index.astype("<i4").tobytes()
+        ).hexdigest()
+        for rows in patients
+    ]
     # Named by content: a file that an index points to is never overwritten by another.
     file = f"{shard}-{digest([*(rows.patient_id for rows in patients), *hashes])[:8]}.arrow"
-    write_batches(work.at(f"slices/{dataset}"), file, (_columns(rows) for rows in patients), schema(size))
+    write_batches(
+        work.at(f"slices/{dataset}"), file, (_columns(rows) for rows in patients), schema(size)
+    )
     return [
         {
             "patient_id": rows.patient_id,
@@ -86,7 +97,10 @@ def _columns(rows: PatientRows) -> dict[str, pa.Array]:
 def write_index(work: Place, dataset: Dataset, rows: list[dict]) -> None:
     """Writes index.parquet of a dataset from the rows that `write_shard` returned."""
     table = pd.DataFrame(rows).sort_values("patient_id", ignore_index=True)
-    work.write_parquet(f"slices/{dataset}/index.parquet", table.astype({"batch": "int32", "rows": "int32", "label": "int8"}))
+    work.write_parquet(
+        f"slices/{dataset}/index.parquet",
+        table.astype({"batch": "int32", "rows": "int32", "label": "int8"}),
+    )
 
 
 class Slices:
@@ -99,18 +113,25 @@ class Slices:
         seal: proof that the seal was opened, from `renal_ray.store.seal.open_seal`.
     """
 
-    def __init__(self, work: Place, dataset: Dataset, *, sealed: Collection[str], seal: Seal | None = None) -> None:
+    def __init__(
+        self, work: Place, dataset: Dataset, *, sealed: Collection[str], seal: Seal | None = None
+    ) -> None:
         name = f"slices/{dataset}/index.parquet"
         if not work.exists(name):
             raise StudyError(f"{work.shown(name)} is missing: run `renal-ray prepare` first")
         folder = work.at(f"slices/{dataset}")
         self.where = read_index(folder)
-        self._hashes = dict(work.read_parquet(name, ["patient_id", "sha256"]).itertuples(index=False, name=None))
+        self._hashes = dict(
+            work.read_parquet(name, ["patient_id", "sha256"]).itertuples(index=False, name=None)
+        )
         self._sealed = frozenset(sealed) if seal is None else frozenset()
-        self._files = BatchFiles(folder, self.where, remedy="run `renal-ray prepare`, then the same command again")
+        self._files = BatchFiles(
+            folder, self.where, remedy="run `renal-ray prepare`, then the same command again"
+        )
 
     def images(self, patient_id: str) -> np.ndarray:
-        """One patient's images in slice order, uint8 (n, size, size, 3), memory-mapped and read-only.
+        """One patient's images in slice order, uint8 (n, size, size, 3), memory-mapped and
+        read-only.
 
         Raises:
             SealError: the patient is sealed away for the test.
@@ -138,4 +159,7 @@ class Slices:
 
     def _refuse(self, patient_id: str) -> None:
         if patient_id in self._sealed:
-            raise SealError(f"patient {patient_id} belongs to the sealed test set: only `renal-ray test` reads test patients")
+            raise SealError(
+                f"patient {patient_id} belongs to the sealed test set: only "
+                "`renal-ray test` reads test patients"
+            )

@@ -1,4 +1,5 @@
-"""The stamp of a cohort: what its table and files were when prepare read them, and what of them is another now."""
+"""The stamp of a cohort: what its table and files were when prepare read them, and what of them is
+another now."""
 
 import hashlib
 import os
@@ -31,8 +32,10 @@ class FileStamp:
     """The files of one patient.
 
     Args:
-        seen: digest of names, sizes and times, which costs no reading. While it is the same the files are believed to be.
-        image: digest of names, sizes and samples of the content: times are no part of it, so that a touched file is no other one.
+        seen: digest of names, sizes and times, which costs no reading. While it is the same the
+            files are believed to be.
+        image: digest of names, sizes and samples of the content: times are no part of it, so that a
+            touched file is no other one.
         mask: the same, over all of the content.
     """
 
@@ -48,7 +51,8 @@ class CohortStamp:
     Args:
         table: SHA-256 of the manifest, of the table of labels or of the KiTS folder's JSON.
         folder: names, sizes and times of all files of a folder of DICOM; empty for other sources.
-        patients: of each patient whose files were read, image and mask as in `FileStamp`, and the label.
+        patients: of each patient whose files were read, image and mask as in `FileStamp`, and the
+            label.
     """
 
     table: str
@@ -57,17 +61,32 @@ class CohortStamp:
 
     def hashes(self) -> dict[str, str]:
         """As recorded in study.yaml: of the table, and of all patients' files."""
-        files = digest(part for patient in sorted(self.patients) for part in (patient, *self.patients[patient][:2]))
+        files = digest(
+            part
+            for patient in sorted(self.patients)
+            for part in (patient, *self.patients[patient][:2])
+        )
         return {"cohort": self.table, "files": files}
 
     def to_json(self) -> dict[str, Any]:
         """For the marker that prepare leaves."""
-        return {"table": self.table, "folder": self.folder, "patients": {name: list(found) for name, found in sorted(self.patients.items())}}
+        return {
+            "table": self.table,
+            "folder": self.folder,
+            "patients": {name: list(found) for name, found in sorted(self.patients.items())},
+        }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """What `to_json` wrote."""
-        return cls(value["table"], value["folder"], {name: (image, mask, label) for name, (image, mask, label) in value["patients"].items()})
+        return cls(
+            value["table"],
+            value["folder"],
+            {
+                name: (image, mask, label)
+                for name, (image, mask, label) in value["patients"].items()
+            },
+        )
 
 
 @dataclass(frozen=True)
@@ -95,17 +114,28 @@ class CohortChanges:
 
     @property
     def of_trials(self) -> frozenset[str]:
-        """Those of the stamped patients of whom a trial that read them would read something else."""
+        """Those of the stamped patients of whom a trial that read them would read something
+        else."""
         return frozenset((*self.labels, *self.removed, *self.masks, *self.images))
 
     def counted(self) -> str:
         """The changes in numbers, then the ids: 1 label, 0 added, 1 removed: P003, P007."""
-        parts = [_number(self.labels, "label"), f"{len(self.added)} added", f"{len(self.removed)} removed"]
-        parts += [_number(found, name) for found, name in ((self.masks, "mask"), (self.images, "image")) if found]
+        parts = [
+            _number(self.labels, "label"),
+            f"{len(self.added)} added",
+            f"{len(self.removed)} removed",
+        ]
+        parts += [
+            _number(found, name)
+            for found, name in ((self.masks, "mask"), (self.images, "image"))
+            if found
+        ]
         if self.entries:
             parts.append(f"{len(self.entries)} with another entry of the table")
         ids = sorted({one for found in vars(self).values() for one in found})
-        shown = ", ".join(ids[:SHOWN]) + (f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else "")
+        shown = ", ".join(ids[:SHOWN]) + (
+            f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
+        )
         return f"{', '.join(parts)}: {shown}"
 
 
@@ -113,7 +143,8 @@ SHOWN = 6  # ids in a sentence
 
 
 def seen(path: Path) -> str:
-    """Names, sizes and times of a patient's files: enough to see that they changed, without reading them."""
+    """Names, sizes and times of a patient's files: enough to see that they changed, without reading
+    them."""
     stats = [(name, file.stat()) for name, file in _files(path)]
     return digest(f"{name}|{stat.st_size}|{stat.st_mtime_ns}" for name, stat in stats)
 
@@ -127,7 +158,11 @@ def stamp_files(image: Path, mask: Path, *, seen_before: str) -> FileStamp:
     """
     files = [one for one in _files(image) if one[1] != mask]
     blocks = max(LEAST, BLOCKS // max(1, len(files)))
-    return FileStamp(seen_before, _content(files, lambda file: _samples(file, blocks)), _content(_files(mask), _whole))
+    return FileStamp(
+        seen_before,
+        _content(files, lambda file: _samples(file, blocks)),
+        _content(_files(mask), _whole),
+    )
 
 
 def _content(files: list[tuple[str, Path]], read: Callable[[Path], bytes]) -> str:
@@ -138,9 +173,12 @@ def _content(files: list[tuple[str, Path]], read: Callable[[Path], bytes]) -> st
 
 
 def begin_stamp(cohort: Cohort, *, files: bool = True) -> CohortStamp:
-    """The stamp of the cohort's table, and with `files` of its folder, before anything is read of them; sources that are not there have an empty one."""
+    """The stamp of the cohort's table, and with `files` of its folder, before anything is read of
+    them; sources that are not there have an empty one."""
     try:
-        return CohortStamp(table_hash(cohort), seen(cohort.dicom) if cohort.dicom is not None and files else "", {})
+        return CohortStamp(
+            table_hash(cohort), seen(cohort.dicom) if cohort.dicom is not None and files else "", {}
+        )
     except OSError:  # whoever reads them says what is wrong
         return CohortStamp("", "", {})
 
@@ -153,20 +191,31 @@ def table_hash(cohort: Cohort) -> str:
     """
     file = cohort.manifest or cohort.labels
     if file is None and cohort.kits is not None:
-        file = next((cohort.kits / name for name in TABLES if (cohort.kits / name).is_file()), cohort.kits / TABLES[0])
+        file = next(
+            (cohort.kits / name for name in TABLES if (cohort.kits / name).is_file()),
+            cohort.kits / TABLES[0],
+        )
     assert file is not None
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def read_stamps(work: Place) -> dict[str, FileStamp]:
-    """What the files of each patient were when their shard was made; damaged shards and those of older versions say nothing."""
+    """What the files of each patient were when their shard was made; damaged shards and those of
+    older versions say nothing."""
     names = [f"{SHARDS}/{name}" for name in work.entries(SHARDS) if name.endswith(".json")]
     parts = [checked_json(data) or {} for data in work.read_all(names) if data is not None]
-    return {patient: FileStamp(**one) for part in parts for patient, one in part.get("stamps", {}).items()}
+    return {
+        patient: FileStamp(**one)
+        for part in parts
+        for patient, one in part.get("stamps", {}).items()
+    }
 
 
-def changes_of(stamp: CohortStamp, files: Mapping[str, FileStamp], known: pd.DataFrame, cohort: Cohort) -> CohortChanges | None:
-    """Holds a cohort against its stamp; files are read where names, sizes or times are others, and headers of a folder of DICOM only then.
+def changes_of(
+    stamp: CohortStamp, files: Mapping[str, FileStamp], known: pd.DataFrame, cohort: Cohort
+) -> CohortChanges | None:
+    """Holds a cohort against its stamp; files are read where names, sizes or times are others, and
+    headers of a folder of DICOM only then.
 
     Args:
         stamp: what prepare left.
@@ -190,7 +239,14 @@ def changes_of(stamp: CohortStamp, files: Mapping[str, FileStamp], known: pd.Dat
     labels, images, masks = [], [], []
     rows = [row for row in now.itertuples() if row.patient_id in before]
     with ThreadPoolExecutor(READERS) as readers:  # a network disk takes its time for each file
-        found = list(readers.map(lambda row: _stamp_again(Path(row.image), Path(row.mask), files.get(row.patient_id)), rows))
+        found = list(
+            readers.map(
+                lambda row: _stamp_again(
+                    Path(row.image), Path(row.mask), files.get(row.patient_id)
+                ),
+                rows,
+            )
+        )
     for row, one in zip(rows, found, strict=True):
         image, mask, label = stamp.patients[row.patient_id]
         images += [row.patient_id] if one.image != image else []
@@ -210,16 +266,28 @@ def changes_of(stamp: CohortStamp, files: Mapping[str, FileStamp], known: pd.Dat
 
 def _stamp_again(image: Path, mask: Path, before: FileStamp | None) -> FileStamp:
     now = seen(image) + seen(mask)
-    return before if before is not None and before.seen == now else stamp_files(image, mask, seen_before=now)
+    return (
+        before
+        if before is not None and before.seen == now
+        else stamp_files(image, mask, seen_before=now)
+    )
 
 
 def _differing(old: pd.DataFrame, now: pd.DataFrame, columns: Iterable[str]) -> tuple[str, ...]:
-    """Rows in which one of the columns says something else; a column that is not there says nothing."""
+    """Rows in which one of the columns says something else; a column that is not there says
+    nothing."""
     found: set[str] = set()
     for column in columns:
-        one, other = ([_plain(value) for value in table[column]] if column in table else [None] * len(table) for table in (old, now))
+        one, other = (
+            [_plain(value) for value in table[column]] if column in table else [None] * len(table)
+            for table in (old, now)
+        )
         measured = column == "max_diameter_mm"  # where the table has none, prepare measured it
-        found |= {str(name) for name, a, b in zip(now.index, one, other, strict=True) if a != b and not (measured and b is None)}
+        found |= {
+            str(name)
+            for name, a, b in zip(now.index, one, other, strict=True)
+            if a != b and not (measured and b is None)
+        }
     return tuple(sorted(found))
 
 
@@ -234,7 +302,10 @@ def _files(path: Path) -> list[tuple[str, Path]]:
     if not path.is_dir():
         return [(".", path)] if path.is_file() else []
     found = [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
-    return sorted(((str(file.relative_to(path)), file) for file in found if file.is_file()), key=lambda one: Path(one[0]))
+    return sorted(
+        ((str(file.relative_to(path)), file) for file in found if file.is_file()),
+        key=lambda one: Path(one[0]),
+    )
 
 
 def _whole(file: Path) -> bytes:
@@ -243,7 +314,8 @@ def _whole(file: Path) -> bytes:
 
 
 def _samples(file: Path, blocks: int) -> bytes:
-    """SHA-256 of a file's size, its head and blocks at even distances, the last bytes among them; of all of it where that is no more."""
+    """SHA-256 of a file's size, its head and blocks at even distances, the last bytes among them;
+    of all of it where that is no more."""
     with file.open("rb", buffering=0) as stream:
         number = stream.fileno()
         size = os.fstat(number).st_size

@@ -17,8 +17,11 @@ from renal_ray.trial.workshop import Workshop, backbone_file
 from renal_ray.types import Dataset, FreezePoint
 
 
-def fill_activations(study: Study, work: Place, plan: Plan, *, computed: Collection[FreezePoint] = ()) -> None:
-    """Writes backbone weights and activations for every dataset and freeze point that lack them, in one pass over the images.
+def fill_activations(
+    study: Study, work: Place, plan: Plan, *, computed: Collection[FreezePoint] = ()
+) -> None:
+    """Writes backbone weights and activations for every dataset and freeze point that lack them, in
+    one pass over the images.
 
     Args:
         study: the study.
@@ -31,8 +34,19 @@ def fill_activations(study: Study, work: Place, plan: Plan, *, computed: Collect
     """
     import ray
 
-    sets = {dataset: [which for which in plan.activation_sets(dataset, computed=computed) if not which.exists(work)] for dataset in study.datasets}
-    without_weights = [dataset for dataset in study.datasets if not work.exists(backbone_file(plan.inputs[dataset].weights))]
+    sets = {
+        dataset: [
+            which
+            for which in plan.activation_sets(dataset, computed=computed)
+            if not which.exists(work)
+        ]
+        for dataset in study.datasets
+    }
+    without_weights = [
+        dataset
+        for dataset in study.datasets
+        if not work.exists(backbone_file(plan.inputs[dataset].weights))
+    ]
     missing = [dataset for dataset in study.datasets if sets[dataset] or dataset in without_weights]
     if not missing:
         return
@@ -46,10 +60,17 @@ def fill_activations(study: Study, work: Place, plan: Plan, *, computed: Collect
     if not missing:
         return
     parts = {dataset: _parts(work, plan, dataset) for dataset in missing}
-    items = [{"dataset": str(dataset), "part": part} for dataset in missing for part in parts[dataset]]
-    actors = max(1, min(len(items), int(ray.cluster_resources().get("CPU", 1) // share["num_cpus"])))
+    items = [
+        {"dataset": str(dataset), "part": part} for dataset in missing for part in parts[dataset]
+    ]
+    actors = max(
+        1, min(len(items), int(ray.cluster_resources().get("CPU", 1) // share["num_cpus"]))
+    )
     stream = ray.data.from_items(items, override_num_blocks=len(items)).map(
-        _Activator, fn_constructor_args=(study, work, plan, parts, sets), concurrency=actors, **share
+        _Activator,
+        fn_constructor_args=(study, work, plan, parts, sets),
+        concurrency=actors,
+        **share,
     )
     with progress("frozen layers: shards") as show, study_errors():
         for done, _ in enumerate(stream.iter_rows(), start=1):
@@ -60,7 +81,9 @@ def fill_activations(study: Study, work: Place, plan: Plan, *, computed: Collect
 
 
 Sets = Mapping[Dataset, Sequence[ActivationSet]]  # what is to be written
-Parts = Mapping[str, Sequence[tuple[str, int]]]  # Arrow file without ending -> its training patients, with their number of rows
+Parts = Mapping[
+    str, Sequence[tuple[str, int]]
+]  # Arrow file without ending -> its training patients, with their number of rows
 
 
 def _parts(work: Place, plan: Plan, dataset: Dataset) -> Parts:
@@ -68,7 +91,9 @@ def _parts(work: Place, plan: Plan, dataset: Dataset) -> Parts:
     where = Slices(work, dataset, sealed=plan.splits.test).where
     parts: dict[str, list[tuple[str, int]]] = {}
     for patient in sorted(plan.splits.training):
-        parts.setdefault(where[patient].file.removesuffix(".arrow"), []).append((patient, where[patient].rows))
+        parts.setdefault(where[patient].file.removesuffix(".arrow"), []).append(
+            (patient, where[patient].rows)
+        )
     return dict(sorted(parts.items()))
 
 
@@ -89,7 +114,9 @@ def _make_backbones(study: Study, work: Place, plan: Plan, datasets: Sequence[Da
 class _Activator:
     """An actor with the frozen layers loaded; it takes parts of any dataset."""
 
-    def __init__(self, study: Study, work: Place, plan: Plan, parts: Mapping[Dataset, Parts], sets: Sets) -> None:
+    def __init__(
+        self, study: Study, work: Place, plan: Plan, parts: Mapping[Dataset, Parts], sets: Sets
+    ) -> None:
         settle(study)
         self._study = study
         self._work = work
@@ -97,7 +124,11 @@ class _Activator:
         self._parts = parts
         self._sets = sets
         self._workshop = Workshop(work)
-        self._wanted = [point for point in study.freeze_points if any(which.freeze_point == point for some in sets.values() for which in some)]
+        self._wanted = [
+            point
+            for point in study.freeze_points
+            if any(which.freeze_point == point for some in sets.values() for which in some)
+        ]
         self._loaded: Dataset | None = None
         self._prefix: Prefix | None = None
 
@@ -117,7 +148,12 @@ class _Activator:
     def _with_weights_of(self, dataset: Dataset) -> Prefix:
         weights = self._workshop.backbone(self._plan.inputs[dataset].weights)
         if self._prefix is None:
-            self._prefix = Prefix(weights, size=self._study.images.size, freeze_points=self._wanted, batch_size=self._study.training.batch_size)
+            self._prefix = Prefix(
+                weights,
+                size=self._study.images.size,
+                freeze_points=self._wanted,
+                batch_size=self._study.training.batch_size,
+            )
         elif self._loaded != dataset:
             self._prefix.load(weights)
         self._loaded = dataset

@@ -1,4 +1,5 @@
-"""Which trials that were lost - their process, node or disk went, or a file they read was damaged - are tried again."""
+"""Which trials that were lost - their process, node or disk went, or a file they read was damaged -
+are tried again."""
 
 from collections import Counter
 from time import monotonic
@@ -9,20 +10,30 @@ from renal_ray.trial.checkpoint import NAME
 from renal_ray.trial.spec import TrialSpec
 from renal_ray.types import Head
 
-PAUSE_S = 10.0  # before the second attempt, twice that before the third: a node or a disk needs time to come back
+# Before the second attempt, twice that before the third: a node or a disk needs time to come back.
+PAUSE_S = 10.0
 
 
 class Attempts:
-    """Counts attempts in a row without progress; a trial that raised by itself is not tried again before the next sweep.
+    """Counts attempts in a row without progress; a trial that raised by itself is not tried again
+    before the next sweep.
 
     Args:
         work: the study's work directory.
-        most: attempts at one trial since its last checkpoint: a long one on machines that come and go is lost many times, and yet ends.
+        most: attempts at one trial since its last checkpoint: a long one on machines that come and
+            go is lost many times, and yet ends.
         computed: freeze points whose activations are not cached.
         pause_s: seconds before the second attempt.
     """
 
-    def __init__(self, work: Place, *, most: int, computed: frozenset[str] = frozenset(), pause_s: float = PAUSE_S) -> None:
+    def __init__(
+        self,
+        work: Place,
+        *,
+        most: int,
+        computed: frozenset[str] = frozenset(),
+        pause_s: float = PAUSE_S,
+    ) -> None:
         self._work = work
         self._ledger = Ledger(work)
         self._most = most
@@ -31,7 +42,9 @@ class Attempts:
         self._count: Counter[str] = Counter()
         self._last: dict[str, str] = {}  # checkpoint that a trial had when it was lost
         self._not_before: dict[str, float] = {}
-        self.postponed: set[str] = set()  # what they read is gone, and is made anew between two runs of Tune
+        self.postponed: set[str] = (
+            set()
+        )  # what they read is gone, and is made anew between two runs of Tune
 
     def goes_on(self, spec: TrialSpec) -> bool:
         """Notes that a trial ended without a result; whether it is to be tried again."""

@@ -42,15 +42,23 @@ class Card:
 
 
 def read_cards() -> tuple[Card, ...] | None:
-    """The cards that this node was started with; None where NVIDIA's driver is not. Runs on the node."""
+    """The cards that this node was started with; None where NVIDIA's driver is not. Runs on the
+    node."""
     import pynvml
 
     with driver_asked() as answers:
         if not answers:
             return None
         visible = _visible()
-        handles = [(number, pynvml.nvmlDeviceGetHandleByIndex(number)) for number in range(pynvml.nvmlDeviceGetCount())]
-        return tuple(_card(number, handle) for number, handle in handles if _is_mine(visible, number, pynvml.nvmlDeviceGetUUID(handle)))
+        handles = [
+            (number, pynvml.nvmlDeviceGetHandleByIndex(number))
+            for number in range(pynvml.nvmlDeviceGetCount())
+        ]
+        return tuple(
+            _card(number, handle)
+            for number, handle in handles
+            if _is_mine(visible, number, pynvml.nvmlDeviceGetUUID(handle))
+        )
 
 
 def _card(number: int, handle: object) -> Card:
@@ -58,8 +66,17 @@ def _card(number: int, handle: object) -> Card:
 
     try:
         memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-        holders = tuple(_process_name(one.pid) for one in pynvml.nvmlDeviceGetComputeRunningProcesses(handle))
-        return Card(number, pynvml.nvmlDeviceGetName(handle), memory.total / MIB, memory.free / MIB, holders, parts=_parts(handle))
+        holders = tuple(
+            _process_name(one.pid) for one in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
+        )
+        return Card(
+            number,
+            pynvml.nvmlDeviceGetName(handle),
+            memory.total / MIB,
+            memory.free / MIB,
+            holders,
+            parts=_parts(handle),
+        )
     except pynvml.NVMLError as error:  # a card that fell off the bus answers to nothing
         return Card(number, "card", fault=str(error))
 
@@ -78,7 +95,8 @@ def _process_name(pid: int) -> str:
 
 
 def _visible() -> str | None:
-    """The cards that this node was started with: in this worker, promised none, Ray has emptied the variable; the raylet above it has it still."""
+    """The cards that this node was started with: in this worker, promised none, Ray has emptied the
+    variable; the raylet above it has it still."""
     try:
         return psutil.Process(os.getppid()).environ().get("CUDA_VISIBLE_DEVICES")
     except psutil.Error:
@@ -88,10 +106,15 @@ def _visible() -> str | None:
 def _is_mine(visible: str | None, number: int, uuid: str) -> bool:
     if visible is None or "MIG-" in visible:  # parts of cards have ids of their own
         return True
-    return any(one == str(number) or (one.startswith("GPU-") and uuid.startswith(one)) for one in visible.replace(" ", "").split(","))
+    return any(
+        one == str(number) or (one.startswith("GPU-") and uuid.startswith(one))
+        for one in visible.replace(" ", "").split(",")
+    )
 
 
-def check_cards(nodes: Sequence[tuple[Node, tuple[Card, ...] | None]], need: float) -> Iterator[str]:
+def check_cards(
+    nodes: Sequence[tuple[Node, tuple[Card, ...] | None]], need: float
+) -> Iterator[str]:
     """Holds the cards against the promises.
 
     Args:
@@ -102,7 +125,8 @@ def check_cards(nodes: Sequence[tuple[Node, tuple[Card, ...] | None]], need: flo
         What a person should know, though it need not stop the study.
 
     Raises:
-        StudyError: a node promises cards that it does not have, one does not answer, or none has room.
+        StudyError: a node promises cards that it does not have, one does not answer, or none has
+            room.
     """
     usable: list[Card] = []
     logical = 0
@@ -111,24 +135,37 @@ def check_cards(nodes: Sequence[tuple[Node, tuple[Card, ...] | None]], need: flo
         if not promised:
             continue
         if not cards:
-            logical += 1  # whether the framework sees cards all the same, of another maker, is asked by `devices`
+            # Whether the framework sees cards all the same, of another maker, is asked by
+            # `devices`.
+            logical += 1
             continue
         if promised > (has := sum(card.parts for card in cards)):
-            raise StudyError(f"node {node.name} promises {promised:g} GPUs, but has {has}: start Ray there again with --num-gpus={has}")
+            raise StudyError(
+                f"node {node.name} promises {promised:g} GPUs, but has {has}: "
+                f"start Ray there again with --num-gpus={has}"
+            )
         for card in cards:
             if card.fault:
-                raise StudyError(f"node {node.name}: card {card.number} does not answer its driver ({card.fault}): start Ray there without it")
+                raise StudyError(
+                    f"node {node.name}: card {card.number} does not answer its driver "
+                    f"({card.fault}): start Ray there without it"
+                )
             if card.free < 1 - HELD:
                 yield f"node {node.name}: {_held(card)}"
         usable += cards
     if usable and not logical and not any(card.free >= need for card in usable):
         freest = max(usable, key=lambda card: card.free)
         raise StudyError(
-            f"0 of {len(usable)} cards have the memory of a trial free, {need:.0%} of a card; of the freest, {_held(freest)}: "
+            f"0 of {len(usable)} cards have the memory of a trial free, "
+            f"{need:.0%} of a card; of the freest, {_held(freest)}: "
             "wait for what computes there, or end it"
         )
 
 
 def _held(card: Card) -> str:
     who = ", ".join(card.holders) or "somebody"
-    return f"card {card.number} ({card.name}): {who} holds {(card.total_mib - card.free_mib) / 1024:.1f} of {card.total_mib / 1024:.1f} GiB"
+    return (
+        f"card {card.number} ({card.name}): {who} holds "
+        f"{(card.total_mib - card.free_mib) / 1024:.1f} of "
+        f"{card.total_mib / 1024:.1f} GiB"
+    )

@@ -1,4 +1,5 @@
-"""What a sweep asks of an autoscaler: room for all trials that could run at once, and less as they finish."""
+"""What a sweep asks of an autoscaler: room for all trials that could run at once, and less as they
+finish."""
 
 from contextlib import ExitStack
 from time import monotonic
@@ -16,7 +17,8 @@ TELL_EVERY_S = 10.0
 
 
 class Demand(Callback):
-    """A context manager that asks, because the searcher names a trial only when a worker is free for it: without, a cluster would not grow.
+    """A context manager that asks, because the searcher names a trial only when a worker is free
+    for it: without, a cluster would not grow.
 
     Where no autoscaler runs nothing is asked.
 
@@ -33,7 +35,8 @@ class Demand(Callback):
         self._next = 0.0
 
     def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles callbacks with its experiment; this one has nothing that a next run needs."""
+        """Tune pickles callbacks with its experiment; this one has nothing that a next run
+        needs."""
         return {}
 
     def __enter__(self) -> Self:
@@ -42,14 +45,23 @@ class Demand(Callback):
             self._tell()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._stack.close()
 
-    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
         """One fewer is left."""
         self._lower()
 
-    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
         """A failed one is not waited for either."""
         self._lower()
 

@@ -1,4 +1,5 @@
-"""explain: where the image models look, as maps of chosen patients and as the share of attention inside the lesion."""
+"""explain: where the image models look, as maps of chosen patients and as the share of attention
+inside the lesion."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,16 @@ from renal_ray.trial.lesions import NO_COHORT, Lesion, read_lesion
 from renal_ray.trial.pictures import Picture
 from renal_ray.trial.plan import Plan, finished_results, make_plan
 from renal_ray.trial.spec import TrialSpec
-from renal_ray.trial.subjects import OTHER, Subject, image_models, seal_is_open, state, subjects, voters, votes_stand
+from renal_ray.trial.subjects import (
+    OTHER,
+    Subject,
+    image_models,
+    seal_is_open,
+    state,
+    subjects,
+    voters,
+    votes_stand,
+)
 from renal_ray.types import Dataset
 
 PATIENTS_PER_TASK = 8
@@ -31,7 +41,8 @@ Row = dict[str, str]  # a patient in the cohort: image, mask, series, lesion
 
 @dataclass(frozen=True)
 class Wanted:
-    """A patient whose lesion is wanted, in which datasets, and their row in the cohort if it has one."""
+    """A patient whose lesion is wanted, in which datasets, and their row in the cohort if it has
+    one."""
 
     patient_id: str
     datasets: tuple[Dataset, ...]
@@ -41,16 +52,19 @@ class Wanted:
 def explain(study: Study) -> tuple[Explained, bool]:
     """Makes the attention maps of a swept study and writes WORK/explain/.
 
-    Test patients are among them only where the seal was opened for the models of the study as it stands, and then only the vote's errors.
+    Test patients are among them only where the seal was opened for the models of the study as it
+    stands, and then only the vote's errors.
 
     Args:
         study: a swept study.
 
     Returns:
-        What was found, and whether it was made now: nothing is done again where settings, models and votes are the same and no contour lacks.
+        What was found, and whether it was made now: nothing is done again where settings, models
+        and votes are the same and no contour lacks.
 
     Raises:
-        StudyError: image trials are missing, the weights of one are damaged, or no node can host the work.
+        StudyError: image trials are missing, the weights of one are damaged, or no node can host
+            the work.
     """
     work = Place(study.work)
     plan, results = make_plan(study, work), finished_results(work)
@@ -72,7 +86,13 @@ def explain(study: Study) -> tuple[Explained, bool]:
     slices = _slices(study, work, plan, seal)
     for subject, seen in zip(asked, looks, strict=True):
         lesion = lesions[subject.patient_id]
-        row, attention = measured(subject, seen, lesion, size=study.images.size, point=models[subject.dataset][0].freeze_point)
+        row, attention = measured(
+            subject,
+            seen,
+            lesion,
+            size=study.images.size,
+            point=models[subject.dataset][0].freeze_point,
+        )
         rows.append(row)
         if subject.kind != OTHER:
             image = slices[subject.dataset].images(subject.patient_id)[seen.row]
@@ -81,17 +101,35 @@ def explain(study: Study) -> tuple[Explained, bool]:
 
 
 def _slices(study: Study, work: Place, plan: Plan, seal: Seal | None) -> dict[Dataset, Slices]:
-    return {dataset: Slices(work, dataset, sealed=plan.splits.test, seal=seal) for dataset in study.datasets}
+    return {
+        dataset: Slices(work, dataset, sealed=plan.splits.test, seal=seal)
+        for dataset in study.datasets
+    }
 
 
-def _looks(study: Study, work: Place, plan: Plan, models: dict[Dataset, list[TrialSpec]], asked: Sequence[Subject], seal: Seal | None) -> list[Look]:
+def _looks(
+    study: Study,
+    work: Place,
+    plan: Plan,
+    models: dict[Dataset, list[TrialSpec]],
+    asked: Sequence[Subject],
+    seal: Seal | None,
+) -> list[Look]:
     """What the models see of each subject, a task a dataset."""
     import ray
 
     share = {"num_cpus": study.resources.cpus_per_trial, "num_gpus": study.resources.gpus_per_trial}
-    task = ray.remote(**share, max_calls=1)(_look)  # a process of its own: the framework's memory goes with it
-    numbers = {dataset: [n for n, subject in enumerate(asked) if subject.dataset is dataset] for dataset in models}
-    tasks = {task.remote(study, work, plan, specs, [asked[n] for n in numbers[dataset]], seal): dataset for dataset, specs in models.items()}
+    task = ray.remote(**share, max_calls=1)(
+        _look
+    )  # a process of its own: the framework's memory goes with it
+    numbers = {
+        dataset: [n for n, subject in enumerate(asked) if subject.dataset is dataset]
+        for dataset in models
+    }
+    tasks = {
+        task.remote(study, work, plan, specs, [asked[n] for n in numbers[dataset]], seal): dataset
+        for dataset, specs in models.items()
+    }
     found: dict[int, Look] = {}
     with study_errors(), progress("explain: datasets") as show:
         for done, waited in enumerate(_as_finished(list(tasks)), 1):
@@ -100,26 +138,48 @@ def _looks(study: Study, work: Place, plan: Plan, models: dict[Dataset, list[Tri
     return [found[n] for n in range(len(asked))]
 
 
-def _look(study: Study, work: Place, plan: Plan, specs: list[TrialSpec], asked: list[Subject], seal: Seal | None) -> list[Look]:
+def _look(
+    study: Study,
+    work: Place,
+    plan: Plan,
+    specs: list[TrialSpec],
+    asked: list[Subject],
+    seal: Seal | None,
+) -> list[Look]:
     settle(study)
-    return look(asked, specs, Slices(work, specs[0].dataset, sealed=plan.splits.test, seal=seal), work)
+    return look(
+        asked, specs, Slices(work, specs[0].dataset, sealed=plan.splits.test, seal=seal), work
+    )
 
 
-def _lesions(study: Study, work: Place, plan: Plan, asked: Sequence[Subject], seal: Seal | None) -> dict[str, Lesion]:
+def _lesions(
+    study: Study, work: Place, plan: Plan, asked: Sequence[Subject], seal: Seal | None
+) -> dict[str, Lesion]:
     """The lesion of each subject, from the patients' files, tasks of some patients each."""
     import ray
 
     try:
-        table = load_cohort(study.cohort)[0].reindex(columns=["patient_id", "image", "mask", "series", "lesion"]).astype("object").fillna("")
+        table = (
+            load_cohort(study.cohort)[0]
+            .reindex(columns=["patient_id", "image", "mask", "series", "lesion"])
+            .astype("object")
+            .fillna("")
+        )
     except StudyError:
         return {subject.patient_id: Lesion({}, NO_COHORT) for subject in asked}
     rows: dict[str, Row] = {row["patient_id"]: row for row in table.to_dict("records")}
     datasets: dict[str, list[Dataset]] = {}
     for subject in asked:
         datasets.setdefault(subject.patient_id, []).append(subject.dataset)
-    wanted = [Wanted(patient, tuple(shown), rows.get(patient)) for patient, shown in sorted(datasets.items())]
+    wanted = [
+        Wanted(patient, tuple(shown), rows.get(patient))
+        for patient, shown in sorted(datasets.items())
+    ]
     task = ray.remote(num_cpus=1)(_read)
-    tasks = [task.remote(study, work, plan, wanted[first : first + PATIENTS_PER_TASK], seal) for first in range(0, len(wanted), PATIENTS_PER_TASK)]
+    tasks = [
+        task.remote(study, work, plan, wanted[first : first + PATIENTS_PER_TASK], seal)
+        for first in range(0, len(wanted), PATIENTS_PER_TASK)
+    ]
     found: dict[str, Lesion] = {}
     with study_errors(), progress("explain: lesions") as show:
         for waited in _as_finished(tasks):
@@ -128,9 +188,14 @@ def _lesions(study: Study, work: Place, plan: Plan, asked: Sequence[Subject], se
     return found
 
 
-def _read(study: Study, work: Place, plan: Plan, wanted: list[Wanted], seal: Seal | None) -> dict[str, Lesion]:
+def _read(
+    study: Study, work: Place, plan: Plan, wanted: list[Wanted], seal: Seal | None
+) -> dict[str, Lesion]:
     slices = _slices(study, work, plan, seal)
-    return {one.patient_id: read_lesion(study, slices, one.row, one.patient_id, one.datasets) for one in wanted}
+    return {
+        one.patient_id: read_lesion(study, slices, one.row, one.patient_id, one.datasets)
+        for one in wanted
+    }
 
 
 def _as_finished(tasks: list[Any]) -> Iterator[Any]:

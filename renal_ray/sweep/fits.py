@@ -1,4 +1,5 @@
-"""Whether a node has room for a trial: as it is now, as it would be if it were idle, or as one that an autoscaler starts."""
+"""Whether a node has room for a trial: as it is now, as it would be if it were idle, or as one that
+an autoscaler starts."""
 
 from collections.abc import Mapping, Sequence
 from time import monotonic, sleep
@@ -19,7 +20,8 @@ def promised(study: Study) -> Share:
 
 
 def check_fits(study: Study, shares: Sequence[Share] = ()) -> None:
-    """Refuses a study whose trials no node can host as it is now; Tune would only warn, after a while, against cluster totals.
+    """Refuses a study whose trials no node can host as it is now; Tune would only warn, after a
+    while, against cluster totals.
 
     A node that is busy is waited for, shortly, and so is one that an autoscaler is about to start.
 
@@ -60,7 +62,11 @@ def _is_coming(one: Share, need: dict[str, float]) -> bool:
                 return True
             if coming := scaling().coming:
                 started = ", ".join(f"{count} x {kind}" for kind, count in coming.items())
-                print(f"no node has room for a trial of {_said(need)} yet; the autoscaler starts {started}", flush=True)
+                print(
+                    f"no node has room for a trial of {_said(need)} yet; "
+                    f"the autoscaler starts {started}",
+                    flush=True,
+                )
                 return True
             sleep(1)
     return False
@@ -73,12 +79,17 @@ def _too_small(need: dict[str, float]) -> str:
     if could:
         best = max(nodes, key=lambda node: _part(need, node.free))
         return (
-            f"{few} now: the largest free is {_said(need, best.free)}, on {best.name}; {len(could)} could if nothing else ran there: "
-            "wait for what does (`ray status` shows it), or lower resources.cpus_per_trial or resources.gpus_per_trial"
+            f"{few} now: the largest free is {_said(need, best.free)}, on "
+            f"{best.name}; {len(could)} could if nothing else ran there: "
+            "wait for what does (`ray status` shows it), or lower "
+            "resources.cpus_per_trial or resources.gpus_per_trial"
         )
     have = max((node.total for node in nodes), key=lambda total: _part(need, total), default={})
     grows = ", and the autoscaler starts none that can" if scaling().runs else ""
-    return f"{few}: the largest has {_said(need, have)}{grows}; lower resources.cpus_per_trial or resources.gpus_per_trial, or add a node"
+    return (
+        f"{few}: the largest has {_said(need, have)}{grows}; lower "
+        "resources.cpus_per_trial or resources.gpus_per_trial, or add a node"
+    )
 
 
 def _part(need: Mapping[str, float], have: Mapping[str, float]) -> tuple[float, float]:
@@ -89,4 +100,8 @@ def _part(need: Mapping[str, float], have: Mapping[str, float]) -> tuple[float, 
 
 def _said(need: Mapping[str, float], have: Mapping[str, float] | None = None) -> str:
     """What is needed, or of it what is there."""
-    return "{" + ", ".join(f"{name}: {(need if have is None else have).get(name, 0):g}" for name in need) + "}"
+    return (
+        "{"
+        + ", ".join(f"{name}: {(need if have is None else have).get(name, 0):g}" for name in need)
+        + "}"
+    )

@@ -1,4 +1,5 @@
-"""Tells Tune which trial of a search comes next: folds of configurations, as `renal_ray.trial.search.hunt` wants them."""
+"""Tells Tune which trial of a search comes next: folds of configurations, as
+`renal_ray.trial.search.hunt` wants them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +17,8 @@ from renal_ray.trial.spec import TrialSpec
 
 
 class HuntSearcher(Searcher):
-    """Walks a search. A trial is named when a worker is free for it, of the short ones one ahead, see `renal_ray.sweep.searcher.StudySearcher`.
+    """Walks a search. A trial is named when a worker is free for it, of the short ones one ahead,
+    see `renal_ray.sweep.searcher.StudySearcher`.
 
     Args:
         hunt: the search.
@@ -26,7 +28,15 @@ class HuntSearcher(Searcher):
         attempts: decides which lost trials are tried again.
     """
 
-    def __init__(self, hunt: Hunt, work: Place, *, share: Callable[[TrialSpec], Share], room: Callable[[Share], int], attempts: Attempts) -> None:
+    def __init__(
+        self,
+        hunt: Hunt,
+        work: Place,
+        *,
+        share: Callable[[TrialSpec], Share],
+        room: Callable[[Share], int],
+        attempts: Attempts,
+    ) -> None:
         super().__init__(metric="val_auc", mode="max")
         self._hunt, self._ledger, self._share, self._room = hunt, Ledger(work), share, room
         self.attempts = attempts
@@ -36,9 +46,13 @@ class HuntSearcher(Searcher):
         self._resting: dict[str, TrialSpec] = {}  # by trial id
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next trial's specification and share, None while others must end first, FINISHED when nothing is left."""
-        # Asked before the search is: what it names may be a new configuration, drawn from what is known at that moment.
-        if self._running and not any(self._has_room(one.share, one.spec) for one in self._running.values()):
+        """The next trial's specification and share, None while others must end first, FINISHED when
+        nothing is left."""
+        # Asked before the search is: what it names may be a new configuration, drawn from what is
+        # known at that moment.
+        if self._running and not any(
+            self._has_room(one.share, one.spec) for one in self._running.values()
+        ):
             return None
         spec = self._next()
         if spec is None:
@@ -54,14 +68,23 @@ class HuntSearcher(Searcher):
         for spec in self._resting.values():
             if self.attempts.is_ready(spec.trial_id):
                 return spec
-        busy = {one.spec.trial_id for one in self._running.values()} | self._resting.keys() | self.attempts.postponed
+        busy = (
+            {one.spec.trial_id for one in self._running.values()}
+            | self._resting.keys()
+            | self.attempts.postponed
+        )
         return self._hunt.next(self.results, self.failed, busy)
 
     def _has_room(self, share: Share, spec: TrialSpec) -> bool:
-        taken = sum(one.share.gpu / share.gpu if share.gpu else one.share.cpu / share.cpu for one in self._running.values())
+        taken = sum(
+            one.share.gpu / share.gpu if share.gpu else one.share.cpu / share.cpu
+            for one in self._running.values()
+        )
         return self._room(share) - taken + (1 if spec.is_short else 0) >= 1 - 1e-9
 
-    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+    def on_trial_complete(
+        self, trial_id: str, result: dict | None = None, error: bool = False
+    ) -> None:
         """Looks the trial up in the ledger: what is on disk decides, not what Tune heard."""
         if trial_id not in self._running:
             return

@@ -1,8 +1,11 @@
-"""What Prometheus sees of a sweep: Ray's agent on every node serves it, each name with `ray_` in front.
+"""What Prometheus sees of a sweep: Ray's agent on every node serves it, each name with `ray_` in
+front.
 
-Ray reports a gauge once for each time it is set, and its agent drops what has not been reported for twenty seconds. So what stands is said again every
-few seconds, and a trial that has ended is forgotten by saying nothing more: its series end within half a minute, and at one time there are as many
-as trials run. Counters and histograms stay, and so have no trial among their tags. No tag holds anything of a patient.
+Ray reports a gauge once for each time it is set, and its agent drops what has not been reported for
+twenty seconds. So what stands is said again every few seconds, and a trial that has ended is
+forgotten by saying nothing more: its series end within half a minute, and at one time there are as
+many as trials run. Counters and histograms stay, and so have no trial among their tags. No tag
+holds anything of a patient.
 """
 
 import threading
@@ -25,15 +28,25 @@ GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "renal_trial_epochs": ("Epochs that a running trial will do.", TRIAL_TAGS),
     "renal_trial_loss": ("Training loss of a running trial's last epoch.", TRIAL_TAGS),
     "renal_trial_val_auc": ("Validation AUC after a running trial's last epoch.", TRIAL_TAGS),
-    "renal_trial_images_per_second": ("Training images, or patients for fc and gru, a second in a running trial's last epoch.", TRIAL_TAGS),
+    "renal_trial_images_per_second": (
+        "Training images, or patients for fc and gru, a second in a running trial's last epoch.",
+        TRIAL_TAGS,
+    ),
     "renal_trial_eta_seconds": ("Seconds until a running trial has done its epochs.", TRIAL_TAGS),
-    "renal_trials": ("Trials of a study by state: finished, failed, running, waiting.", (*KIND_TAGS, "state")),
-    "renal_sweep_eta_seconds": ("Predicted seconds until the last trial of a study ends.", ("study",)),
+    "renal_trials": (
+        "Trials of a study by state: finished, failed, running, waiting.",
+        (*KIND_TAGS, "state"),
+    ),
+    "renal_sweep_eta_seconds": (
+        "Predicted seconds until the last trial of a study ends.",
+        ("study",),
+    ),
 }
 ENDED = "renal_trials_ended"  # Prometheus sees it as ray_renal_trials_ended_total
 SECONDS = "renal_trial_seconds"
 SECONDS_BOUNDS = [1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 4 * 3600.0, 12 * 3600.0]
-NOT_SELECTED = "not selected yet"  # freeze point of patient-level trials and controls until the image trials have chosen it
+# Freeze point of patient-level trials and controls until the image trials have chosen it.
+NOT_SELECTED = "not selected yet"
 
 Tags = Mapping[str, str]
 
@@ -56,7 +69,19 @@ class Follower(Protocol):
 
 def kind_tags(study: str, spec: TrialSpec) -> dict[str, str]:
     """Tags of a trial's dataset, freeze point and head."""
-    return dict(zip(KIND_TAGS, (study, str(spec.dataset), str(spec.freeze_point), str(spec.head), spec.apart or TRUE_LABELS), strict=True))
+    return dict(
+        zip(
+            KIND_TAGS,
+            (
+                study,
+                str(spec.dataset),
+                str(spec.freeze_point),
+                str(spec.head),
+                spec.apart or TRUE_LABELS,
+            ),
+            strict=True,
+        )
+    )
 
 
 class Standing:
@@ -84,7 +109,9 @@ class Standing:
         """Forgets all gauges of these tags."""
         dropped = frozenset(tags.items())
         with self._lock:
-            self._standing = {key: value for key, value in self._standing.items() if key[1] != dropped}
+            self._standing = {
+                key: value for key, value in self._standing.items() if key[1] != dropped
+            }
 
     def close(self) -> None:
         """Says nothing more."""
@@ -138,7 +165,8 @@ class TrialMetrics:
 
 
 class SweepMetrics:
-    """What the driver tells of a sweep: trials by state, what has ended, the time that is left. A `Follower`.
+    """What the driver tells of a sweep: trials by state, what has ended, the time that is left. A
+    `Follower`.
 
     Args:
         plan: the study's trials.
@@ -146,11 +174,17 @@ class SweepMetrics:
         specs: every trial that can be named, by id.
     """
 
-    def __init__(self, plan: Plan, results: Mapping[str, Any], specs: Mapping[str, TrialSpec]) -> None:
+    def __init__(
+        self, plan: Plan, results: Mapping[str, Any], specs: Mapping[str, TrialSpec]
+    ) -> None:
         self._study = plan.study.name
         self._standing = Standing()
-        self._ended = Counter(ENDED, "Trials that have ended in this sweep, by outcome.", (*KIND_TAGS, "outcome"))
-        self._seconds = Histogram(SECONDS, "Seconds that finished trials took.", SECONDS_BOUNDS, KIND_TAGS)
+        self._ended = Counter(
+            ENDED, "Trials that have ended in this sweep, by outcome.", (*KIND_TAGS, "outcome")
+        )
+        self._seconds = Histogram(
+            SECONDS, "Seconds that finished trials took.", SECONDS_BOUNDS, KIND_TAGS
+        )
         self._states = {trial_id: "finished" for trial_id in specs if trial_id in results}
         self._count: Tally[tuple[tuple[str, ...], str]] = Tally()
         for trial_id, spec in specs.items():
@@ -208,7 +242,11 @@ class SweepMetrics:
 
     def _show(self, kind: tuple[str, ...]) -> None:
         for state in ("finished", "failed", "running", "waiting"):
-            self._standing.set("renal_trials", self._count[kind, state], dict(zip(KIND_TAGS, kind, strict=True)) | {"state": state})
+            self._standing.set(
+                "renal_trials",
+                self._count[kind, state],
+                dict(zip(KIND_TAGS, kind, strict=True)) | {"state": state},
+            )
 
 
 def _unnamed(plan: Plan, results: Mapping[str, Any]) -> Iterator[TrialSpec]:

@@ -15,12 +15,19 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Run
 
-TRIAL, CONFIGURATION = "renal_ray.trial_id", "renal_ray.configuration"  # tags by which a later sweep finds its runs
+TRIAL, CONFIGURATION = (
+    "renal_ray.trial_id",
+    "renal_ray.configuration",
+)  # tags by which a later sweep finds its runs
 PARENT = "mlflow.parentRunId"
 BATCH = 1000  # metrics in a request, MLflow's limit
 EPOCH_METRICS = ("loss", "accuracy", "val_loss", "val_accuracy", "val_auc")
 # MLflow's own patience is minutes, and it reports its use to its makers.
-ENVIRONMENT = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+}
 
 
 class Record:
@@ -40,7 +47,9 @@ class Record:
         self._open: dict[str, TrialSpec] = {}
         self._steps: dict[str, set[int]] = {}
         self._folds: dict[str, dict[int, dict[str, float]]] = {}
-        self._without_folds: set[str] = set()  # configurations of one trial, which leave a scanner out
+        self._without_folds: set[str] = (
+            set()
+        )  # configurations of one trial, which leave a scanner out
 
     def begin(self, spec: TrialSpec) -> str:
         """Finds or creates the run of a trial, and its parent; returns its id."""
@@ -49,9 +58,13 @@ class Record:
             tags = {TRIAL: key, PARENT: self._parent(client, spec)}
             run = client.create_run(self._experiment, run_name=key.rpartition("-")[0], tags=tags)
             self._runs[key], self._steps[key] = run.info.run_id, set()
-            self._log_params(client, run.info.run_id, _params(spec) | {"fold": spec.fold, "seed": spec.seed})
+            self._log_params(
+                client, run.info.run_id, _params(spec) | {"fold": spec.fold, "seed": spec.seed}
+            )
         elif key not in self._steps:
-            self._steps[key] = {metric.step for metric in client.get_metric_history(self._runs[key], "loss")}
+            self._steps[key] = {
+                metric.step for metric in client.get_metric_history(self._runs[key], "loss")
+            }
         if key not in self._finished:
             client.update_run(self._runs[key], status="RUNNING")
             self._open[key] = spec
@@ -98,7 +111,9 @@ class Record:
 
             client = MlflowClient(tracking_uri=self._study.tracking.mlflow)
             found = client.get_experiment_by_name(self._study.name)
-            self._experiment = found.experiment_id if found else client.create_experiment(self._study.name)
+            self._experiment = (
+                found.experiment_id if found else client.create_experiment(self._study.name)
+            )
             for run in self._all_runs(client):
                 key = run.data.tags.get(TRIAL) or run.data.tags.get(CONFIGURATION)
                 if key:
@@ -120,7 +135,9 @@ class Record:
     def _parent(self, client: "MlflowClient", spec: TrialSpec) -> str:
         key = _configuration(spec)
         if key not in self._runs:
-            name = f"{spec.dataset}-{spec.freeze_point}-{spec.head}" + (f"-{spec.apart}" if spec.apart else "")
+            name = f"{spec.dataset}-{spec.freeze_point}-{spec.head}" + (
+                f"-{spec.apart}" if spec.apart else ""
+            )
             run = client.create_run(self._experiment, run_name=name, tags={CONFIGURATION: key})
             self._runs[key] = run.info.run_id
             self._log_params(client, run.info.run_id, _params(spec))
@@ -134,18 +151,23 @@ class Record:
         metrics = []
         for row in history.to_dict("records"):
             told = {"loss", "val_auc"} if row["epoch"] in self._steps[spec.trial_id] else set()
-            values = {name: row[name] for name in EPOCH_METRICS if name not in told} | {"epoch_seconds": row["seconds"]}
+            values = {name: row[name] for name in EPOCH_METRICS if name not in told} | {
+                "epoch_seconds": row["seconds"]
+            }
             metrics += _metrics(values, int(row["epoch"]))
         return metrics
 
     def _sum_up(self, configuration: str) -> None:
-        """Ends the parent when all its folds are there: mean and standard deviation of their final metrics."""
+        """Ends the parent when all its folds are there: mean and standard deviation of their final
+        metrics."""
         folds = self._folds[configuration]
         if configuration in self._finished or folds.keys() != self._wanted(configuration):
             return
         values: dict[str, float | None] = {}
         for name in sorted({name for one in folds.values() for name in one}):
-            values[f"mean_{name}"], values[f"sd_{name}"] = mean_sd([one.get(name) for one in folds.values()])
+            values[f"mean_{name}"], values[f"sd_{name}"] = mean_sd(
+                [one.get(name) for one in folds.values()]
+            )
         self._log(self._runs[configuration], _metrics(values, 0))
         self._connected().set_terminated(self._runs[configuration], "FINISHED")
         self._finished.add(configuration)
@@ -166,21 +188,39 @@ class Record:
 
 def _configuration(spec: TrialSpec) -> str:
     """Names what the folds of one configuration have in common."""
-    own = {"fold": True, "seed": True, "image_trial": True, "sides": True if spec.sides is None else {"patients"}}
+    own = {
+        "fold": True,
+        "seed": True,
+        "image_trial": True,
+        "sides": True if spec.sides is None else {"patients"},
+    }
     return digest([spec.model_dump_json(exclude=own)])[:16]
 
 
 def _params(spec: TrialSpec) -> dict[str, Any]:
     """The settings of a trial without its fold."""
-    plain = spec.model_dump(mode="json", exclude={"fold", "seed", "image_trial", "inputs", "training", "sides"}) | ({"apart": spec.apart} if spec.apart else {})
-    return plain | spec.training.model_dump(mode="json", exclude={"epochs"}) | {"code": spec.inputs.code}
+    plain = spec.model_dump(
+        mode="json", exclude={"fold", "seed", "image_trial", "inputs", "training", "sides"}
+    ) | ({"apart": spec.apart} if spec.apart else {})
+    return (
+        plain
+        | spec.training.model_dump(mode="json", exclude={"epochs"})
+        | {"code": spec.inputs.code}
+    )
 
 
 def _final(result: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of a finished trial, each with its level in front."""
-    found = {"total_seconds": result["seconds"]["total"], "images_per_second": result["images_per_second"]}
+    found = {
+        "total_seconds": result["seconds"]["total"],
+        "images_per_second": result["images_per_second"],
+    }
     for level, values in result["levels"].items():
-        found |= {f"{level}_{name}": value for name, value in values["metrics"].items() if isinstance(value, int | float)}
+        found |= {
+            f"{level}_{name}": value
+            for name, value in values["metrics"].items()
+            if isinstance(value, int | float)
+        }
         found[f"{level}_threshold"] = values["threshold"]
     return found
 
@@ -189,4 +229,8 @@ def _metrics(values: Mapping[str, float | None], step: int) -> "list[Metric]":
     from mlflow.entities import Metric
 
     now = int(time() * 1000)
-    return [Metric(name, float(value), now, step) for name, value in values.items() if value is not None and isfinite(value)]
+    return [
+        Metric(name, float(value), now, step)
+        for name, value in values.items()
+        if value is not None and isfinite(value)
+    ]

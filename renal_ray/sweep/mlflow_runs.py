@@ -25,14 +25,18 @@ def require_mlflow(study: Study) -> None:
         StudyError: it is not.
     """
     if study.tracking.mlflow is not None and find_spec("mlflow") is None:
-        raise StudyError("tracking.mlflow: MLflow is not installed here; run `pip install 'renal-ray[mlflow]'`, or leave tracking.mlflow out")
+        raise StudyError(
+            "tracking.mlflow: MLflow is not installed here; run `pip install "
+            "'renal-ray[mlflow]'`, or leave tracking.mlflow out"
+        )
 
 
 class MlflowRuns:
     """Follows a sweep, see `renal_ray.sweep.metrics.Follower`.
 
-    A trial's run is found again by its trial id: finished ones are left alone, others continue. What goes wrong is said once and ends the
-    following, never a trial; the next sweep hands in what is missing.
+    A trial's run is found again by its trial id: finished ones are left alone, others continue.
+    What goes wrong is said once and ends the following, never a trial; the next sweep hands in what
+    is missing.
 
     Args:
         study: its `tracking.mlflow` says where to.
@@ -57,7 +61,11 @@ class MlflowRuns:
         """Metrics of an epoch, now and then."""
         if monotonic() >= self._next.get(spec.trial_id, 0.0):
             self._next[spec.trial_id] = monotonic() + TELL_EVERY_S
-            values = {name: progress[name] for name in ("loss", "val_auc", "images_per_second") if progress.get(name) is not None}
+            values = {
+                name: progress[name]
+                for name in ("loss", "val_auc", "images_per_second")
+                if progress.get(name) is not None
+            }
             self._tasks.put(lambda: self._record.epoch(spec, progress["epoch"], values))
 
     def finished(self, spec: TrialSpec, result: Mapping[str, Any]) -> None:
@@ -78,7 +86,10 @@ class MlflowRuns:
         self._tasks.put(None)
         self._thread.join(FAREWELL_S)
         if self._thread.is_alive():
-            self._say(f"MLflow at {self._where} is slow: some of this sweep is not handed in; the next one does it")
+            self._say(
+                f"MLflow at {self._where} is slow: some of this sweep is "
+                "not handed in; the next one does it"
+            )
 
     @property
     def _where(self) -> str:
@@ -97,13 +108,17 @@ class MlflowRuns:
                 broken = True
                 said = reason(error).replace(self._uri, self._where)
                 self._say(
-                    f"MLflow at {self._where} does not take the runs ({type(error).__name__}: {said}); "
+                    f"MLflow at {self._where} does not take the runs "
+                    f"({type(error).__name__}: {said}); "
                     "the sweep goes on without it, the next one hands in what is missing"
                 )
 
 
-def hand_in(study: Study, work: Place, specs: Iterable[TrialSpec], results: Mapping[str, Mapping[str, Any]]) -> None:
-    """Tells MLflow of finished trials that it has not been told of; nothing where the study has no `tracking.mlflow`.
+def hand_in(
+    study: Study, work: Place, specs: Iterable[TrialSpec], results: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Tells MLflow of finished trials that it has not been told of; nothing where the study has no
+    `tracking.mlflow`.
 
     Args:
         study: the study.

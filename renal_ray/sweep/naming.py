@@ -1,7 +1,8 @@
 """What trials are called in Ray's dashboard and by `ray list`.
 
-Ray asks an actor for its name once, when it is made, and a worker outlives many trials. So the actor is named for all of them, and each call that
-Tune makes of it is named for the trial and the stage of that moment: the actor's running task is what it does now.
+Ray asks an actor for its name once, when it is made, and a worker outlives many trials. So the
+actor is named for all of them, and each call that Tune makes of it is named for the trial and the
+stage of that moment: the actor's running task is what it does now.
 """
 
 from collections.abc import Mapping
@@ -34,6 +35,7 @@ def name_call(trial: Trial, spec: TrialSpec, told: Mapping[str, Any] | None = No
     if actor is None:
         return
     stage = f"{told['stage']} {told['epoch']}/{told['epochs']}" if told else "starting"
-    # A handle has each method as an attribute; the one with a name takes the place of the plain one, which makes the next.
+    # A handle has each method as an attribute; the one with a name takes the place of the plain
+    # one, which makes the next.
     plain = vars(actor).setdefault("plain_train", actor.train)
     actor.train = plain.options(name=f"{readable(spec)} ({stage})")

@@ -1,4 +1,5 @@
-"""What a node says of itself before any work. Runs on the node, in seconds, and imports no framework."""
+"""What a node says of itself before any work. Runs on the node, in seconds, and imports no
+framework."""
 
 import hashlib
 import shutil
@@ -15,13 +16,15 @@ from renal_ray.sweep.cards import Card, read_cards
 
 
 def asker(packages: tuple[str, ...]) -> Callable[[], dict[str, str]]:
-    """Makes the question for a node's versions; a function that travels as it is, so that a node with another renal-ray, or with none, answers too.
+    """Makes the question for a node's versions; a function that travels as it is, so that a node
+    with another renal-ray, or with none, answers too.
 
     Args:
         packages: distributions to name.
 
     Returns:
-        A function that gives version by name, Python's among them; "none" for what is not installed.
+        A function that gives version by name, Python's among them; "none" for what is not
+        installed.
     """
     source = "renal-ray's files"  # a hash: two checkouts of one version may differ
 

@@ -7,7 +7,9 @@ from typing import Any, NamedTuple, TypeVar
 from renal_ray.problems import StudyError
 
 Answer = TypeVar("Answer")
-PATIENCE_S = 60.0  # for an answer of every node; starting a worker takes seconds, ten on a busy machine
+PATIENCE_S = (
+    60.0  # for an answer of every node; starting a worker takes seconds, ten on a busy machine
+)
 
 
 class Node(NamedTuple):
@@ -15,7 +17,8 @@ class Node(NamedTuple):
 
     Args:
         id: Ray's.
-        name: its address, for a person; where several nodes have one address, with the beginning of the id.
+        name: its address, for a person; where several nodes have one address, with the beginning of
+            the id.
         total: what it was started with, by resource.
         free: what nobody holds at this moment.
     """
@@ -27,7 +30,8 @@ class Node(NamedTuple):
 
     @property
     def hosts_work(self) -> bool:
-        """Whether anything of a study can run there; the head of a cluster is often started without CPUs."""
+        """Whether anything of a study can run there; the head of a cluster is often started without
+        CPUs."""
         return self.total.get("CPU", 0) > 0
 
     def holds(self, need: Mapping[str, float], *, now: bool) -> bool:
@@ -53,13 +57,19 @@ def alive_nodes() -> list[Node]:
 
 
 def _free() -> dict[str, dict[str, float]]:
-    from ray._private.state import available_resources_per_node  # what ray.util.tpu uses; the public call gives the cluster's total alone
+    from ray._private.state import (
+        available_resources_per_node,
+    )  # what ray.util.tpu uses; the public call gives the cluster's total alone
 
     return available_resources_per_node()
 
 
 def ask_all(
-    nodes: Sequence[Node], question: Callable[..., Answer], *args: Any, patience_s: float | None = None, options: Mapping[str, float] | None = None
+    nodes: Sequence[Node],
+    question: Callable[..., Answer],
+    *args: Any,
+    patience_s: float | None = None,
+    options: Mapping[str, float] | None = None,
 ) -> Iterator[tuple[Node, Answer]]:
     """Runs a function on every node, side by side, whatever else runs there unless it needs room.
 
@@ -74,7 +84,8 @@ def ask_all(
         Node and answer; a node that was lost meanwhile is left out.
 
     Raises:
-        StudyError: a node does not answer in time, or cannot run the function; the message names it.
+        StudyError: a node does not answer in time, or cannot run the function; the message names
+            it.
     """
     import ray
     from ray.exceptions import RayError
@@ -82,14 +93,24 @@ def ask_all(
 
     patience = PATIENCE_S if patience_s is None else patience_s
     task = ray.remote(**(options or {"num_cpus": 0}), max_retries=0)(question)
-    asked = [task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)).remote(*args) for node in nodes]
+    asked = [
+        task.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)
+        ).remote(*args)
+        for node in nodes
+    ]
     _, silent = ray.wait(asked, num_returns=len(asked), timeout=patience) if asked else ([], [])
     here = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-    if late := [node.name for node, one in zip(nodes, asked, strict=True) if one in silent and node.id in here]:
+    if late := [
+        node.name
+        for node, one in zip(nodes, asked, strict=True)
+        if one in silent and node.id in here
+    ]:
         for one in silent:
             ray.cancel(one, force=True)
         raise StudyError(
-            f"{_named(late)} did not answer within {patience:.0f} s, though the cluster believes it alive: look at its disk and its network, "
+            f"{_named(late)} did not answer within {patience:.0f} s, though the cluster "
+            "believes it alive: look at its disk and its network, "
             "or take it out of the cluster with `ray stop` there"
         )
     for node, one in zip(nodes, asked, strict=True):
@@ -100,7 +121,10 @@ def ask_all(
         except RayError as error:
             if node.id not in {other["NodeID"] for other in ray.nodes() if other["Alive"]}:
                 continue
-            raise StudyError(f"node {node.name} cannot run renal-ray ({_last_line(error)}); install the same environment on every node") from None
+            raise StudyError(
+                f"node {node.name} cannot run renal-ray ({_last_line(error)}); "
+                "install the same environment on every node"
+            ) from None
         yield node, answer
 
 

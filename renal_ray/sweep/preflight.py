@@ -25,7 +25,8 @@ Checked = list[tuple[Node, Report]]
 
 
 def preflight(study: Study) -> Checked:
-    """Checks that the study's trials can run: versions, work directory, weights and cards of every node, whether the framework sees these, and room for trials.
+    """Checks that the study's trials can run: versions, work directory, weights and cards of every
+    node, whether the framework sees these, and room for trials.
 
     What need not stop the study is printed.
 
@@ -33,7 +34,8 @@ def preflight(study: Study) -> Checked:
         The nodes on which something can run, with what they say of themselves.
 
     Raises:
-        StudyError: something would stop the study; the message names the node, or MLflow where it is asked for and not installed.
+        StudyError: something would stop the study; the message names the node, or MLflow where it
+            is asked for and not installed.
     """
     require_mlflow(study)
     work = Place(study.work)
@@ -59,7 +61,8 @@ def _ray_share(study: Study) -> dict[str, float]:
 
 
 def _weights_file(study: Study, work: Place) -> str | None:
-    """The weights file that every node must have; none once the work directory holds the backbone."""
+    """The weights file that every node must have; none once the work directory holds the
+    backbone."""
     if study.weights in NAMED_WEIGHTS or work.exists(backbone_file(weights_hash(study, work, ""))):
         return None
     return study.weights
@@ -73,8 +76,11 @@ def _load_weights(study: Study) -> None:
     load_weights(build_backbone(study.images.size), study.weights)
 
 
-def check_nodes(study: Study, *, weights: str | None = None, inputs: Sequence[Path] = ()) -> Checked:
-    """Asks every node for its versions, and those that can run anything for the work directory and files.
+def check_nodes(
+    study: Study, *, weights: str | None = None, inputs: Sequence[Path] = ()
+) -> Checked:
+    """Asks every node for its versions, and those that can run anything for the work directory and
+    files.
 
     Args:
         study: the study.
@@ -94,7 +100,9 @@ def check_nodes(study: Study, *, weights: str | None = None, inputs: Sequence[Pa
     try:
         work.write(nonce, nonce.encode())
     except OSError as error:
-        raise StudyError(f"work: {work.shown()} cannot be written ({reason(error)}); give a directory that can") from None
+        raise StudyError(
+            f"work: {work.shown()} cannot be written ({reason(error)}); give a directory that can"
+        ) from None
     try:
         question = Question(work, nonce, weights, tuple(str(path) for path in inputs))
         checked = list(ask_all([node for node in nodes if node.hosts_work], look, question))
@@ -110,21 +118,51 @@ def _check_versions(study: Study, nodes: Sequence[Node]) -> None:
     here = ask()
     if study.backend == "jax" and here["jax"] == "none":
         extra = EXTRA["jax"] if study.resources.gpus_per_trial else "jax"
-        raise StudyError(f"backend: jax is not installed here; run `pip install 'renal-ray[{extra}]'` on every node, or choose tensorflow")
+        raise StudyError(
+            "backend: jax is not installed here; run `pip install "
+            f"'renal-ray[{extra}]'` on every node, or choose tensorflow"
+        )
     for node, there in ask_all(nodes, ask):
-        differing = [f"{name} {there[name]} (here {here[name]})" for name in here if there[name] != here[name]]
+        differing = [
+            f"{name} {there[name]} (here {here[name]})"
+            for name in here
+            if there[name] != here[name]
+        ]
         if differing:
-            raise StudyError(f"node {node.name} runs {', '.join(differing)}: install the same environment on every node, then start Ray there again")
+            raise StudyError(
+                f"node {node.name} runs {', '.join(differing)}: install the same "
+                "environment on every node, then start Ray there again"
+            )
 
 
 def _check_report(study: Study, work: Place, node: Node, report: Report) -> None:
     if not report.sees_driver:
-        what = "give a shared file system or s3://bucket/prefix" if work.is_local else "check its endpoint, its credentials and its clock"
-        raise StudyError(f"work: {work.shown()} is not shared: node {node.name} does not see what this machine wrote there; {what}")
+        what = (
+            "give a shared file system or s3://bucket/prefix"
+            if work.is_local
+            else "check its endpoint, its credentials and its clock"
+        )
+        raise StudyError(
+            f"work: {work.shown()} is not shared: node {node.name} does not "
+            f"see what this machine wrote there; {what}"
+        )
     if report.write_error:
-        raise StudyError(f"work: {work.shown()} cannot be written from node {node.name} ({report.write_error}); give a directory that every node can write")
+        raise StudyError(
+            f"work: {work.shown()} cannot be written from node {node.name} "
+            f"({report.write_error}); give a directory that every node can write"
+        )
     if report.missing_inputs:
-        raise StudyError(f"cohort: {report.missing_inputs[0]} is not on node {node.name}; put it where every node sees it under the same path")
+        raise StudyError(
+            f"cohort: {report.missing_inputs[0]} is not on node {node.name}; put "
+            "it where every node sees it under the same path"
+        )
     if report.weights_error or (report.weights and report.weights != weights_hash(study, work, "")):
-        why = f"cannot be read ({report.weights_error})" if report.weights_error else "has other bytes"
-        raise StudyError(f"weights: {study.weights} {why} on node {node.name}; put the same file under the same path on every node")
+        why = (
+            f"cannot be read ({report.weights_error})"
+            if report.weights_error
+            else "has other bytes"
+        )
+        raise StudyError(
+            f"weights: {study.weights} {why} on node {node.name}; put the "
+            "same file under the same path on every node"
+        )

@@ -1,4 +1,5 @@
-"""prepare: from the cohort's files to slices in Arrow, in one pass over each patient, streamed by Ray Data."""
+"""prepare: from the cohort's files to slices in Arrow, in one pass over each patient, streamed by
+Ray Data."""
 
 import json
 from dataclasses import dataclass, replace
@@ -17,7 +18,15 @@ from renal_ray.store.place import Place
 from renal_ray.store.stamp import CohortStamp, begin_stamp
 from renal_ray.sweep.cluster import study_errors
 from renal_ray.sweep.preflight import check_nodes
-from renal_ray.sweep.revision import Revised, draw, finished_trials, keep_in_log, kept_pixels, pixels_of, revision_of
+from renal_ray.sweep.revision import (
+    Revised,
+    draw,
+    finished_trials,
+    keep_in_log,
+    kept_pixels,
+    pixels_of,
+    revision_of,
+)
 from renal_ray.sweep.shards import Part, Sharder, finished_part, make_shards, shown_file
 from renal_ray.trial import prepared
 from renal_ray.trial.prepared import kept_splits
@@ -46,10 +55,12 @@ class Prepared:
 
 
 def prepare(study: Study, *, strict: bool = False) -> Prepared:
-    """Reads every patient once and writes the slices of all datasets, the cohort, the quarantine and the split.
+    """Reads every patient once and writes the slices of all datasets, the cohort, the quarantine
+    and the split.
 
-    A shard of patients that an earlier run finished from the same files and settings is kept as it is. A cohort that cannot be divided into
-    the folds is prepared all the same, without splits.json.
+    A shard of patients that an earlier run finished from the same files and settings is kept as it
+    is. A cohort that cannot be divided into the folds is prepared all the same, without
+    splits.json.
 
     Args:
         study: the study.
@@ -67,24 +78,69 @@ def prepare(study: Study, *, strict: bool = False) -> Prepared:
     found = [replace(one, file=shown_file(one.file, study.cohort)) for one in listed]
     _stop_at(found, strict)
     parts = _run_shards(study, work, table, strict=strict) if len(table) else []
-    found += [Quarantined.read(row) for part in parts for row in [*part["quarantined"], *part["warnings"]]]
-    labels = {str(name): int(label) for name, label in zip(table["patient_id"], table["label"], strict=True)}
-    twins = same_pixels({name: digests for part in parts for name, digests in part["fingerprints"].items()}, labels)
+    found += [
+        Quarantined.read(row) for part in parts for row in [*part["quarantined"], *part["warnings"]]
+    ]
+    labels = {
+        str(name): int(label)
+        for name, label in zip(table["patient_id"], table["label"], strict=True)
+    }
+    twins = same_pixels(
+        {name: digests for part in parts for name, digests in part["fingerprints"].items()}, labels
+    )
     found += twins.problems
     _stop_at(twins.problems, strict)
-    quarantined, warnings = ([one for one in found if one.left_out is left_out] for left_out in (True, False))
-    measured = pd.DataFrame([row for part in parts for row in part["measured"] if row["patient_id"] not in twins.conflicting])
+    quarantined, warnings = (
+        [one for one in found if one.left_out is left_out] for left_out in (True, False)
+    )
+    measured = pd.DataFrame(
+        [
+            row
+            for part in parts
+            for row in part["measured"]
+            if row["patient_id"] not in twins.conflicting
+        ]
+    )
     if measured.empty:
         _write_quarantine(work, quarantined)
         first = _say(quarantined[0]) if quarantined else "nobody is listed"
-        raise StudyError(f"cohort: no patient can be used; {len(quarantined)} were left out, see {work.shown('quarantine.csv')}; the first: {first}")
+        raise StudyError(
+            f"cohort: no patient can be used; {len(quarantined)} were left out, see "
+            f"{work.shown('quarantine.csv')}; the first: {first}"
+        )
     cohort = _merged(table, measured)
     files = {name: one for part in parts for name, one in part["stamps"].items()}
-    stamp = replace(stamp, patients={name: (one["image"], one["mask"], labels[name]) for name, one in files.items()})
-    rows = {dataset: [row for part in parts for row in part["index"][dataset] if row["patient_id"] not in twins.conflicting] for dataset in DATASETS}
-    splits, no_split = draw(study, work, cohort[["patient_id", "label", "n_images"]].assign(twins=cohort["patient_id"].map(twins.units)))
-    revised = _exchange(study, work, _Made(stamp, cohort, rows, splits, [*quarantined, *warnings]), parts)
-    return Prepared(len(cohort), int(cohort["n_images"].sum()), tuple(quarantined), tuple(warnings), no_split, revised)
+    stamp = replace(
+        stamp,
+        patients={name: (one["image"], one["mask"], labels[name]) for name, one in files.items()},
+    )
+    rows = {
+        dataset: [
+            row
+            for part in parts
+            for row in part["index"][dataset]
+            if row["patient_id"] not in twins.conflicting
+        ]
+        for dataset in DATASETS
+    }
+    splits, no_split = draw(
+        study,
+        work,
+        cohort[["patient_id", "label", "n_images"]].assign(
+            twins=cohort["patient_id"].map(twins.units)
+        ),
+    )
+    revised = _exchange(
+        study, work, _Made(stamp, cohort, rows, splits, [*quarantined, *warnings]), parts
+    )
+    return Prepared(
+        len(cohort),
+        int(cohort["n_images"].sum()),
+        tuple(quarantined),
+        tuple(warnings),
+        no_split,
+        revised,
+    )
 
 
 @dataclass(frozen=True)
@@ -99,9 +155,12 @@ class _Made:
 
 
 def _exchange(study: Study, work: Place, made: _Made, parts: list[Part]) -> Revised:
-    """Writes what was made over what was prepared before, and says what became of it; into the seal's log first, where the seal was opened."""
+    """Writes what was made over what was prepared before, and says what became of it; into the
+    seal's log first, where the seal was opened."""
     before, finished = kept_splits(study, work), finished_trials(study, work)
-    revision = revision_of(before, made.splits, kept_pixels(work) if before else {}, pixels_of(made.rows.values()))
+    revision = revision_of(
+        before, made.splits, kept_pixels(work) if before else {}, pixels_of(made.rows.values())
+    )
     if before is not None:
         keep_in_log(work, revision, before)
     _write(study, work, made, parts)
@@ -113,12 +172,23 @@ def _run_shards(study: Study, work: Place, table: pd.DataFrame, *, strict: bool)
     import ray
 
     shards = make_shards(study, table)
-    parts = {shard["shard"]: part for shard in shards if (part := finished_part(work, shard)) is not None}
+    parts = {
+        shard["shard"]: part for shard in shards if (part := finished_part(work, shard)) is not None
+    }
     todo = [shard for shard in shards if shard["shard"] not in parts]
     with progress("prepare: shards of patients") as show, study_errors():
         if todo:
-            check_nodes(study, inputs=[path for path in (study.cohort.kits, study.cohort.dicom, study.cohort.manifest) if path])
-            stream = ray.data.from_items(todo, override_num_blocks=len(todo)).map(Sharder(study, work))
+            check_nodes(
+                study,
+                inputs=[
+                    path
+                    for path in (study.cohort.kits, study.cohort.dicom, study.cohort.manifest)
+                    if path
+                ],
+            )
+            stream = ray.data.from_items(todo, override_num_blocks=len(todo)).map(
+                Sharder(study, work)
+            )
             for row in stream.iter_rows():
                 part = json.loads(row["part"])
                 _stop_at([Quarantined.read(one) for one in part["quarantined"]], strict)
@@ -128,15 +198,23 @@ def _run_shards(study: Study, work: Place, table: pd.DataFrame, *, strict: bool)
 
 
 def _merged(table: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
-    """The usable patients with what was measured; the paths stay behind, because folder names may tell who somebody is."""
-    merged = table.drop(columns=["image", "mask"]).merge(measured, on="patient_id", suffixes=("", "_measured"))
-    if "max_diameter_mm_measured" in merged:  # the manifest's pathology or radiology size goes before ours
-        merged["max_diameter_mm"] = merged["max_diameter_mm"].fillna(merged.pop("max_diameter_mm_measured"))
+    """The usable patients with what was measured; the paths stay behind, because folder names may
+    tell who somebody is."""
+    merged = table.drop(columns=["image", "mask"]).merge(
+        measured, on="patient_id", suffixes=("", "_measured")
+    )
+    if (
+        "max_diameter_mm_measured" in merged
+    ):  # the manifest's pathology or radiology size goes before ours
+        merged["max_diameter_mm"] = merged["max_diameter_mm"].fillna(
+            merged.pop("max_diameter_mm_measured")
+        )
     return merged
 
 
 def _write(study: Study, work: Place, made: _Made, parts: list[Part]) -> None:
-    """Exchanges what belongs together; Arrow files are named by content, so that an old index stays right until the new one stands."""
+    """Exchanges what belongs together; Arrow files are named by content, so that an old index stays
+    right until the new one stands."""
     prepared.withdraw(work)
     _write_quarantine(work, made.problems)
     for dataset in DATASETS:
@@ -148,7 +226,11 @@ def _write(study: Study, work: Place, made: _Made, parts: list[Part]) -> None:
         work.write_json("splits.json", made.splits.to_json())
     prepared.declare(study, work, made.stamp)
     for dataset in DATASETS:  # of earlier settings, or of patients who left the cohort
-        for stale in set(work.entries(f"slices/{dataset}")) - {"index.parquet"} - {row["file"] for part in parts for row in part["index"][dataset]}:
+        for stale in (
+            set(work.entries(f"slices/{dataset}"))
+            - {"index.parquet"}
+            - {row["file"] for part in parts for row in part["index"][dataset]}
+        ):
             work.remove(f"slices/{dataset}/{stale}")
 
 

@@ -20,7 +20,8 @@ READ_BYTES = 256 * 2**20
 
 
 def probe_study(study: Study, address: str | None = None) -> Probe:
-    """Measures what a study's steps cost and keeps it in its work directory; the study need not be prepared.
+    """Measures what a study's steps cost and keeps it in its work directory; the study need not be
+    prepared.
 
     Args:
         study: the study.
@@ -30,21 +31,31 @@ def probe_study(study: Study, address: str | None = None) -> Probe:
         The costs.
 
     Raises:
-        StudyError: no node can host a trial, or a kind of trial cannot be run at all; the message names it.
+        StudyError: no node can host a trial, or a kind of trial cannot be run at all; the message
+            names it.
     """
     import ray
 
-    with cluster(study.resources, address), study_errors(), progress("probe: kinds of trial") as show:
+    with (
+        cluster(study.resources, address),
+        study_errors(),
+        progress("probe: kinds of trial") as show,
+    ):
         check_fits(study)
         check_devices(study)
-        share = {"num_cpus": study.resources.cpus_per_trial, "num_gpus": study.resources.gpus_per_trial}
+        share = {
+            "num_cpus": study.resources.cpus_per_trial,
+            "num_gpus": study.resources.gpus_per_trial,
+        }
         # One after the other: costs of trials side by side are another measurement.
         task = ray.remote(**share)(_measure)
         specs = list(kinds(study))
         machine = ray.get(task.remote(study, None))
         costs = {}
         for done, spec in enumerate(specs, start=1):
-            costs[kind_name(spec.head, spec.freeze_point)] = KindCost.model_validate(ray.get(task.remote(study, spec)))
+            costs[kind_name(spec.head, spec.freeze_point)] = KindCost.model_validate(
+                ray.get(task.remote(study, spec))
+            )
             show(done, len(specs))
     probe = Probe(setting=setting(study), kinds=costs, **machine)
     write_probe(Place(study.work), probe)
@@ -52,16 +63,26 @@ def probe_study(study: Study, address: str | None = None) -> Probe:
 
 
 def _measure(study: Study, spec: TrialSpec | None) -> dict[str, Any]:
-    """One kind, or without one the machine, in a process of its own: its memory is that kind's alone."""
+    """One kind, or without one the machine, in a process of its own: its memory is that kind's
+    alone."""
     process = TrialProcess(Setup.of(study, promised(study)), most_tasks=1, most_mib=float("inf"))
     try:
         if spec is not None:
             return process.measure({"spec": spec.to_json()})
-        prefix = {"size": study.images.size, "freeze_points": [str(one) for one in study.freeze_points], "batch_size": study.training.batch_size}
-        return process.measure({"prefix": prefix, "precision": study.precision}) | {"read_mib_s": _read_mib_s(Place(study.work))}
+        prefix = {
+            "size": study.images.size,
+            "freeze_points": [str(one) for one in study.freeze_points],
+            "batch_size": study.training.batch_size,
+        }
+        return process.measure({"prefix": prefix, "precision": study.precision}) | {
+            "read_mib_s": _read_mib_s(Place(study.work))
+        }
     except RuntimeError as error:
         what = f"{spec.head} at {spec.freeze_point}" if spec else "the frozen layers"
-        raise StudyError(f"plan --probe: {what} cannot be run here: {error}; lower training.batch_size or give trials more with resources") from None
+        raise StudyError(
+            f"plan --probe: {what} cannot be run here: {error}; lower "
+            "training.batch_size or give trials more with resources"
+        ) from None
     finally:
         process.close()
 

@@ -6,7 +6,16 @@ from pathlib import Path
 from time import perf_counter
 
 from renal_ray.cohort.phantom import write_phantom
-from renal_ray.config import NAMED_WEIGHTS, Cohort, Controls, Epochs, Folds, Robustness, Selection, Study
+from renal_ray.config import (
+    NAMED_WEIGHTS,
+    Cohort,
+    Controls,
+    Epochs,
+    Folds,
+    Robustness,
+    Selection,
+    Study,
+)
 from renal_ray.store import activations
 from renal_ray.store.ledger import Ledger
 from renal_ray.store.place import Place
@@ -22,14 +31,16 @@ from renal_ray.trial.workshop import Workshop, start_keras
 from renal_ray.types import Head
 
 PATIENTS = 16
-MATRIX = 128  # pixels of a phantom's edge: the network's input is resized to the study's own size all the same
+# Pixels of a phantom's edge: the network's input is resized to the study's own size all the same.
+MATRIX = 128
 
 
 def rehearse(study: Study) -> Iterator[str]:
-    """Runs every distinct kind of trial of a study for one step: wrong settings and missing memory show before the long run.
+    """Runs every distinct kind of trial of a study for one step: wrong settings and missing memory
+    show before the long run.
 
-    Head, freeze point, image size, batch size and weights file are the study's own; patients, folds and datasets are few, and weights that
-    would have to be downloaded are replaced by random ones.
+    Head, freeze point, image size, batch size and weights file are the study's own; patients, folds
+    and datasets are few, and weights that would have to be downloaded are replaced by random ones.
 
     Args:
         study: the study; its cohort and its work directory are not touched.
@@ -40,7 +51,13 @@ def rehearse(study: Study) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="renal-ray-rehearsal-") as scratch:
         small = _shrunk(study, Path(scratch))
         work = Place(small.work)
-        write_phantom(Path(scratch) / "phantom", patients=PATIENTS, seed=study.seed, matrix=MATRIX, slice_mm=10.0)
+        write_phantom(
+            Path(scratch) / "phantom",
+            patients=PATIENTS,
+            seed=study.seed,
+            matrix=MATRIX,
+            slice_mm=10.0,
+        )
         with cluster(small.resources):
             prepare(small)
         plan = make_plan(small, work)
@@ -74,15 +91,36 @@ def _activate(study: Study, work: Place, plan: Plan, workshop: Workshop) -> str:
     dataset = study.datasets[0]
     weights_hash = plan.inputs[dataset].weights
     size, batch_size = study.images.size, study.training.batch_size
-    make_backbone(work, dataset, plan.splits, weights=study.weights, weights_hash=weights_hash, size=size, seed=study.seed)
+    make_backbone(
+        work,
+        dataset,
+        plan.splits,
+        weights=study.weights,
+        weights_hash=weights_hash,
+        size=size,
+        seed=study.seed,
+    )
     slices = Slices(work, dataset, sealed=plan.splits.test)
-    prefix = Prefix(workshop.backbone(weights_hash), size=size, freeze_points=study.freeze_points, batch_size=batch_size)
+    prefix = Prefix(
+        workshop.backbone(weights_hash),
+        size=size,
+        freeze_points=study.freeze_points,
+        batch_size=batch_size,
+    )
     patients = sorted(plan.splits.training)
     sets = plan.activation_sets(dataset)
-    activate(work, slices, prefix, sets, part="all", patients=patients, dtype=study.activation_dtype)
+    activate(
+        work, slices, prefix, sets, part="all", patients=patients, dtype=study.activation_dtype
+    )
     for which in sets:
-        activations.write_index(work, which, {"all": [(patient, slices.where[patient].rows) for patient in patients]})
-    return f"frozen layers up to {', '.join(study.freeze_points)}: {sum(slices.where[one].rows for one in patients)} images, {perf_counter() - begun:.1f} s"
+        activations.write_index(
+            work, which, {"all": [(patient, slices.where[patient].rows) for patient in patients]}
+        )
+    return (
+        f"frozen layers up to {', '.join(study.freeze_points)}: "
+        f"{sum(slices.where[one].rows for one in patients)} images, "
+        f"{perf_counter() - begun:.1f} s"
+    )
 
 
 def _kinds(plan: Plan, work: Place) -> Iterator[TrialSpec]:
@@ -96,4 +134,7 @@ def _step(spec: TrialSpec, work: Place, plan: Plan, workshop: Workshop) -> str:
     (epoch,) = run_trial(spec, work, plan.splits, workshop, max_steps=1)
     result = Ledger(work).result(spec.trial_id)
     parameters = result["trained_parameters"] if result else 0
-    return f"{spec.head} at {spec.freeze_point}: {parameters:,} trained parameters, loss {epoch.loss:.3f}, {perf_counter() - begun:.1f} s"
+    return (
+        f"{spec.head} at {spec.freeze_point}: {parameters:,} trained parameters, "
+        f"loss {epoch.loss:.3f}, {perf_counter() - begun:.1f} s"
+    )

@@ -1,4 +1,5 @@
-"""A cohort that is prepared again: the split carried over, what it means for those who stay, and what an opened seal allows of it."""
+"""A cohort that is prepared again: the split carried over, what it means for those who stay, and
+what an opened seal allows of it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -27,7 +28,8 @@ class Revision:
         withdrawn: patients who have left.
         relabelled: those who stay with another label.
         reread: those who stay with other pixels, because image, mask or settings are others.
-        moved: those who stay and change side, from the test to the folds, back, or from fold to fold.
+        moved: those who stay and change side, from the test to the folds, back, or from fold to
+            fold.
     """
 
     added: tuple[str, ...] = ()
@@ -42,7 +44,8 @@ class Revision:
     def counted(self) -> str:
         """The change in words, without ids."""
         return (
-            f"{len(self.relabelled)} relabelled, {len(self.added)} added, {len(self.withdrawn)} withdrawn, {len(self.reread)} with other pixels; "
+            f"{len(self.relabelled)} relabelled, {len(self.added)} added, "
+            f"{len(self.withdrawn)} withdrawn, {len(self.reread)} with other pixels; "
             f"{len(self.moved)} of those who stay change side"
         )
 
@@ -63,7 +66,8 @@ class Revised:
 
 
 def draw(study: Study, work: Place, patients: pd.DataFrame) -> tuple[SplitSet | None, str]:
-    """The split that stands with its patients as they are now, or a new one where there is none that can be carried over; else why there is none.
+    """The split that stands with its patients as they are now, or a new one where there is none
+    that can be carried over; else why there is none.
 
     Args:
         study: the study.
@@ -83,10 +87,18 @@ def draw(study: Study, work: Place, patients: pd.DataFrame) -> tuple[SplitSet | 
         except StudyError as error:  # a new draw may yet find a place for both classes everywhere
             why = why or (str(error) if opened else "")
     if opened and (drawn is None or kept is None or moved(kept, drawn)):
-        raise StudyError(f"{_under_seal(work)}: {why or 'patients with the same image stand on two sides of it, take one of them out of the cohort'}")
+        why = why or (
+            "patients with the same image stand on two sides of it, "
+            "take one of them out of the cohort"
+        )
+        raise StudyError(f"{_under_seal(work)}: {why}")
     if kept is not None and drawn is not None and training_side(kept) == training_side(drawn):
         before = split_hash(work, kept)
-        drawn = drawn if digest([json_bytes(drawn.to_json())]) == before else replace(drawn, same_trials_as=before)
+        drawn = (
+            drawn
+            if digest([json_bytes(drawn.to_json())]) == before
+            else replace(drawn, same_trials_as=before)
+        )
     return drawn, why
 
 
@@ -98,22 +110,32 @@ def _drawn(study: Study, patients: pd.DataFrame) -> tuple[SplitSet | None, str]:
 
 
 def _refuse_another(work: Place, kept: SplitSet | None, patients: pd.DataFrame) -> None:
-    remedy = "give the changed study a work directory of its own (work:), or restore its seed, cohort, split and folds"
+    remedy = (
+        "give the changed study a work directory of its own (work:), or "
+        "restore its seed, cohort, split and folds"
+    )
     if kept is None:
         raise StudyError(f"{_under_seal(work)}; {remedy}")
     if added := sorted(set(patients["patient_id"]) - kept.labels.keys()):
         raise StudyError(
-            f"{_under_seal(work)}, and {len(added)} patients are new ({added[0]}): whoever joins now joins with the test result in view; {remedy}. "
-            "Patients may be withdrawn, and labels, images and masks corrected: the seal's log says so"
+            f"{_under_seal(work)}, and {len(added)} patients are new ({added[0]}): whoever "
+            f"joins now joins with the test result in view; {remedy}. "
+            "Patients may be withdrawn, and labels, images and masks "
+            "corrected: the seal's log says so"
         )
 
 
 def _under_seal(work: Place) -> str:
-    return f"{work.shown('splits.json')}: the seal on the test patients was opened under another split"
+    return (
+        f"{work.shown('splits.json')}: the seal on the test patients was opened under another split"
+    )
 
 
-def revision_of(before: SplitSet | None, after: SplitSet | None, old: Pixels, new: Pixels) -> Revision:
-    """Compares a cohort with what was prepared before; nothing where there was no split before or is none now."""
+def revision_of(
+    before: SplitSet | None, after: SplitSet | None, old: Pixels, new: Pixels
+) -> Revision:
+    """Compares a cohort with what was prepared before; nothing where there was no split before or
+    is none now."""
     if before is None or after is None:
         return Revision()
     stay = sorted(before.labels.keys() & after.labels.keys())
@@ -139,23 +161,34 @@ def kept_pixels(work: Place) -> Pixels:
     """The same of the slices that stand."""
     names = [f"slices/{dataset}/index.parquet" for dataset in DATASETS]
     try:
-        return pixels_of(work.read_parquet(name, ["patient_id", "sha256"]).to_dict("records") for name in names if work.exists(name))
+        return pixels_of(
+            work.read_parquet(name, ["patient_id", "sha256"]).to_dict("records")
+            for name in names
+            if work.exists(name)
+        )
     except DamagedFileError:  # it is written anew now
         return {}
 
 
 def keep_in_log(work: Place, revision: Revision, before: SplitSet) -> None:
-    """Writes a change of the cohort into the seal's log, where the seal was opened; first, so that no result of the changed cohort goes without."""
+    """Writes a change of the cohort into the seal's log, where the seal was opened; first, so that
+    no result of the changed cohort goes without."""
     if not revision or not openings(work):
         return
     sides = []
     for side in (before.test, frozenset(before.training)):
-        sides.append({name: len(side.intersection(getattr(revision, name))) for name in ("withdrawn", "relabelled", "reread")})
+        sides.append(
+            {
+                name: len(side.intersection(getattr(revision, name)))
+                for name in ("withdrawn", "relabelled", "reread")
+            }
+        )
     log_change(work, revision.counted(), test=sides[0], training=sides[1])
 
 
 def finished_trials(study: Study, work: Place) -> frozenset[str]:
-    """The finished trials of the study as it is prepared; all there are where it is prepared with other settings."""
+    """The finished trials of the study as it is prepared; all there are where it is prepared with
+    other settings."""
     if not work.entries("trials"):
         return frozenset()
     results = finished_results(work)

@@ -1,4 +1,5 @@
-"""After the trials: masks of validation patients drawn otherwise, read from the cohort's files once more and scored by the finished models."""
+"""After the trials: masks of validation patients drawn otherwise, read from the cohort's files once
+more and scored by the finished models."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +20,9 @@ from renal_ray.trial.plan import Plan, Results
 from renal_ray.trial.workshop import Workshop
 from renal_ray.types import PatientId
 
-Files = Mapping[PatientId, Mapping[str, str]]  # image, mask, series and lesion of a patient, as the manifest names them
+Files = Mapping[
+    PatientId, Mapping[str, str]
+]  # image, mask, series and lesion of a patient, as the manifest names them
 
 
 def measure_masks(study: Study, work: Place, plan: Plan, results: Results) -> int:
@@ -42,8 +45,20 @@ def measure_masks(study: Study, work: Place, plan: Plan, results: Results) -> in
     missing = [part for part in mask_parts(plan, results) if not work.exists(part.file)]
     if not missing:
         return 0
-    files = _files(study, [patient for part in missing for patient in plan.splits.fold(part.specs[0].fold).validation])
-    check_nodes(study, inputs=[path for path in (study.cohort.kits, study.cohort.dicom, study.cohort.manifest) if path])
+    files = _files(
+        study,
+        [
+            patient
+            for part in missing
+            for patient in plan.splits.fold(part.specs[0].fold).validation
+        ],
+    )
+    check_nodes(
+        study,
+        inputs=[
+            path for path in (study.cohort.kits, study.cohort.dicom, study.cohort.manifest) if path
+        ],
+    )
     share = {"num_cpus": study.resources.cpus_per_trial, "num_gpus": study.resources.gpus_per_trial}
     # A process of its own: the framework's memory goes with it.
     task = ray.remote(**share, max_calls=1)(_measure)
@@ -59,10 +74,20 @@ def measure_masks(study: Study, work: Place, plan: Plan, results: Results) -> in
 def _files(study: Study, patients: list[PatientId]) -> Files:
     """Where the files of validation patients are; those of sealed ones are not even asked for."""
     table, _ = load_cohort(study.cohort)
-    rows = table.reindex(columns=["patient_id", "image", "mask", "series", "lesion"]).fillna({"series": "", "lesion": ""}).set_index("patient_id")
+    rows = (
+        table.reindex(columns=["patient_id", "image", "mask", "series", "lesion"])
+        .fillna({"series": "", "lesion": ""})
+        .set_index("patient_id")
+    )
     if gone := sorted(set(patients) - set(rows.index)):
-        raise StudyError(f"robustness.mask_mm: patient {gone[0]} was prepared and cannot be read any more; restore the cohort's files and manifest")
-    return {patient: {str(name): str(value) for name, value in rows.loc[patient].items()} for patient in patients}
+        raise StudyError(
+            f"robustness.mask_mm: patient {gone[0]} was prepared and cannot be read "
+            "any more; restore the cohort's files and manifest"
+        )
+    return {
+        patient: {str(name): str(value) for name, value in rows.loc[patient].items()}
+        for patient in patients
+    }
 
 
 def _measure(study: Study, work: Place, plan: Plan, part: MaskPart, files: Files) -> None:
@@ -71,7 +96,9 @@ def _measure(study: Study, work: Place, plan: Plan, part: MaskPart, files: Files
     def read(patient: PatientId) -> PatientSlices:
         return read_again(study, patient, files[patient])
 
-    work.write_parquet(part.file, score_masks(part.specs, read, work, plan.splits, Workshop(work), study=study))
+    work.write_parquet(
+        part.file, score_masks(part.specs, read, work, plan.splits, Workshop(work), study=study)
+    )
 
 
 def read_again(study: Study, patient: PatientId, files: Mapping[str, Any]) -> PatientSlices:
@@ -82,6 +109,16 @@ def read_again(study: Study, patient: PatientId, files: Mapping[str, Any]) -> Pa
     """
     image, mask = Path(files["image"]), Path(files["mask"])
     try:
-        return read_patient(image, mask, cohort=study.cohort, selection=study.selection, series=files["series"], lesion=files["lesion"])
+        return read_patient(
+            image,
+            mask,
+            cohort=study.cohort,
+            selection=study.selection,
+            series=files["series"],
+            lesion=files["lesion"],
+        )
     except PatientError as error:
-        raise StudyError(f"robustness.mask_mm: patient {patient} was prepared and cannot be read any more: {error.code}: {error.message}") from None
+        raise StudyError(
+            f"robustness.mask_mm: patient {patient} was prepared and cannot be "
+            f"read any more: {error.code}: {error.message}"
+        ) from None

@@ -59,7 +59,8 @@ def sweep(study: Study) -> Swept:
         Counts, and the trials that failed.
 
     Raises:
-        StudyError: the study is not prepared, the weights cannot be had, or no node can host a trial.
+        StudyError: the study is not prepared, the weights cannot be had, or no node can host a
+            trial.
     """
     work = Place(study.work)
     plan = make_plan(study, work)
@@ -77,8 +78,12 @@ def sweep(study: Study) -> Swept:
     for reason in reasons:
         print(reason, flush=True)
     longest = next(spec for spec in plan.specs(results) if spec.trial_id not in results)
-    with Demand(share(study.resources, longest, read_probe(work, study)), plan.total() - done) as demand:
-        for _ in range(study.resources.attempts):  # damaged activations are made anew, and the trials that need them named again
+    with Demand(
+        share(study.resources, longest, read_probe(work, study)), plan.total() - done
+    ) as demand:
+        for _ in range(
+            study.resources.attempts
+        ):  # damaged activations are made anew, and the trials that need them named again
             fill_activations(study, work, plan, computed=computed)
             searcher = _searcher(study, work, plan, computed)
             _tune(study, work, plan, searcher, computed, demand)
@@ -92,19 +97,31 @@ def sweep(study: Study) -> Swept:
 def _swept(plan: Plan, work: Place, results: Results, *, failed: Sequence[str]) -> Swept:
     finished = sum(spec.trial_id in results for spec in plan.specs(results))
     reasons = collapsed(plan, results, work)
-    return Swept(finished, tuple(failed), plan.total(), reasons, tuple(dead_cells(plan, results, reasons)))
+    return Swept(
+        finished, tuple(failed), plan.total(), reasons, tuple(dead_cells(plan, results, reasons))
+    )
 
 
 def _name_damage(plan: Plan, survey: Survey) -> None:
     for spec in plan.specs(survey.results):
         if survey.others.get(spec.trial_id) == "damaged":
-            print(f"{spec.trial_id}: finished before, but a file of it is damaged; it is trained anew", flush=True)
+            print(
+                f"{spec.trial_id}: finished before, but a file of it "
+                "is damaged; it is trained anew",
+                flush=True,
+            )
 
 
 def _searcher(study: Study, work: Place, plan: Plan, computed: list[FreezePoint]) -> StudySearcher:
     probe = read_probe(work, study)
     attempts = Attempts(work, most=study.resources.attempts, computed=frozenset(computed))
-    return StudySearcher(plan, work, share=lambda spec: share(study.resources, spec, probe), room=cluster_room(), attempts=attempts)
+    return StudySearcher(
+        plan,
+        work,
+        share=lambda spec: share(study.resources, spec, probe),
+        room=cluster_room(),
+        attempts=attempts,
+    )
 
 
 def cluster_room() -> Callable[[Share], int]:
@@ -114,13 +131,27 @@ def cluster_room() -> Callable[[Share], int]:
     return lambda one: room([node["Resources"] for node in ray.nodes() if node["Alive"]], one)
 
 
-def _tune(study: Study, work: Place, plan: Plan, searcher: StudySearcher, computed: list[FreezePoint], demand: Demand) -> None:
+def _tune(
+    study: Study,
+    work: Place,
+    plan: Plan,
+    searcher: StudySearcher,
+    computed: list[FreezePoint],
+    demand: Demand,
+) -> None:
     with SweepConsole(plan, work, searcher) as console:
         run_trials(study, work, searcher, computed, [console, demand])
 
 
-def run_trials(study: Study, work: Place, searcher: "Searcher", computed: Collection[FreezePoint], callbacks: "Sequence[Callback]") -> None:
-    """Lets Tune run what a searcher names: each suggestion has the trial's specification under `spec` and what it is promised under `share`.
+def run_trials(
+    study: Study,
+    work: Place,
+    searcher: "Searcher",
+    computed: Collection[FreezePoint],
+    callbacks: "Sequence[Callback]",
+) -> None:
+    """Lets Tune run what a searcher names: each suggestion has the trial's specification under
+    `spec` and what it is promised under `share`.
 
     Args:
         study: resources and tracking.
@@ -131,9 +162,18 @@ def run_trials(study: Study, work: Place, searcher: "Searcher", computed: Collec
     """
     from ray import tune
 
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a failed trial's traceback is kept in its directory and named on the console
-    worker = tune.with_parameters(StudyWorker, study=study, work=work, computed=[str(one) for one in computed])
-    worker = tune.with_resources(worker, lambda config: tune.PlacementGroupFactory([{key.upper(): value for key, value in config["share"].items() if value}]))
+    logging.getLogger("ray.tune").setLevel(
+        logging.CRITICAL
+    )  # a failed trial's traceback is kept in its directory and named on the console
+    worker = tune.with_parameters(
+        StudyWorker, study=study, work=work, computed=[str(one) for one in computed]
+    )
+    worker = tune.with_resources(
+        worker,
+        lambda config: tune.PlacementGroupFactory(
+            [{key.upper(): value for key, value in config["share"].items() if value}]
+        ),
+    )
     worker.__qualname__ = StudyWorker.__name__  # as Ray's dashboard calls it
     # Tune's own experiment state is not needed: the ledger is what a next run starts from.
     with tempfile.TemporaryDirectory(prefix="renal-ray-tune-") as scratch:
@@ -151,7 +191,9 @@ def run_trials(study: Study, work: Place, searcher: "Searcher", computed: Collec
                 storage_path=scratch,
                 verbose=0,
                 callbacks=list(callbacks),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+                checkpoint_config=tune.CheckpointConfig(
+                    checkpoint_frequency=0, checkpoint_at_end=False
+                ),
             ),
         )
         tuner.fit()

@@ -1,4 +1,5 @@
-"""Clusters that grow: what the autoscaler is asked for, what it brings, and that it is told when the sweep needs less or is gone."""
+"""Clusters that grow: what the autoscaler is asked for, what it brings, and that it is told when
+the sweep needs less or is gone."""
 
 import json
 import os
@@ -44,8 +45,15 @@ def _read() -> Scaling:
     if is_autoscaler_v2():
         status = get_cluster_status(internal_kv_get_gcs_client().address)
         coming = Counter(node.ray_node_type_name for node in status.pending_nodes)
-        coming.update({launch.ray_node_type_name: launch.count for launch in status.pending_launches})
-        return Scaling(_managed(node.ray_node_type_name for node in [*status.active_nodes, *status.idle_nodes]), dict(coming))
+        coming.update(
+            {launch.ray_node_type_name: launch.count for launch in status.pending_launches}
+        )
+        return Scaling(
+            _managed(
+                node.ray_node_type_name for node in [*status.active_nodes, *status.idle_nodes]
+            ),
+            dict(coming),
+        )
     told = json.loads(_internal_kv_get(DEBUG_AUTOSCALING_STATUS) or "{}").get("autoscaler_report")
     if not told:
         return Scaling(False, {})
@@ -55,7 +63,8 @@ def _read() -> Scaling:
 
 
 def _managed(types: Iterable[str]) -> bool:
-    """Whether nodes have types: without an autoscaler Ray's monitor runs all the same, and calls each node `node_` and its id."""
+    """Whether nodes have types: without an autoscaler Ray's monitor runs all the same, and calls
+    each node `node_` and its id."""
     return any(not kind.startswith("node_") for kind in types)
 
 
@@ -66,15 +75,21 @@ def bundle(share: Share) -> dict[str, float]:
 
 @contextmanager
 def keeper() -> Iterator[Any]:
-    """An actor with a method `ask`, which asks the autoscaler for room for some bundles of resources, each at once.
+    """An actor with a method `ask`, which asks the autoscaler for room for some bundles of
+    resources, each at once.
 
-    The request stands until the block ends. Where the driver is killed, the actor takes it back: it would keep nodes alive that somebody pays for.
+    The request stands until the block ends. Where the driver is killed, the actor takes it back: it
+    would keep nodes alive that somebody pays for.
     """
     import ray
 
     job = ray.get_runtime_context().get_job_id()
     # Detached: one that belonged to the driver would die with it, and the request would stay.
-    actor = ray.remote(num_cpus=0)(_Keeper).options(name=f"{KEEPER}-{job}", namespace=KEEPER, lifetime="detached", get_if_exists=True).remote(job)
+    actor = (
+        ray.remote(num_cpus=0)(_Keeper)
+        .options(name=f"{KEEPER}-{job}", namespace=KEEPER, lifetime="detached", get_if_exists=True)
+        .remote(job)
+    )
     try:
         yield actor
     finally:

@@ -29,7 +29,8 @@ class Searched:
     Args:
         outcome: as in WORK/search/search.json.
         failed: ids of trials that failed in this run; each has its error.txt.
-        best: where the best configuration's study file lies; None where no configuration is complete.
+        best: where the best configuration's study file lies; None where no configuration is
+            complete.
     """
 
     outcome: dict[str, Any]
@@ -44,7 +45,8 @@ def search(study: Study) -> Searched:
         study: a prepared study with a search.
 
     Raises:
-        StudyError: the study has no search or is not prepared, the weights cannot be had, or no node can host a trial.
+        StudyError: the study has no search or is not prepared, the weights cannot be had, or no
+            node can host a trial.
     """
     work = Place(study.work)
     bench = make_bench(study)
@@ -55,7 +57,9 @@ def search(study: Study) -> Searched:
         failed = _run(study, work, hunt)
         results = finished_results(work)
     found = keep_outcome(hunt, work, results, failed)
-    return Searched(found, tuple(sorted(failed)), None if found["best"] is None else work.shown(BEST))
+    return Searched(
+        found, tuple(sorted(failed)), None if found["best"] is None else work.shown(BEST)
+    )
 
 
 def _run(study: Study, work: Place, hunt: Hunt) -> set[str]:
@@ -63,17 +67,30 @@ def _run(study: Study, work: Place, hunt: Hunt) -> set[str]:
     nodes = preflight(plan.study)
     for trial_id, state in Ledger(work).survey().others.items():
         if state == "damaged" and trial_id in hunt.places():
-            print(f"{trial_id}: finished before, but a file of it is damaged; it is trained anew", flush=True)
-    computed, reasons = computed_freeze_points(plan.study, work, plan, [report for _, report in nodes])
+            print(
+                f"{trial_id}: finished before, but a file of it is damaged; it is trained anew",
+                flush=True,
+            )
+    computed, reasons = computed_freeze_points(
+        plan.study, work, plan, [report for _, report in nodes]
+    )
     for reason in reasons:
         print(reason, flush=True)
     probe = read_probe(work, study)
     longest = hunt.bench.chain(hunt.main.entries[0].values, hunt.main.folds[0])[0]
     with Demand(share(study.resources, longest, probe), hunt.most()) as demand:
-        for _ in range(study.resources.attempts):  # damaged activations are made anew, and the trials that need them named again
+        for _ in range(
+            study.resources.attempts
+        ):  # damaged activations are made anew, and the trials that need them named again
             fill_activations(plan.study, work, plan, computed=computed)
             attempts = Attempts(work, most=study.resources.attempts, computed=frozenset(computed))
-            searcher = HuntSearcher(hunt, work, share=lambda spec: share(study.resources, spec, probe), room=cluster_room(), attempts=attempts)
+            searcher = HuntSearcher(
+                hunt,
+                work,
+                share=lambda spec: share(study.resources, spec, probe),
+                room=cluster_room(),
+                attempts=attempts,
+            )
             run_trials(study, work, searcher, computed, [HuntConsole(hunt, work, searcher), demand])
             if not attempts.postponed:
                 break

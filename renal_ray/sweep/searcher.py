@@ -1,4 +1,5 @@
-"""Tells Tune which trial comes next: what is not finished, can run now, and takes longest - on the worker that compiled its kind, if one is free."""
+"""Tells Tune which trial comes next: what is not finished, can run now, and takes longest - on the
+worker that compiled its kind, if one is free."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -25,14 +26,18 @@ class Running(NamedTuple):
 
 
 class StudySearcher(Searcher):
-    """Walks the plan: image trials, then, as soon as a dataset's freeze point is selected, its patient-level heads, controls and robustness trials.
+    """Walks the plan: image trials, then, as soon as a dataset's freeze point is selected, its
+    patient-level heads, controls and robustness trials.
 
-    Tune gives a trial to the worker that has just become free, if it asks for the same share. So no long trial is named before a worker is free,
-    and then one of the kind that the worker has just run, else the longest kind that nobody runs - unless a longer one would then end last. Of
-    the short ones, which cost nothing to compile, one is named ahead: a worker that becomes free while none waits may be ended by Tune.
+    Tune gives a trial to the worker that has just become free, if it asks for the same share. So no
+    long trial is named before a worker is free, and then one of the kind that the worker has just
+    run, else the longest kind that nobody runs - unless a longer one would then end last. Of the
+    short ones, which cost nothing to compile, one is named ahead: a worker that becomes free while
+    none waits may be ended by Tune.
 
-    A trial that the plan has named is in one of these places: waiting, blocked by its image trial, running, resting after it was lost, in the results,
-    failed, or among those that `attempts` has postponed.
+    A trial that the plan has named is in one of these places: waiting, blocked by its image trial,
+    running, resting after it was lost, in the results, failed, or among those that `attempts` has
+    postponed.
 
     Args:
         plan: the study's trials.
@@ -42,7 +47,15 @@ class StudySearcher(Searcher):
         attempts: decides which lost trials are tried again.
     """
 
-    def __init__(self, plan: Plan, work: Place, *, share: Callable[[TrialSpec], Share], room: Callable[[Share], int], attempts: Attempts) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        work: Place,
+        *,
+        share: Callable[[TrialSpec], Share],
+        room: Callable[[Share], int],
+        attempts: Attempts,
+    ) -> None:
         super().__init__(metric="val_auc", mode="max")
         self._plan = plan
         self._ledger = Ledger(work)
@@ -58,14 +71,21 @@ class StudySearcher(Searcher):
         self._name()
 
     def _name(self) -> None:
-        """Asks the plan for all trials that can be named: at the start, and whenever a freeze point is selected, or is not any more."""
+        """Asks the plan for all trials that can be named: at the start, and whenever a freeze point
+        is selected, or is not any more."""
         self._specs = self._plan.specs(self.results)
         self._places = {spec.trial_id: place for place, spec in enumerate(self._specs)}
-        self._unselected = {dataset: self._unfinished_images(dataset) for dataset in self._plan.study.datasets}  # 0: its freeze point is selected
+        self._unselected = {
+            dataset: self._unfinished_images(dataset) for dataset in self._plan.study.datasets
+        }  # 0: its freeze point is selected
         self._resting = [spec for spec in self._resting if spec.trial_id in self._places]
         self._waiting = Waiting()
-        self._blocked: dict[str, list[TrialSpec]] = {}  # by the image trial whose embeddings they read
-        elsewhere = {one.spec.trial_id for one in self._running.values()} | {spec.trial_id for spec in self._resting}
+        self._blocked: dict[
+            str, list[TrialSpec]
+        ] = {}  # by the image trial whose embeddings they read
+        elsewhere = {one.spec.trial_id for one in self._running.values()} | {
+            spec.trial_id for spec in self._resting
+        }
         settled = self.results.keys() | self.failed | self.attempts.postponed | elsewhere
         for spec in self._specs:
             if spec.trial_id not in settled:
@@ -73,7 +93,11 @@ class StudySearcher(Searcher):
 
     def _unfinished_images(self, dataset: Dataset) -> int:
         """Trials that the selection of a dataset's freeze point waits for."""
-        return sum(spec.trial_id not in self.results for point in self._plan.study.freeze_points for spec in self._plan.selecting_specs(dataset, point))
+        return sum(
+            spec.trial_id not in self.results
+            for point in self._plan.study.freeze_points
+            for spec in self._plan.selecting_specs(dataset, point)
+        )
 
     def _wait(self, spec: TrialSpec) -> None:
         if spec.image_trial is None or spec.image_trial in self.results:
@@ -87,18 +111,24 @@ class StudySearcher(Searcher):
         return max(1, self._room(self._share(self._specs[0])))
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next trial's specification and share, None while others must finish first, FINISHED when nothing is left."""
+        """The next trial's specification and share, None while others must finish first, FINISHED
+        when nothing is left."""
         self._wake()
         if not self._waiting:
             return None if self._running or self._resting else Searcher.FINISHED
         room = cache(self._room)  # the cluster may be asked for it
         busy = {kind for (kind, _), count in self._taken.items() if count}
         longest = self._share(self._waiting.longest())
-        kind = self._waiting.choose(freed=reversed(self._freed), busy=busy, slots=max(1, room(longest)))
+        kind = self._waiting.choose(
+            freed=reversed(self._freed), busy=busy, slots=max(1, room(longest))
+        )
         spec = self._waiting.first(kind)
         share = self._share(spec)
         # What runs takes its part of the room, whatever its own share is.
-        taken = sum(count * (one.gpu / share.gpu if share.gpu else one.cpu / share.cpu) for (_, one), count in self._taken.items())
+        taken = sum(
+            count * (one.gpu / share.gpu if share.gpu else one.cpu / share.cpu)
+            for (_, one), count in self._taken.items()
+        )
         free = room(share) - taken + (1 if spec.is_short else 0)
         if self._running and free < 1 - 1e-9:
             return None
@@ -107,7 +137,9 @@ class StudySearcher(Searcher):
         self._freed.pop(kind, None)
         return {"spec": spec.to_json(), "share": share._asdict()}
 
-    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+    def on_trial_complete(
+        self, trial_id: str, result: dict | None = None, error: bool = False
+    ) -> None:
         """Looks the trial up in the ledger: what is on disk decides, not what Tune heard."""
         if trial_id not in self._running:
             return
@@ -131,7 +163,9 @@ class StudySearcher(Searcher):
         """Lets a trial rest that ended without a result, where it is to be tried again."""
         if not self.attempts.goes_on(spec):
             self.failed.add(spec.trial_id)
-        elif spec.trial_id not in self.attempts.postponed and spec.trial_id in self._places:  # else the plan will name it once more
+        elif (
+            spec.trial_id not in self.attempts.postponed and spec.trial_id in self._places
+        ):  # else the plan will name it once more
             self._resting.append(spec)
         # The image trial can be damaged, and be found so by the trial that read it.
         if spec.image_trial in self.results and self._ledger.result(spec.image_trial) is None:

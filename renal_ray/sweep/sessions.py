@@ -26,11 +26,20 @@ def mark_session(folder: Path) -> None:
 
 
 def remove_sessions_of_the_dead() -> None:
-    """Removes the session folders of drivers of ours that do not run any more; those of other programs, machines and containers are left alone."""
+    """Removes the session folders of drivers of ours that do not run any more; those of other
+    programs, machines and containers are left alone."""
     for mark in ray_folder().glob(f"session_*/{MARK}"):
         try:
-            gone = not mark.parent.is_symlink() and is_alive(json.loads(mark.read_text(encoding="utf-8"))) is False
-        except (OSError, ValueError, KeyError, TypeError):  # another user's, or cut off: not known to be ours
+            gone = (
+                not mark.parent.is_symlink()
+                and is_alive(json.loads(mark.read_text(encoding="utf-8"))) is False
+            )
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+        ):  # another user's, or cut off: not known to be ours
             continue
         if gone:
             shutil.rmtree(mark.parent, ignore_errors=True)

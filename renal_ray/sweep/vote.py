@@ -37,8 +37,10 @@ class Tested:
         patients: test patients.
         models: fold models that scored them.
         opened: whether the seal was opened now; False where the same models had been tested before.
-        recounted: whether the scores of the same models were decided anew, under another rule than before.
-        revised: whether they were counted anew because test patients have left or have another label.
+        recounted: whether the scores of the same models were decided anew, under another rule than
+            before.
+        revised: whether they were counted anew because test patients have left or have another
+            label.
     """
 
     patients: int
@@ -49,18 +51,22 @@ class Tested:
 
 
 def test(study: Study) -> Tested:
-    """Scores the sealed patients with the fold models at each dataset's selected freeze point, and writes predictions and votes.
+    """Scores the sealed patients with the fold models at each dataset's selected freeze point, and
+    writes predictions and votes.
 
     Args:
         study: a swept study.
 
     Returns:
-        Counts. Nothing is read or written again where the same models were tested before; where the study file has another rule for thresholds or
-        calibration since, their scores are decided and their votes counted anew, which is written down as an opening. Where test patients have left
-        or have another label since, which prepare wrote down, the same scores are counted anew without them.
+        Counts. Nothing is read or written again where the same models were tested before; where the
+        study file has another rule for thresholds or calibration since, their scores are decided
+        and their votes counted anew, which is written down as an opening. Where test patients have
+        left or have another label since, which prepare wrote down, the same scores are counted anew
+        without them.
 
     Raises:
-        StudyError: trials are missing, the weights of one are damaged, or no node can host the scoring. The seal then stays closed.
+        StudyError: trials are missing, the weights of one are damaged, or no node can host the
+            scoring. The seal then stays closed.
     """
     work = Place(study.work)
     plan = make_plan(study, work)
@@ -79,10 +85,16 @@ def test(study: Study) -> Tested:
         check_devices(study)  # before the seal is opened
         for trial_id in ids:
             Ledger(work).read_checked(trial_id, "weights.h5")
-    decisions = {spec.trial_id: decisions_of(spec, work, study) for specs in models.values() for spec in specs}
+    decisions = {
+        spec.trial_id: decisions_of(spec, work, study)
+        for specs in models.values()
+        for spec in specs
+    }
     counts = Slices(work, study.datasets[0], sealed=plan.splits.test).counts()
     sealed_slices = sum(counts[patient] for patient in plan.splits.test)
-    opening = partial(open_seal, work, patients=patients, slices=sealed_slices, models=weights, rule=rule)
+    opening = partial(
+        open_seal, work, patients=patients, slices=sealed_slices, models=weights, rule=rule
+    )
     if scored is not None:
         work.remove(VOTES)  # first: a recount that is cut off anywhere is done again
         if not same_rule:
@@ -90,18 +102,37 @@ def test(study: Study) -> Tested:
         _keep(work, decide_again(scored, decisions))
         return Tested(patients, len(ids), opened=False, recounted=not same_rule, revised=revised)
     predictions = _score_all(study, work, plan, list(models.values()), decisions, opening())
-    work.remove(VOTES)  # those of other models; written again last, they say that the test is complete
+    work.remove(
+        VOTES
+    )  # those of other models; written again last, they say that the test is complete
     _keep(work, predictions)
     return Tested(patients, len(ids), opened=True)
 
 
-def _score_all(study: Study, work: Place, plan: Plan, models: list[list[TrialSpec]], decisions: Decisions, seal: Seal) -> pd.DataFrame:
+def _score_all(
+    study: Study,
+    work: Place,
+    plan: Plan,
+    models: list[list[TrialSpec]],
+    decisions: Decisions,
+    seal: Seal,
+) -> pd.DataFrame:
     import ray
 
     share = {"num_cpus": study.resources.cpus_per_trial, "num_gpus": study.resources.gpus_per_trial}
     task = ray.remote(**share)(_score)
     with study_errors(), progress("test: datasets") as show:
-        tasks = [task.remote(study, work, plan, specs, {spec.trial_id: decisions[spec.trial_id] for spec in specs}, seal) for specs in models]
+        tasks = [
+            task.remote(
+                study,
+                work,
+                plan,
+                specs,
+                {spec.trial_id: decisions[spec.trial_id] for spec in specs},
+                seal,
+            )
+            for specs in models
+        ]
         for done in range(1, len(tasks) + 1):
             ray.wait(tasks, num_returns=done)
             show(done, len(tasks))
@@ -122,7 +153,8 @@ def _scored_before(work: Place, ids: list[str], weights: list[str]) -> pd.DataFr
 
 
 def _of_patients(scored: pd.DataFrame, splits: SplitSet) -> pd.DataFrame | None:
-    """The scores of the test patients there are, with the labels that they have; None where somebody was not scored."""
+    """The scores of the test patients there are, with the labels that they have; None where
+    somebody was not scored."""
     if not splits.test <= set(scored["patient_id"]):
         return None
     rows = scored[scored["patient_id"].isin(splits.test)].reset_index(drop=True)
@@ -133,15 +165,23 @@ def _models(plan: Plan, dataset: Dataset, results: Results) -> list[TrialSpec]:
     """The fold models of a dataset's selected freeze point, all heads."""
     selected = plan.selected(dataset, results)
     if selected is None:
-        raise StudyError(f"test: image trials of {dataset} are missing, so that no freeze point is selected: run `renal-ray sweep` first")
+        raise StudyError(
+            f"test: image trials of {dataset} are missing, so that no freeze "
+            "point is selected: run `renal-ray sweep` first"
+        )
     specs = plan.image_specs(dataset, selected) + plan.head_specs(dataset, selected)
     missing = [spec.trial_id for spec in specs if spec.trial_id not in results]
     if missing:
-        raise StudyError(f"test: {len(missing)} trials of {dataset} at {selected} are missing, the first {missing[0]}: run `renal-ray sweep` first")
+        raise StudyError(
+            f"test: {len(missing)} trials of {dataset} at {selected} are missing, "
+            f"the first {missing[0]}: run `renal-ray sweep` first"
+        )
     return specs
 
 
-def _score(study: Study, work: Place, plan: Plan, specs: list[TrialSpec], decisions: Decisions, seal: Seal) -> pd.DataFrame:
+def _score(
+    study: Study, work: Place, plan: Plan, specs: list[TrialSpec], decisions: Decisions, seal: Seal
+) -> pd.DataFrame:
     settle(study)
     return score_test(specs, decisions, work, plan.splits, seal)
 
@@ -159,11 +199,47 @@ def count_votes(predictions: pd.DataFrame) -> pd.DataFrame:
     for key, group in predictions.groupby(GROUP, sort=True):
         ordered = group.sort_values(["fold", "patient_id", "slice_index"], ignore_index=True)
         folds = ordered["fold"].nunique()
-        named = ordered[["patient_id", "slice_index", "label"]].astype(str)  # as text, so that a missing slice number equals another
-        if len({tuple(fold.itertuples(index=False, name=None)) for _, fold in named.groupby(ordered["fold"])}) != 1:
+        named = ordered[["patient_id", "slice_index", "label"]].astype(
+            str
+        )  # as text, so that a missing slice number equals another
+        if (
+            len(
+                {
+                    tuple(fold.itertuples(index=False, name=None))
+                    for _, fold in named.groupby(ordered["fold"])
+                }
+            )
+            != 1
+        ):
             raise ValueError(f"{' '.join(key)}: the fold models scored different samples")
-        samples = ordered.iloc[: len(ordered) // folds][["patient_id", "slice_index", "label"]].reset_index(drop=True)
-        vote = majority(ordered["decision"].to_numpy().reshape(folds, -1), ordered["score"].to_numpy().reshape(folds, -1))
-        counted = samples.assign(votes=vote.votes, n_models=folds, decision=vote.decision, score=vote.score, **dict(zip(GROUP, key, strict=True)))
-        tables.append(counted[[*GROUP, "patient_id", "slice_index", "label", "votes", "n_models", "decision", "score"]])
-    return pd.concat(tables, ignore_index=True).astype({"votes": "int32", "n_models": "int32", "decision": "int8"})
+        samples = ordered.iloc[: len(ordered) // folds][
+            ["patient_id", "slice_index", "label"]
+        ].reset_index(drop=True)
+        vote = majority(
+            ordered["decision"].to_numpy().reshape(folds, -1),
+            ordered["score"].to_numpy().reshape(folds, -1),
+        )
+        counted = samples.assign(
+            votes=vote.votes,
+            n_models=folds,
+            decision=vote.decision,
+            score=vote.score,
+            **dict(zip(GROUP, key, strict=True)),
+        )
+        tables.append(
+            counted[
+                [
+                    *GROUP,
+                    "patient_id",
+                    "slice_index",
+                    "label",
+                    "votes",
+                    "n_models",
+                    "decision",
+                    "score",
+                ]
+            ]
+        )
+    return pd.concat(tables, ignore_index=True).astype(
+        {"votes": "int32", "n_models": "int32", "decision": "int8"}
+    )

@@ -17,15 +17,23 @@ def kind_of(spec: TrialSpec) -> Kind:
 
 
 def length(spec: TrialSpec) -> float:
-    """How long a trial is beside others: the arithmetic of its suffix, images of an epoch left out; nothing for heads, which end at once."""
-    return spec.epochs * suffix_gflops(spec.size, spec.freeze_point) if spec.head is Head.IMAGE else 0.0
+    """How long a trial is beside others: the arithmetic of its suffix, images of an epoch left out;
+    nothing for heads, which end at once."""
+    return (
+        spec.epochs * suffix_gflops(spec.size, spec.freeze_point)
+        if spec.head is Head.IMAGE
+        else 0.0
+    )
 
 
 class Waiting:
-    """Trials that can run now. Every question costs as much as there are kinds, however many trials wait."""
+    """Trials that can run now. Every question costs as much as there are kinds, however many trials
+    wait."""
 
     def __init__(self) -> None:
-        self._queues: dict[Kind, list[tuple[int, TrialSpec]]] = {}  # heaps, by place in the plan; none is empty
+        self._queues: dict[
+            Kind, list[tuple[int, TrialSpec]]
+        ] = {}  # heaps, by place in the plan; none is empty
 
     def __bool__(self) -> bool:
         return bool(self._queues)
@@ -51,7 +59,8 @@ class Waiting:
         return min(queue[0] for queue in self._queues.values())[1]
 
     def choose(self, *, freed: Iterable[Kind], busy: Collection[Kind], slots: int) -> Kind:
-        """The kind that a free worker should take from: its own, unless a longer trial would then be the last to end.
+        """The kind that a free worker should take from: its own, unless a longer trial would then
+        be the last to end.
 
         Args:
             freed: kinds that workers have just run, the last one first.
@@ -75,9 +84,14 @@ class Waiting:
         return next((kind for kind in kinds if kind not in busy), kinds[0])
 
     def _would_be_late(self, longest: Kind, chosen: Kind, slots: int) -> bool:
-        """Whether too little that is shorter waits to fill the other places while the longest trial runs: it would be what the sweep ends with."""
+        """Whether too little that is shorter waits to fill the other places while the longest trial
+        runs: it would be what the sweep ends with."""
         most, mine = length(self.first(longest)), length(self.first(chosen))
         if mine >= most:
             return False
-        shorter = (length(queue[0][1]) * len(queue) for queue in self._queues.values() if length(queue[0][1]) <= mine)
+        shorter = (
+            length(queue[0][1]) * len(queue)
+            for queue in self._queues.values()
+            if length(queue[0][1]) <= mine
+        )
         return sum(shorter) < most * (slots - 1)

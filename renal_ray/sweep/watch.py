@@ -1,4 +1,5 @@
-"""A driver whose cluster's head is gone ends with a sentence; left alone, Ray would abort it with a stack trace, or it would wait for ever."""
+"""A driver whose cluster's head is gone ends with a sentence; left alone, Ray would abort it with a
+stack trace, or it would wait for ever."""
 
 import os
 import socket
@@ -14,7 +15,8 @@ GONE = 1  # exit code: not all of the study is done
 
 @contextmanager
 def watched(address: str | None) -> Iterator[None]:
-    """Ends this process when nothing has answered at the head's address for a while. What is finished is on disk; nothing else is kept.
+    """Ends this process when nothing has answered at the head's address for a while. What is
+    finished is on disk; nothing else is kept.
 
     Args:
         address: host:port of the head; None where Ray's client watches its connection itself.
@@ -52,9 +54,15 @@ def _answers(address: str) -> bool:
 
 def _end(address: str) -> None:
     print(
-        f"\nrenal-ray: the Ray cluster is gone: nothing has answered at {address} for {PATIENCE_S:.0f} s; "
+        "\nrenal-ray: the Ray cluster is gone: nothing has answered "
+        f"at {address} for {PATIENCE_S:.0f} s; "
         "what was finished is kept, start the cluster and then the same command again",
         file=sys.stderr,
         flush=True,
     )
-    os._exit(GONE)  # Ray's own threads would hang in every other way to end; the lock of a dead process is taken over
+    os._exit(
+        GONE
+        # Ray's own threads would hang in every other way to end; the lock of a dead process is
+        # taken
+        # over.
+    )

@@ -27,7 +27,8 @@ class StudyWorker(tune.Trainable):
     _name = "StudyWorker"
 
     def __repr__(self) -> str:
-        """The actor's name in Ray's dashboard, which asks once: it must be right for all trials to come. Its calls name each, see `naming`."""
+        """The actor's name in Ray's dashboard, which asks once: it must be right for all trials to
+        come. Its calls name each, see `naming`."""
         return self._name
 
     def setup(self, config: dict[str, Any], study: Study, work: Place, computed: list[str]) -> None:
@@ -37,7 +38,12 @@ class StudyWorker(tune.Trainable):
         os.environ[NODE_ADDRESS] = ray.util.get_node_ip_address()  # goes on to the process
         self._seen = TrialMetrics(study.name)
         setup = Setup.of(study, share, computed)
-        self._process = TrialProcess(setup, most_tasks=resources.trials_per_process, most_mib=resources.process_mb, silence_s=resources.trial_timeout * 60)
+        self._process = TrialProcess(
+            setup,
+            most_tasks=resources.trials_per_process,
+            most_mib=resources.process_mb,
+            silence_s=resources.trial_timeout * 60,
+        )
         self._ledger = Ledger(work)
         self._begin(config)
         self._name = worker_name(self._spec)

@@ -1,4 +1,5 @@
-"""The frozen layers' work, done once: a dataset's backbone weights, and the activations of every training slice."""
+"""The frozen layers' work, done once: a dataset's backbone weights, and the activations of every
+training slice."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,11 +15,23 @@ from renal_ray.trial.prefix import Prefix
 from renal_ray.trial.workshop import backbone_file
 from renal_ray.types import Dataset
 
-CALIBRATION_BATCH = 32  # not the study's batch size: the random weights of a seed must not change with it
+CALIBRATION_BATCH = (
+    32  # not the study's batch size: the random weights of a seed must not change with it
+)
 
 
-def make_backbone(work: Place, dataset: Dataset, splits: SplitSet, *, weights: str, weights_hash: str, size: int, seed: int) -> None:
-    """Writes the weights that all trials of a dataset start from; nothing happens where they are already there.
+def make_backbone(
+    work: Place,
+    dataset: Dataset,
+    splits: SplitSet,
+    *,
+    weights: str,
+    weights_hash: str,
+    size: int,
+    seed: int,
+) -> None:
+    """Writes the weights that all trials of a dataset start from; nothing happens where they are
+    already there.
 
     Args:
         work: the study's work directory.
@@ -42,12 +55,15 @@ def make_backbone(work: Place, dataset: Dataset, splits: SplitSet, *, weights: s
 
     slices = Slices(work, dataset, sealed=splits.test)
     backbone = build_backbone(size)
-    load_weights(backbone, weights, seed=seed, calibration=_mixed_batches(slices, splits.training, seed=seed))
+    load_weights(
+        backbone, weights, seed=seed, calibration=_mixed_batches(slices, splits.training, seed=seed)
+    )
     work.write(name, save_weights_h5(weights_by_name(backbone)))
 
 
 def _mixed_batches(slices: Slices, patients: Sequence[str], *, seed: int) -> Iterator[np.ndarray]:
-    """All images in random order: a batch of one patient's slices has statistics of its own, unlike any that training sees."""
+    """All images in random order: a batch of one patient's slices has statistics of its own, unlike
+    any that training sees."""
     images = [slices.images(patient) for patient in patients]
     rows = [(patient, row) for patient, values in enumerate(images) for row in range(len(values))]
     order = np.random.default_rng(seed).permutation(len(rows))
@@ -55,8 +71,18 @@ def _mixed_batches(slices: Slices, patients: Sequence[str], *, seed: int) -> Ite
         yield np.stack([images[rows[one][0]][rows[one][1]] for one in batch])
 
 
-def activate(work: Place, slices: Slices, prefix: Prefix, sets: Sequence[ActivationSet], *, part: str, patients: Sequence[str], dtype: str) -> None:
-    """Writes the activations of some patients: one Arrow file in each set. A part that is already there is kept.
+def activate(
+    work: Place,
+    slices: Slices,
+    prefix: Prefix,
+    sets: Sequence[ActivationSet],
+    *,
+    part: str,
+    patients: Sequence[str],
+    dtype: str,
+) -> None:
+    """Writes the activations of some patients: one Arrow file in each set. A part that is already
+    there is kept.
 
     Args:
         work: the study's work directory.
@@ -74,5 +100,8 @@ def activate(work: Place, slices: Slices, prefix: Prefix, sets: Sequence[Activat
     outputs = prefix(np.concatenate([slices.images(patient) for patient in patients]))
     for which in missing:
         values = np.split(outputs[which.freeze_point].astype(dtype), np.cumsum(counts)[:-1])
-        rows = [(patient, slices.slice_index(patient), one) for patient, one in zip(patients, values, strict=True)]
+        rows = [
+            (patient, slices.slice_index(patient), one)
+            for patient, one in zip(patients, values, strict=True)
+        ]
         activations.write_part(work, which, part, rows)

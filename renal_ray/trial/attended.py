@@ -1,4 +1,5 @@
-"""WORK/explain/: attention.parquet, a row a patient and dataset; pictures.arrow, those that are shown; explained.json, written last."""
+"""WORK/explain/: attention.parquet, a row a patient and dataset; pictures.arrow, those that are
+shown; explained.json, written last."""
 
 import hashlib
 from collections import Counter
@@ -75,7 +76,8 @@ class Summary:
         n_without_contour: patients whose lesion could not be read again.
         share: mean and SD (ddof = 1) of the share of attention inside the lesion.
         area: mean and SD of the lesion's share of the image: what chance would give.
-        redrawn: mean and SD of the rank correlation with the maps of the same model with a head of random weights.
+        redrawn: mean and SD of the rank correlation with the maps of the same model with a head of
+            random weights.
         places: rows and columns of the last convolutional layer.
     """
 
@@ -100,11 +102,25 @@ def summary(attention: pd.DataFrame) -> list[Summary]:
         empty, lacking = int(rows["is_empty"].sum()), int((rows["contour"] != DRAWN).sum())
         first = rows.iloc[0]
         places = int(first["rows"]), int(first["columns"])
-        found.append(Summary(str(dataset), str(first["freeze_point"]), len(counted), empty, lacking, share, area, redrawn, places))
+        found.append(
+            Summary(
+                str(dataset),
+                str(first["freeze_point"]),
+                len(counted),
+                empty,
+                lacking,
+                share,
+                area,
+                redrawn,
+                places,
+            )
+        )
     return found
 
 
-def measured(subject: Subject, seen: Look, lesion: Lesion, *, size: int, point: FreezePoint) -> tuple[dict[str, Any], np.ndarray]:
+def measured(
+    subject: Subject, seen: Look, lesion: Lesion, *, size: int, point: FreezePoint
+) -> tuple[dict[str, Any], np.ndarray]:
     """A subject's row of attention.parquet, and the map: of several models the mean of their maps.
 
     Args:
@@ -119,7 +135,9 @@ def measured(subject: Subject, seen: Look, lesion: Lesion, *, size: int, point: 
     """
     found = np.mean([attention_map(one, size) for one in seen.evidence], axis=0)
     places = [np.maximum(values, 0) for values in (seen.evidence, seen.redrawn)]
-    correlations = [one for pair in zip(*places, strict=True) if (one := rank_correlation(*pair)) is not None]
+    correlations = [
+        one for pair in zip(*places, strict=True) if (one := rank_correlation(*pair)) is not None
+    ]
     mask = lesion.masks.get(subject.dataset)
     row = {
         "dataset": str(subject.dataset),
@@ -146,10 +164,21 @@ def measured(subject: Subject, seen: Look, lesion: Lesion, *, size: int, point: 
     return row, found / found.max() if found.any() else found
 
 
-def write_explained(work: Place, rows: Sequence[Mapping[str, Any]], pictures: Sequence[Picture], state: Mapping[str, str], *, size: int) -> Explained:
+def write_explained(
+    work: Place,
+    rows: Sequence[Mapping[str, Any]],
+    pictures: Sequence[Picture],
+    state: Mapping[str, str],
+    *,
+    size: int,
+) -> Explained:
     """Writes WORK/explain/, explained.json last."""
     work.remove(DONE)
-    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS).sort_values(list(KEY), ignore_index=True)
+    table = (
+        pd.DataFrame(rows, columns=list(COLUMNS))
+        .astype(COLUMNS)
+        .sort_values(list(KEY), ignore_index=True)
+    )
     work.write_parquet(ATTENTION, table)
     write_pictures(work, pictures, size=size)
     files = {name: hashlib.sha256(work.read(name)).hexdigest() for name in (ATTENTION, PICTURES)}
@@ -161,7 +190,10 @@ def read_explained(work: Place) -> Explained | None:
     """What was explained; None where nothing was, or where a file is not what was written."""
     try:
         told = work.read_checked_json(DONE)
-        if any(hashlib.sha256(work.read(name)).hexdigest() != checksum for name, checksum in told["files"].items()):
+        if any(
+            hashlib.sha256(work.read(name)).hexdigest() != checksum
+            for name, checksum in told["files"].items()
+        ):
             return None
     except (FileNotFoundError, DamagedFileError):
         return None

@@ -1,6 +1,8 @@
-"""What a trial trains on when its images are varied: the frozen layers' output of varied images, computed in every epoch or held in copies.
+"""What a trial trains on when its images are varied: the frozen layers' output of varied images,
+computed in every epoch or held in copies.
 
-Validation, the statistics after the training, and all that is written down read the images as they are.
+Validation, the statistics after the training, and all that is written down read the images as they
+are.
 """
 
 from collections.abc import Iterator
@@ -39,9 +41,17 @@ class FrozenLayers:
         patients: whose images, in the order of the rows.
     """
 
-    def __init__(self, slices: "Slices", prefix: "Prefix", spec: "TrialSpec", patients: tuple[str, ...]) -> None:
-        self._prefix, self._freeze_point, self._dtype = prefix, spec.freeze_point, spec.activation_dtype
-        self._images = [image for patient in patients for image in slices.images(patient)]  # views of memory-mapped files
+    def __init__(
+        self, slices: "Slices", prefix: "Prefix", spec: "TrialSpec", patients: tuple[str, ...]
+    ) -> None:
+        self._prefix, self._freeze_point, self._dtype = (
+            prefix,
+            spec.freeze_point,
+            spec.activation_dtype,
+        )
+        self._images = [
+            image for patient in patients for image in slices.images(patient)
+        ]  # views of memory-mapped files
 
     def __call__(self, rows: np.ndarray, variations: Variations) -> np.ndarray:
         images = np.stack([self._images[row] for row in rows])
@@ -49,9 +59,11 @@ class FrozenLayers:
 
 
 class CopiedRows:
-    """A dataset's activations, and after them those of varied copies of every image: a row of copy c of image i is (c + 1) n + i of n images.
+    """A dataset's activations, and after them those of varied copies of every image: a row of copy
+    c of image i is (c + 1) n + i of n images.
 
-    Held in memory, because every fold of a dataset, freeze point and augmentation reads the same. Settings draw the copies, not the trial's seed.
+    Held in memory, because every fold of a dataset, freeze point and augmentation reads the same.
+    Settings draw the copies, not the trial's seed.
 
     Args:
         plain: activations of the images as they are.
@@ -61,8 +73,20 @@ class CopiedRows:
         batch: images that are computed at once.
     """
 
-    def __init__(self, plain: "ImageRows", frozen: Frozen, augmentation: Augmentation, *, seed: int, batch: int) -> None:
-        self.patients, self.counts, self.slice_index = plain.patients, plain.counts, plain.slice_index
+    def __init__(
+        self,
+        plain: "ImageRows",
+        frozen: Frozen,
+        augmentation: Augmentation,
+        *,
+        seed: int,
+        batch: int,
+    ) -> None:
+        self.patients, self.counts, self.slice_index = (
+            plain.patients,
+            plain.counts,
+            plain.slice_index,
+        )
         images = len(plain)
         first = plain[:1]
         self._values = np.empty((images * (1 + augmentation.copies), *first.shape[1:]), first.dtype)
@@ -72,7 +96,9 @@ class CopiedRows:
             variations = _drawn(images, rng, augmentation)
             for start in range(0, images, batch):
                 rows = np.arange(start, min(start + batch, images))
-                self._values[copy * images + rows] = frozen(rows, variations.take(slice(start, start + batch)))
+                self._values[copy * images + rows] = frozen(
+                    rows, variations.take(slice(start, start + batch))
+                )
 
     def __len__(self) -> int:
         return len(self._values)
@@ -88,7 +114,8 @@ class CopiedRows:
 
 
 class ComputedRows:
-    """A dataset's activations, with the frozen layers beside them: `vary` computes what the cache cannot hold.
+    """A dataset's activations, with the frozen layers beside them: `vary` computes what the cache
+    cannot hold.
 
     Args:
         plain: activations of the images as they are, cached or computed.
@@ -96,7 +123,11 @@ class ComputedRows:
     """
 
     def __init__(self, plain: "ImageRows", frozen: Frozen) -> None:
-        self.patients, self.counts, self.slice_index = plain.patients, plain.counts, plain.slice_index
+        self.patients, self.counts, self.slice_index = (
+            plain.patients,
+            plain.counts,
+            plain.slice_index,
+        )
         self._plain, self.vary = plain, frozen
 
     def __len__(self) -> int:
@@ -110,7 +141,8 @@ class ComputedRows:
 class Varied:
     """The training side of a fold, varied epoch by epoch.
 
-    What an epoch draws follows from the trial's seed and the epoch's number alone, so that a continued trial draws what an uninterrupted one does.
+    What an epoch draws follows from the trial's seed and the epoch's number alone, so that a
+    continued trial draws what an uninterrupted one does.
 
     Args:
         spec: the trial.
@@ -119,7 +151,12 @@ class Varied:
     """
 
     def __init__(self, spec: "TrialSpec", source: Rows, images: int) -> None:
-        self._augmentation, self._seed, self._source, self._images = spec.training.augmentation, spec.seed, source, images
+        self._augmentation, self._seed, self._source, self._images = (
+            spec.training.augmentation,
+            spec.seed,
+            source,
+            images,
+        )
 
     def rows(self, rows: np.ndarray, epoch: int) -> np.ndarray:
         """Rows of the source to train on, in place of those of the plain images.
@@ -141,19 +178,25 @@ class Varied:
         assert isinstance(self._source, ComputedRows)
         drawn = _drawn(rows.size, self._rng(epoch), self._augmentation)
         for number, one in enumerate(rows):
-            yield self._source.vary(one, drawn.take(slice(number * len(one), (number + 1) * len(one))))
+            yield self._source.vary(
+                one, drawn.take(slice(number * len(one), (number + 1) * len(one)))
+            )
 
     def _rng(self, epoch: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, epoch])
 
 
 def copies_seed(spec: "TrialSpec") -> int:
-    """Seed of the varied copies: of what they are copies of, so that all folds and configurations with this augmentation share them."""
-    return int(digest([spec.activations.folder, spec.training.augmentation.model_dump_json()])[:8], 16)
+    """Seed of the varied copies: of what they are copies of, so that all folds and configurations
+    with this augmentation share them."""
+    return int(
+        digest([spec.activations.folder, spec.training.augmentation.model_dump_json()])[:8], 16
+    )
 
 
 def augmentation_line(study: Study, images: int) -> str | None:
-    """Whether augmentation bypasses or multiplies the activation cache, in a line for a person; None without any.
+    """Whether augmentation bypasses or multiplies the activation cache, in a line for a person;
+    None without any.
 
     Args:
         study: its training, and what its search tries.
@@ -161,19 +204,45 @@ def augmentation_line(study: Study, images: int) -> str | None:
     """
     own, search = study.training.augmentation, study.search
     space = search.space.augmentation if search is not None else None
-    tried = space is not None and any(getattr(space, name) is not None for name in ("flip", "rotate_deg", "hu_jitter"))
+    tried = space is not None and any(
+        getattr(space, name) is not None for name in ("flip", "rotate_deg", "hu_jitter")
+    )
     if not own.is_on and not tried:
         return None
     numbers = set(space.copies) if space is not None and space.copies is not None else {own.copies}
-    said = ["bypasses the activation cache: the frozen layers are computed in every epoch, on images varied anew"] if 0 in numbers else []
+    said = (
+        [
+            (
+                "bypasses the activation cache: the frozen layers are "
+                "computed in every epoch, on images varied anew"
+            )
+        ]
+        if 0 in numbers
+        else []
+    )
     if most := max(numbers):
-        points = {*study.freeze_points, *(search.space.freeze_point or [] if search is not None else [])}
-        size = max(prod(activation_shape(study.images.size, point)) for point in points) * np.dtype(study.activation_dtype).itemsize
+        points = {
+            *study.freeze_points,
+            *(search.space.freeze_point or [] if search is not None else []),
+        }
+        size = (
+            max(prod(activation_shape(study.images.size, point)) for point in points)
+            * np.dtype(study.activation_dtype).itemsize
+        )
         copies = " or ".join(str(one) for one in sorted(numbers) if one)
         room = f"at most {(1 + most) * images * size / 2**20:,.0f} MiB in each worker's memory"
-        said.append(f"multiplies the activation cache: {copies} varied copies of every training image beside it, {room}")
+        said.append(
+            f"multiplies the activation cache: {copies} varied copies of "
+            f"every training image beside it, {room}"
+        )
     return f"augmentation {', or '.join(said)}; validation and test read the images as they are"
 
 
 def _drawn(n: int, rng: np.random.Generator, augmentation: Augmentation) -> Variations:
-    return draw(n, rng, flip=augmentation.flip, rotate_deg=augmentation.rotate_deg, hu_jitter=augmentation.hu_jitter)
+    return draw(
+        n,
+        rng,
+        flip=augmentation.flip,
+        rotate_deg=augmentation.rotate_deg,
+        hu_jitter=augmentation.hu_jitter,
+    )

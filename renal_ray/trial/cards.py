@@ -1,4 +1,5 @@
-"""Whether the framework of this process sees the card that was promised, and what a person is told where it does not."""
+"""Whether the framework of this process sees the card that was promised, and what a person is told
+where it does not."""
 
 import logging
 import os
@@ -19,12 +20,20 @@ from renal_ray.problems import StudyError
 from renal_ray.trial.workshop import configure_keras
 
 EXTRA = {"tensorflow": "gpu", "jax": "gpu-jax"}  # of renal-ray: what brings CUDA's libraries
-BRINGS = {"tensorflow": ("tensorflow", "and-cuda"), "jax": ("jax-cuda12-plugin", "with-cuda")}  # the distribution and its extra that name them
+BRINGS = {
+    "tensorflow": ("tensorflow", "and-cuda"),
+    "jax": ("jax-cuda12-plugin", "with-cuda"),
+}  # the distribution and its extra that name them
 RUNTIME = "nvidia-cuda-runtime-cu12"  # whose version is CUDA's
 OLDEST_CUDA, OLDEST_DRIVER = (12, 0), "525"  # what those libraries need
-TOO_OLD = re.compile(r"driver version is insufficient|driver.{0,20}(is )?too old|forward compatibility", re.IGNORECASE)
+TOO_OLD = re.compile(
+    r"driver version is insufficient|driver.{0,20}(is )?too old|forward compatibility",
+    re.IGNORECASE,
+)
 ABOUT_CARDS = re.compile(r"cuda|gpu|cudnn|nvidia|dlopen|dynamic library", re.IGNORECASE)
-PREFIX = re.compile(r"^(?:\S+ [\d:.]+: )?(?P<level>[IWEF])(?:\d{4} [\d:.]+ +\d+)? [\w./-]+:\d+\] ")  # time, process and line of the source
+PREFIX = re.compile(
+    r"^(?:\S+ [\d:.]+: )?(?P<level>[IWEF])(?:\d{4} [\d:.]+ +\d+)? [\w./-]+:\d+\] "
+)  # time, process and line of the source
 MOST_SAID = 600  # characters
 
 
@@ -41,7 +50,8 @@ class Seen(Section):
 
 
 def settle(study: Study) -> None:
-    """Settles framework and threads for a task that is promised what the study file promises a trial, and asks for its card.
+    """Settles framework and threads for a task that is promised what the study file promises a
+    trial, and asks for its card.
 
     Raises:
         StudyError: a card is promised and the framework sees none, see `require_card`.
@@ -88,13 +98,19 @@ def look(backend: str) -> Seen:
         except RuntimeError as error:  # JAX, where JAX_PLATFORMS asks for what is not there
             said.append(f"{error}\n")
     if found:
-        return Seen(cards=[f"{one.name}, {one.memory_mib / 1024:.0f} GiB" if one.memory_mib else one.name for one in found])
+        return Seen(
+            cards=[
+                f"{one.name}, {one.memory_mib / 1024:.0f} GiB" if one.memory_mib else one.name
+                for one in found
+            ]
+        )
     return Seen(fault=_fault(backend, driver(), "; ".join(_about_cards("".join(said)))))
 
 
 @contextmanager
 def _listening(said: list[str]) -> Iterator[None]:
-    """Keeps what is written on standard error, by compiled code too, and what JAX writes into its log alone."""
+    """Keeps what is written on standard error, by compiled code too, and what JAX writes into its
+    log alone."""
     logger = logging.getLogger("jax._src.xla_bridge")
     level = logger.level
     with tempfile.TemporaryFile() as heard:
@@ -133,14 +149,34 @@ def _about_cards(said: str) -> list[str]:
 
 def _fault(backend: str, here: Driver | None, said: str) -> str:
     lacking = _lacking(backend)
-    told = f"{backend} sees no card where one is promised ({_versions(backend, here, lacking)}): {_remedy(backend, here, lacking, said)}"
+    told = (
+        f"{backend} sees no card where one is promised "
+        f"({_versions(backend, here, lacking)}): "
+        f"{_remedy(backend, here, lacking, said)}"
+    )
     told += ", or let trials compute on the processor with resources.allow_cpu: true"
-    return f"{told}; {backend} said: {said[:MOST_SAID]}" if said else f"{told}; {backend} said nothing of it"
+    return (
+        f"{told}; {backend} said: {said[:MOST_SAID]}"
+        if said
+        else f"{told}; {backend} said nothing of it"
+    )
 
 
 def _versions(backend: str, here: Driver | None, lacking: list[str]) -> str:
-    runs = f"NVIDIA's driver {here.version} runs CUDA up to {here.cuda[0]}.{here.cuda[1]}" if here else "no driver of NVIDIA's answers"
-    lacks = f", {lacking[0]}{f' and {len(lacking) - 1} more' if len(lacking) > 1 else ''} missing or too old" if lacking else ""
+    runs = (
+        f"NVIDIA's driver {here.version} runs CUDA up to {here.cuda[0]}.{here.cuda[1]}"
+        if here
+        else "no driver of NVIDIA's answers"
+    )
+    lacks = (
+        (
+            ", "
+            f"{lacking[0]}{f' and {len(lacking) - 1} more' if len(lacking) > 1 else ''} "
+            "missing or too old"
+        )
+        if lacking
+        else ""
+    )
     return f"{runs}; CUDA's libraries: {_installed(RUNTIME) or 'none installed'}{lacks}"
 
 
@@ -152,19 +188,33 @@ def _remedy(backend: str, here: Driver | None, lacking: list[str], said: str) ->
     if lacking:
         return f"run `pip install 'renal-ray[{EXTRA[backend]}]'` on every node"
     if card() is None:
-        return f"CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', '')} names none of its {here.cards} cards: start Ray there with those that it has"
+        return (
+            f"CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', '')} names none of "
+            f"its {here.cards} cards: start Ray there with those that it has"
+        )
     return "see that `nvidia-smi` works there, and that LD_LIBRARY_PATH names no other CUDA"
 
 
 def _lacking(backend: str) -> list[str]:
-    """CUDA's libraries that the framework asks for and that are not installed, or not in the right version."""
+    """CUDA's libraries that the framework asks for and that are not installed, or not in the right
+    version."""
     name, extra = BRINGS[backend]
     try:
         asked = [Requirement(line) for line in requires(name) or []]
     except PackageNotFoundError:
         return [name]
-    wanted = [one for one in asked if one.marker and one.marker.evaluate({"extra": extra}) and not one.marker.evaluate({"extra": ""})]
-    return [one.name for one in wanted if (found := _installed(one.name)) is None or not one.specifier.contains(found)]
+    wanted = [
+        one
+        for one in asked
+        if one.marker
+        and one.marker.evaluate({"extra": extra})
+        and not one.marker.evaluate({"extra": ""})
+    ]
+    return [
+        one.name
+        for one in wanted
+        if (found := _installed(one.name)) is None or not one.specifier.contains(found)
+    ]
 
 
 def _installed(name: str) -> str | None:

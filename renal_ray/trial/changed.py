@@ -1,4 +1,5 @@
-"""Whether the sources say something else than when prepare read them: what every later command asks before it vouches for a number."""
+"""Whether the sources say something else than when prepare read them: what every later command asks
+before it vouches for a number."""
 
 from dataclasses import dataclass
 
@@ -10,7 +11,10 @@ from renal_ray.store.stamp import CohortChanges, changes_of, read_stamps
 from renal_ray.trial.plan import finished_results, make_plan
 from renal_ray.trial.prepared import stamp_of
 
-UNREAD = "the cohort's table and images are not at hand here, so whether they changed since prepare was not looked at"
+UNREAD = (
+    "the cohort's table and images are not at hand here, so whether "
+    "they changed since prepare was not looked at"
+)
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,8 @@ class CohortState:
     """A study's cohort against its sources.
 
     Args:
-        changed: what changed since prepare and what that means, as a sentence; empty where nothing did, or nothing is known.
+        changed: what changed since prepare and what that means, as a sentence; empty where nothing
+            did, or nothing is known.
         note: why it is not known; empty where it is.
     """
 
@@ -28,11 +33,18 @@ class CohortState:
     @property
     def lines(self) -> list[str]:
         """For a terminal."""
-        return [f"WARNING: {self.changed}"] if self.changed else [f"note: {self.note}"] if self.note else []
+        return (
+            [f"WARNING: {self.changed}"]
+            if self.changed
+            else [f"note: {self.note}"]
+            if self.note
+            else []
+        )
 
 
 def cohort_state(study: Study, work: Place) -> CohortState:
-    """Holds the sources against the stamp that prepare left; a work directory without one is believed.
+    """Holds the sources against the stamp that prepare left; a work directory without one is
+    believed.
 
     Args:
         study: the study as it stands.
@@ -41,12 +53,17 @@ def cohort_state(study: Study, work: Place) -> CohortState:
     stamp = stamp_of(study, work)
     if stamp is None or not work.exists("cohort.parquet"):
         return CohortState()
-    changes = changes_of(stamp, read_stamps(work), work.read_parquet("cohort.parquet"), study.cohort)
+    changes = changes_of(
+        stamp, read_stamps(work), work.read_parquet("cohort.parquet"), study.cohort
+    )
     if changes is None:
         return CohortState(note=UNREAD)
     if not changes:
         return CohortState()
-    return CohortState(f"the cohort changed since prepare: {changes.counted()}; prepare again{_anew(study, work, changes)}")
+    return CohortState(
+        f"the cohort changed since prepare: {changes.counted()}; "
+        f"prepare again{_anew(study, work, changes)}"
+    )
 
 
 def refuse_changed(study: Study, work: Place) -> CohortState:
@@ -78,4 +95,6 @@ def _anew(study: Study, work: Place, changes: CohortChanges) -> str:
         return f", {done} of {plan.total()} trials will be trained anew"
     if changes.added or (changes.entries and study.robustness.leave_scanner_out):
         return f", up to {done} of {plan.total()} trials will be trained anew"
-    return ", no trial is trained anew" + ("" if not changes.of_trials & plan.splits.test else ", the votes are counted anew")
+    return ", no trial is trained anew" + (
+        "" if not changes.of_trials & plan.splits.test else ", the votes are counted anew"
+    )

@@ -1,4 +1,5 @@
-"""A long trial written down while it runs, so that it continues where it was: the same numbers as without the break."""
+"""A long trial written down while it runs, so that it continues where it was: the same numbers as
+without the break."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -54,7 +55,8 @@ class Checkpoints:
     Args:
         folder: the trial's directory.
         every_s: seconds from one to the next.
-        say: told in one sentence what a person should know: a continued trial, a damaged checkpoint, one that could not be written.
+        say: told in one sentence what a person should know: a continued trial, a damaged
+            checkpoint, one that could not be written.
     """
 
     def __init__(self, folder: Place, *, every_s: float, say: Callable[[str], None]) -> None:
@@ -76,13 +78,24 @@ class Checkpoints:
                 raise ValueError("wrong checksum")
             epochs = [Epoch(**one) for one in told["epochs"]]
         except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
-            self._say(f"{self._name}: its checkpoint is damaged ({error}); it starts from its first epoch")
+            self._say(
+                f"{self._name}: its checkpoint is damaged ({error}); it starts from its first epoch"
+            )
             return None
         arrays = load_weights_h5(data)
-        best = {name.removeprefix(BEST): array for name, array in arrays.items() if name.startswith(BEST)}
+        best = {
+            name.removeprefix(BEST): array
+            for name, array in arrays.items()
+            if name.startswith(BEST)
+        }
         self._say(f"{self._name}: continues after epoch {len(epochs)}")
         state = {name: array for name, array in arrays.items() if not name.startswith(BEST)}
-        return Checkpoint(epochs, told["rng"], state, Best(told["best"]["auc"], told["best"]["epoch"], best) if told["best"] else None)
+        return Checkpoint(
+            epochs,
+            told["rng"],
+            state,
+            Best(told["best"]["auc"], told["best"]["epoch"], best) if told["best"] else None,
+        )
 
     @property
     def due(self) -> bool:
@@ -90,12 +103,15 @@ class Checkpoints:
         return monotonic() - self._last >= self._every_s
 
     def write(self, checkpoint: Checkpoint) -> None:
-        """Keeps a checkpoint and drops the one before; where it cannot be written the trial goes on all the same."""
+        """Keeps a checkpoint and drops the one before; where it cannot be written the trial goes on
+        all the same."""
         from renal_ray.model.weight_files import save_weights_h5
 
         self._last = monotonic()
         best = checkpoint.best
-        arrays = dict(checkpoint.state) | ({f"{BEST}{name}": array for name, array in best.weights.items()} if best else {})
+        arrays = dict(checkpoint.state) | (
+            {f"{BEST}{name}": array for name, array in best.weights.items()} if best else {}
+        )
         data, file = save_weights_h5(arrays), f"{CHECKPOINT}-{len(checkpoint.epochs)}.h5"
         told = {
             "file": file,
@@ -111,7 +127,9 @@ class Checkpoints:
                 if name.startswith(CHECKPOINT) and name not in (file, NAME):
                     self._folder.remove(name)
         except OSError as error:
-            self._say(f"{self._name}: its checkpoints cannot be written ({error}); the trial goes on")
+            self._say(
+                f"{self._name}: its checkpoints cannot be written ({error}); the trial goes on"
+            )
 
     @property
     def _name(self) -> str:

@@ -1,4 +1,5 @@
-"""Models that learnt nothing: one score, one answer for everybody, or a loss that left all bounds."""
+"""Models that learnt nothing: one score, one answer for everybody, or a loss that left all
+bounds."""
 
 import io
 from collections import defaultdict
@@ -28,15 +29,17 @@ def collapsed(plan: Plan, results: Results, work: Place) -> dict[str, str]:
         work: the study's work directory.
 
     Returns:
-        trial_id -> in words, why its numbers are those of no model: by the training loss of the last
-        epoch, the AUC and the decisions on its validation fold.
+        trial_id -> in words, why its numbers are those of no model: by the training loss of the
+        last epoch, the AUC and the decisions on its validation fold.
 
     Raises:
         DamagedFileError: a trial's history is not what was written.
     """
     ledger = Ledger(work)
     specs = [spec for spec in plan.specs(results) if not spec.apart and spec.trial_id in results]
-    found = {spec.trial_id: _why(spec, results[spec.trial_id], _losses(ledger, spec)) for spec in specs}
+    found = {
+        spec.trial_id: _why(spec, results[spec.trial_id], _losses(ledger, spec)) for spec in specs
+    }
     return {trial_id: why for trial_id, why in found.items() if why}
 
 
@@ -62,13 +65,16 @@ def summary(reasons: Mapping[str, str]) -> str:
     first, why = next(iter(reasons.items()))
     models = "1 model" if len(reasons) == 1 else f"{len(reasons)} models"
     return (
-        f"{models} learnt nothing, the first {first} ({why}): such numbers are those of a coin or a constant; "
+        f"{models} learnt nothing, the first {first} ({why}): such "
+        "numbers are those of a coin or a constant; "
         "look at the training curves, and try a smaller training.learning_rate or more epochs"
     )
 
 
 def _losses(ledger: Ledger, spec: TrialSpec) -> Sequence[float]:
-    table = pq.read_table(io.BytesIO(ledger.read_checked(spec.trial_id, "history.parquet")), columns=["epoch", "loss"])
+    table = pq.read_table(
+        io.BytesIO(ledger.read_checked(spec.trial_id, "history.parquet")), columns=["epoch", "loss"]
+    )
     return [float(loss) for loss in table.to_pandas().sort_values("epoch")["loss"]]
 
 

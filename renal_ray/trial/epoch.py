@@ -7,7 +7,8 @@ from dataclasses import dataclass
 class Epoch:
     """One row of history.parquet, and the number of samples trained on.
 
-    Losses are categorical cross-entropies with the L2 penalty, if any, accuracies at P(malignant) >= 0.5.
+    Losses are categorical cross-entropies with the L2 penalty, if any, accuracies at P(malignant)
+    >= 0.5.
     """
 
     epoch: int

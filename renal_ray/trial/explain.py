@@ -1,4 +1,5 @@
-"""Where an image trial's model looks: Grad-CAM through the frozen layers, the trained ones and the head."""
+"""Where an image trial's model looks: Grad-CAM through the frozen layers, the trained ones and the
+head."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ from renal_ray.types import FreezePoint
 AT_ONCE = 64  # images whose activations are in memory together
 
 
-def attention_maps(spec: TrialSpec, images: np.ndarray, work: Place, workshop: Workshop) -> np.ndarray:
+def attention_maps(
+    spec: TrialSpec, images: np.ndarray, work: Place, workshop: Workshop
+) -> np.ndarray:
     """Grad-CAM of one fold's image model for P(malignant), see `renal_ray.model.gradcam.GradCam`.
 
     Args:
@@ -27,27 +30,35 @@ def attention_maps(spec: TrialSpec, images: np.ndarray, work: Place, workshop: W
         workshop: compiled models.
 
     Returns:
-        float32 (n, size, size) in 0..1, each scaled to its maximum; all zero where no place speaks for malignant.
+        float32 (n, size, size) in 0..1, each scaled to its maximum; all zero where no place speaks
+        for malignant.
 
     Raises:
         DamagedFileError: the weights are not those that the trial wrote.
     """
-    return np.stack([attention_map(one, spec.size) for one in evidence(spec, images, work, workshop)[0]])
+    return np.stack(
+        [attention_map(one, spec.size) for one in evidence(spec, images, work, workshop)[0]]
+    )
 
 
-def evidence(spec: TrialSpec, images: np.ndarray, work: Place, workshop: Workshop, *, redrawn: bool = False) -> tuple[np.ndarray, ...]:
-    """Evidence for malignant at each place of the last convolutional layer, as `attention_maps` scales it.
+def evidence(
+    spec: TrialSpec, images: np.ndarray, work: Place, workshop: Workshop, *, redrawn: bool = False
+) -> tuple[np.ndarray, ...]:
+    """Evidence for malignant at each place of the last convolutional layer, as `attention_maps`
+    scales it.
 
     Args:
         spec: a finished image trial.
         images: uint8 RGB (n, size, size, 3).
         work: the study's work directory.
         workshop: compiled models.
-        redrawn: also that of the same model with a head of random weights: a map that stays as it was does not come from what the head
-            learned (J. Adebayo et al., Sanity checks for saliency maps, NeurIPS 2018; their cascading randomisation, of the head only).
+        redrawn: also that of the same model with a head of random weights: a map that stays as it
+            was does not come from what the head learned (J. Adebayo et al., Sanity checks for
+            saliency maps, NeurIPS 2018; their cascading randomisation, of the head only).
 
     Returns:
-        float32 (n, rows, columns), negative where a place speaks for benign; and the same with the head drawn anew, if asked for.
+        float32 (n, rows, columns), negative where a place speaks for benign; and the same with the
+        head drawn anew, if asked for.
     """
     from renal_ray.model.heads import HEAD_LAYERS
     from renal_ray.model.initial import redraw
@@ -55,7 +66,11 @@ def evidence(spec: TrialSpec, images: np.ndarray, work: Place, workshop: Worksho
     prefix = workshop.prefix(spec, pooled=spec.freeze_point is not FreezePoint.MIXED10)
     # Through the cache's number format, so that the model sees what it was trained on.
     activations = prefix(images)[spec.freeze_point].astype(spec.activation_dtype).astype(np.float32)
-    model, gradcam, batch_size = with_weights(spec, work, workshop), workshop.gradcam(spec), spec.training.batch_size
+    model, gradcam, batch_size = (
+        with_weights(spec, work, workshop),
+        workshop.gradcam(spec),
+        spec.training.batch_size,
+    )
     own = gradcam(activations, batch_size)
     if not redrawn:
         return (own,)
@@ -80,7 +95,9 @@ class Look:
     redrawn: np.ndarray
 
 
-def look(asked: Sequence[Subject], specs: Sequence[TrialSpec], slices: Slices, work: Place) -> list[Look]:
+def look(
+    asked: Sequence[Subject], specs: Sequence[TrialSpec], slices: Slices, work: Place
+) -> list[Look]:
     """Lets the models of one dataset and freeze point look at the largest slice of each subject.
 
     Args:
@@ -102,10 +119,18 @@ def look(asked: Sequence[Subject], specs: Sequence[TrialSpec], slices: Slices, w
         mine = [number for number, subject in enumerate(asked) if spec.fold in subject.folds]
         for first in range(0, len(mine), AT_ONCE):
             some = mine[first : first + AT_ONCE]
-            images = np.stack([slices.images(asked[number].patient_id)[rows[number]] for number in some])
-            for number, *both in zip(some, *evidence(spec, images, work, workshop, redrawn=True), strict=True):
+            images = np.stack(
+                [slices.images(asked[number].patient_id)[rows[number]] for number in some]
+            )
+            for number, *both in zip(
+                some, *evidence(spec, images, work, workshop, redrawn=True), strict=True
+            ):
                 seen[number].append(tuple(both))
     return [
-        Look(row, int(slices.slice_index(subject.patient_id)[row]), *(np.stack(values) for values in zip(*seen[number], strict=True)))
+        Look(
+            row,
+            int(slices.slice_index(subject.patient_id)[row]),
+            *(np.stack(values) for values in zip(*seen[number], strict=True)),
+        )
         for number, (subject, row) in enumerate(zip(asked, rows, strict=True))
     ]

@@ -47,7 +47,8 @@ class Picked:
 
 @dataclass(frozen=True)
 class Samples:
-    """One side of a fold as a head sees it: a sample is a slice for the image head, a patient for fc and gru.
+    """One side of a fold as a head sees it: a sample is a slice for the image head, a patient for
+    fc and gru.
 
     Args:
         inputs: samples, (n, ...).
@@ -91,7 +92,10 @@ class Feed:
         if sealed := (train | validation) & self.sealed:
             raise LeakError(f"test patient {min(sealed)} would enter a trial")
         if outer := (train | validation) & self.outer:
-            raise LeakError(f"patient {min(outer)} of the outer fold would enter the search that is judged on that fold")
+            raise LeakError(
+                f"patient {min(outer)} of the outer fold would enter the "
+                "search that is judged on that fold"
+            )
 
     @property
     def source(self) -> Rows:
@@ -100,8 +104,13 @@ class Feed:
 
     @property
     def images(self) -> int:
-        """Rows of the source that are samples as they are; varied copies of all of them, if any, come after."""
-        return int(self.source.counts.sum()) if isinstance(self.source, CopiedRows) else len(self.source)
+        """Rows of the source that are samples as they are; varied copies of all of them, if any,
+        come after."""
+        return (
+            int(self.source.counts.sum())
+            if isinstance(self.source, CopiedRows)
+            else len(self.source)
+        )
 
     @property
     def labels(self) -> np.ndarray:
@@ -135,44 +144,76 @@ class ImageRows(Rows, Protocol):
         """Slice number of each row, int32 (n,)."""
 
 
-def image_feed(spec: TrialSpec, rows: ImageRows, splits: SplitSet, scanners: Scanners | None = None) -> Feed:
+def image_feed(
+    spec: TrialSpec, rows: ImageRows, splits: SplitSet, scanners: Scanners | None = None
+) -> Feed:
     """The activations of both sides of the fold, a sample a slice.
 
     Args:
         spec: an image trial.
         rows: activations of all training patients of its dataset.
         splits: who trains and who validates.
-        scanners: scanner of each training patient who has one named; for a trial that leaves one out.
+        scanners: scanner of each training patient who has one named; for a trial that leaves one
+            out.
 
     Raises:
-        LeakError: a patient is on both sides or sealed, or others are there than those whom the trial was planned with.
+        LeakError: a patient is on both sides or sealed, or others are there than those whom the
+            trial was planned with.
     """
     labels = fold_labels(spec, splits)
     fold = sides_of(spec, splits, scanners)
     starts = np.cumsum(rows.counts) - rows.counts
-    where = {patient: np.arange(start, start + count) for patient, start, count in zip(rows.patients, starts, rows.counts, strict=True)}
+    where = {
+        patient: np.arange(start, start + count)
+        for patient, start, count in zip(rows.patients, starts, rows.counts, strict=True)
+    }
 
     def side(patients: Sequence[PatientId]) -> Samples:
-        owners = tuple(np.repeat(np.array(patients, dtype=object), [len(where[patient]) for patient in patients]))
+        owners = tuple(
+            np.repeat(
+                np.array(patients, dtype=object), [len(where[patient]) for patient in patients]
+            )
+        )
         picked = np.concatenate([where[patient] for patient in patients])
-        return Samples(Picked(rows, picked), np.array([labels[patient] for patient in owners], np.int8), owners, rows.slice_index[picked])
+        return Samples(
+            Picked(rows, picked),
+            np.array([labels[patient] for patient in owners], np.int8),
+            owners,
+            rows.slice_index[picked],
+        )
 
     return Feed(side(fold.train), side(fold.validation), splits.test, splits.of_fold(spec.outer))
 
 
 def patient_feed(spec: TrialSpec, work: Place, splits: SplitSet) -> Feed:
-    """The embeddings that the fold's own image model gave, a sample a patient: their maximum for fc, their sequence for gru.
+    """The embeddings that the fold's own image model gave, a sample a patient: their maximum for
+    fc, their sequence for gru.
 
     Raises:
         LeakError: the embeddings are those of another dataset, freeze point, fold, split or labels.
     """
     if spec.image_trial is None:
-        raise LeakError(f"{spec.trial_id}: a patient-level head needs the image trial of its own fold")
+        raise LeakError(
+            f"{spec.trial_id}: a patient-level head needs the image trial of its own fold"
+        )
     ledger = Ledger(work)
     image = TrialSpec.from_json(ledger.folder(spec.image_trial).read_json("spec.json"))
-    shared = ("dataset", "freeze_point", "fold", "outer", "labels", "sides", "inputs")  # inputs: the same fold number of another split holds other patients
-    if image.head is not Head.IMAGE or any(getattr(image, name) != getattr(spec, name) for name in shared):
-        raise LeakError(f"{spec.trial_id}: the embeddings of {spec.image_trial} are of another dataset, freeze point, fold, split or labels")
+    shared = (
+        "dataset",
+        "freeze_point",
+        "fold",
+        "outer",
+        "labels",
+        "sides",
+        "inputs",
+    )  # inputs: the same fold number of another split holds other patients
+    if image.head is not Head.IMAGE or any(
+        getattr(image, name) != getattr(spec, name) for name in shared
+    ):
+        raise LeakError(
+            f"{spec.trial_id}: the embeddings of {spec.image_trial} are of "
+            "another dataset, freeze point, fold, split or labels"
+        )
     embeddings = read_embeddings(ledger.read_checked(spec.image_trial, "embeddings.arrow"))
     labels = fold_labels(spec, splits)
     fold = sides_of(spec, splits)
@@ -182,7 +223,12 @@ def patient_feed(spec: TrialSpec, work: Place, splits: SplitSet) -> Feed:
 
     def side(patients: Sequence[PatientId]) -> Samples:
         inputs = Picked(source, np.searchsorted(everyone, patients))
-        return Samples(inputs, np.array([labels[patient] for patient in patients], np.int8), tuple(patients), None)
+        return Samples(
+            inputs,
+            np.array([labels[patient] for patient in patients], np.int8),
+            tuple(patients),
+            None,
+        )
 
     return Feed(side(fold.train), side(fold.validation), splits.test, splits.of_fold(spec.outer))
 
@@ -205,8 +251,11 @@ def patient_inputs(head: Head, embeddings: Sequence[np.ndarray], steps: int) -> 
     return padded(embeddings, max(steps, *(len(one) for one in embeddings)))
 
 
-def write_embeddings(folder: Place, patients: Sequence[str], slice_index: np.ndarray | None, embeddings: np.ndarray) -> None:
-    """Writes embeddings.arrow: patient_id, slice_index (null for patient-level heads), embedding; a record batch a patient, in slice order.
+def write_embeddings(
+    folder: Place, patients: Sequence[str], slice_index: np.ndarray | None, embeddings: np.ndarray
+) -> None:
+    """Writes embeddings.arrow: patient_id, slice_index (null for patient-level heads), embedding; a
+    record batch a patient, in slice order.
 
     Args:
         folder: the trial's directory.
@@ -214,14 +263,22 @@ def write_embeddings(folder: Place, patients: Sequence[str], slice_index: np.nda
         slice_index: int32 (n,) or None.
         embeddings: float32 (n, width).
     """
-    schema = pa.schema({"patient_id": pa.string(), "slice_index": pa.int32(), "embedding": tensor_type(np.float32, embeddings.shape[1:])})
+    schema = pa.schema(
+        {
+            "patient_id": pa.string(),
+            "slice_index": pa.int32(),
+            "embedding": tensor_type(np.float32, embeddings.shape[1:]),
+        }
+    )
     owners = np.array(patients, dtype=object)
     starts = np.flatnonzero(np.r_[True, owners[1:] != owners[:-1]])
     ends = np.r_[starts[1:], len(owners)]
     batches = (
         {
             "patient_id": pa.array(owners[start:end].tolist(), pa.string()),
-            "slice_index": pa.nulls(end - start, pa.int32()) if slice_index is None else pa.array(slice_index[start:end], pa.int32()),
+            "slice_index": pa.nulls(end - start, pa.int32())
+            if slice_index is None
+            else pa.array(slice_index[start:end], pa.int32()),
             "embedding": tensor_column(embeddings[start:end]),
         }
         for start, end in zip(starts, ends, strict=True)
@@ -230,7 +287,11 @@ def write_embeddings(folder: Place, patients: Sequence[str], slice_index: np.nda
 
 
 def read_embeddings(data: bytes) -> dict[str, np.ndarray]:
-    """Embeddings by patient, float32 (slices, width) in slice order, from the bytes of an embeddings.arrow."""
+    """Embeddings by patient, float32 (slices, width) in slice order, from the bytes of an
+    embeddings.arrow."""
     reader = pa.ipc.open_file(io.BytesIO(data))
     batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
-    return {batch.column("patient_id")[0].as_py(): batch.column("embedding").to_numpy_ndarray() for batch in batches}
+    return {
+        batch.column("patient_id")[0].as_py(): batch.column("embedding").to_numpy_ndarray()
+        for batch in batches
+    }

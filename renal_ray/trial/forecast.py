@@ -46,11 +46,17 @@ def load_of(plan: Plan, spec: TrialSpec) -> Load:
     if spec.sides is None:
         return trial_load(plan, spec.head, spec.fold)
     fold = sides_of(spec, plan.splits, plan.scanners)
-    samples = {person.patient_id: person.n_images if spec.head is Head.IMAGE else 1 for person in plan.splits.patients}
+    samples = {
+        person.patient_id: person.n_images if spec.head is Head.IMAGE else 1
+        for person in plan.splits.patients
+    }
     classes = dict.fromkeys(Label, 0)
     for patient in fold.train:
         classes[Label(plan.splits.labels[patient])] += samples[patient]
-    return Load(train=2 * max(classes.values()), validation=sum(samples[patient] for patient in fold.validation))
+    return Load(
+        train=2 * max(classes.values()),
+        validation=sum(samples[patient] for patient in fold.validation),
+    )
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,8 @@ class Floor:
     """The arithmetic that no sweep can do without, GFLOP.
 
     Args:
-        suffixes: training of the image trials that select a freeze point, of all repeats, by freeze point: three forward passes of the suffix for each image.
+        suffixes: training of the image trials that select a freeze point, of all repeats, by freeze
+            point: three forward passes of the suffix for each image.
         prefix: one pass of every training image of every dataset through the frozen layers.
     """
 
@@ -74,9 +81,18 @@ def floor_of(plan: Plan) -> Floor:
     """The floor of a study's image trials, multiply and add counted apart."""
     study = plan.study
     selecting = plan.selecting_specs(study.datasets[0], study.freeze_points[0])
-    images = sum(load_of(plan, spec).train for spec in selecting) * study.training.epochs.image * len(study.datasets)
-    each = {point: TRAINED_PASSES * suffix_gflops(study.images.size, point) for point in study.freeze_points}
-    seen = sum(person.n_images for person in plan.splits.patients if person.role == "train") * len(study.datasets)
+    images = (
+        sum(load_of(plan, spec).train for spec in selecting)
+        * study.training.epochs.image
+        * len(study.datasets)
+    )
+    each = {
+        point: TRAINED_PASSES * suffix_gflops(study.images.size, point)
+        for point in study.freeze_points
+    }
+    seen = sum(person.n_images for person in plan.splits.patients if person.role == "train") * len(
+        study.datasets
+    )
     deepest = max(prefix_gflops(study.images.size, point) for point in study.freeze_points)
     return Floor({point: images * cost for point, cost in each.items()}, seen * deepest)
 
@@ -99,11 +115,14 @@ class Forecast:
         seen: dict[str, list[float]] = {}
         for spec in self.specs:
             if spec.trial_id in results:
-                seen.setdefault(kind_name(spec.head, spec.freeze_point), []).append(results[spec.trial_id]["seconds"]["total"] / self._steps(spec))
+                seen.setdefault(kind_name(spec.head, spec.freeze_point), []).append(
+                    results[spec.trial_id]["seconds"]["total"] / self._steps(spec)
+                )
         self._per_step = {kind: median(values) for kind, values in seen.items()}
 
     def _load(self, spec: TrialSpec) -> Load:
-        # Counted once for each head and both sides: the console asks for all trials whenever one of them ends.
+        # Counted once for each head and both sides: the console asks for all trials whenever one of
+        # them ends.
         key = spec.head, spec.fold, spec.sides
         if key not in self._loads:
             self._loads[key] = load_of(self._plan, spec)
@@ -121,14 +140,22 @@ class Forecast:
         if cost is None:
             return None
         scored = spec.epochs * ceil(self._load(spec).validation / spec.training.batch_size)
-        # The steps were measured alone. Trials that share a card are taken to wait for each other: what they gain by sharing is not known.
+        # The steps were measured alone. Trials that share a card are taken to wait for each other:
+        # what they gain by sharing is not known.
         gpu = share(self._plan.study.resources, spec, self._probe).gpu
         # Where images are varied anew in every epoch, the frozen layers are no work done once.
-        frozen = spec.epochs * self._load(spec).train * self._probe.prefix_s_per_image if self._probe and spec.training.augmentation.bypasses else 0.0
-        return (self._steps(spec) * cost.step_s + scored * cost.score_s + frozen) / (gpu if 0 < gpu < 1 else 1)
+        frozen = (
+            spec.epochs * self._load(spec).train * self._probe.prefix_s_per_image
+            if self._probe and spec.training.augmentation.bypasses
+            else 0.0
+        )
+        return (self._steps(spec) * cost.step_s + scored * cost.score_s + frozen) / (
+            gpu if 0 < gpu < 1 else 1
+        )
 
     def remaining(self, slots: int) -> float | None:
-        """Seconds until the last trial ends, with so many trials at once; None where nothing tells of some kind."""
+        """Seconds until the last trial ends, with so many trials at once; None where nothing tells
+        of some kind."""
         waiting = [spec for spec in self.specs if spec.trial_id not in self._results]
         durations = [self.seconds(spec) for spec in waiting]
         if any(one is None for one in durations):
@@ -136,18 +163,33 @@ class Forecast:
         compiled = 0.0
         if self._probe:
             kinds = {kind_name(spec.head, spec.freeze_point) for spec in waiting}
-            compiled = sum(cost.first_s for kind, cost in self._probe.kinds.items() if kind in kinds)  # every worker compiles, all at once
-        return self._prefix_seconds() / slots + compiled + makespan([one for one in durations if one is not None], slots)
+            compiled = sum(
+                cost.first_s for kind, cost in self._probe.kinds.items() if kind in kinds
+            )  # every worker compiles, all at once
+        return (
+            self._prefix_seconds() / slots
+            + compiled
+            + makespan([one for one in durations if one is not None], slots)
+        )
 
     def _prefix_seconds(self) -> float:
         study = self._plan.study
-        fresh = [dataset for dataset in study.datasets if not any(spec.trial_id in self._results for spec in self.specs if spec.dataset == dataset)]
-        images = sum(person.n_images for person in self._plan.splits.patients if person.role == "train")
+        fresh = [
+            dataset
+            for dataset in study.datasets
+            if not any(
+                spec.trial_id in self._results for spec in self.specs if spec.dataset == dataset
+            )
+        ]
+        images = sum(
+            person.n_images for person in self._plan.splits.patients if person.role == "train"
+        )
         return len(fresh) * images * self._probe.prefix_s_per_image if self._probe else 0.0
 
 
 def _all_specs(plan: Plan, results: Results) -> Iterable[TrialSpec]:
-    """Every trial of the study; where a freeze point is not selected yet, the middle one stands for it."""
+    """Every trial of the study; where a freeze point is not selected yet, the middle one stands for
+    it."""
     named = plan.specs(results)
     yield from named
     points = sorted(plan.study.freeze_points, key=FREEZE_POINTS.index)
@@ -158,7 +200,8 @@ def _all_specs(plan: Plan, results: Results) -> Iterable[TrialSpec]:
 
 
 def makespan(durations: list[float], slots: int) -> float:
-    """End of the last trial when the longest waiting one always goes to the first free place (Graham 1969).
+    """End of the last trial when the longest waiting one always goes to the first free place
+    (Graham 1969).
 
     Args:
         durations: seconds of each trial.

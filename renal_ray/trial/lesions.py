@@ -1,4 +1,5 @@
-"""Where the lesion lies in stored slices: its mask, read once more from the patient's files, because slices are stored without."""
+"""Where the lesion lies in stored slices: its mask, read once more from the patient's files,
+because slices are stored without."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -34,19 +35,28 @@ class Lesion:
 
 
 def largest_slice(slices: Slices, patient_id: str) -> int:
-    """The row of a patient's slice with the largest lesion; of several, the one nearest to the head."""
+    """The row of a patient's slice with the largest lesion; of several, the one nearest to the
+    head."""
     return int(slices.lesion_area_mm2(patient_id).argmax())
 
 
-def read_lesion(study: Study, slices: Mapping[Dataset, Slices], row: Mapping[str, Any] | None, patient_id: str, datasets: Collection[Dataset]) -> Lesion:
+def read_lesion(
+    study: Study,
+    slices: Mapping[Dataset, Slices],
+    row: Mapping[str, Any] | None,
+    patient_id: str,
+    datasets: Collection[Dataset],
+) -> Lesion:
     """The lesion in a patient's largest stored slice, as each dataset shows it.
 
-    The files are read as `renal-ray prepare` reads them, and believed only where they give exactly the pixels that are stored.
+    The files are read as `renal-ray prepare` reads them, and believed only where they give exactly
+    the pixels that are stored.
 
     Args:
         study: how patients are read.
         slices: of the datasets; a sealed patient is refused here, before a file is opened.
-        row: the patient in the cohort: image, mask, series, lesion; None where the cohort does not list them.
+        row: the patient in the cohort: image, mask, series, lesion; None where the cohort does not
+            list them.
         patient_id: who.
         datasets: which masks.
 
@@ -61,7 +71,13 @@ def read_lesion(study: Study, slices: Mapping[Dataset, Slices], row: Mapping[str
         return Lesion({}, GONE)
     try:
         asked = {"series": row["series"], "lesion": row["lesion"]}
-        found = read_patient(Path(row["image"]), Path(row["mask"]), cohort=study.cohort, selection=study.selection, **asked)
+        found = read_patient(
+            Path(row["image"]),
+            Path(row["mask"]),
+            cohort=study.cohort,
+            selection=study.selection,
+            **asked,
+        )
     except PatientError as error:
         return Lesion({}, f"the patient's files cannot be read any more ({error.code})")
     except OSError as error:
@@ -73,4 +89,9 @@ def read_lesion(study: Study, slices: Mapping[Dataset, Slices], row: Mapping[str
     images = dataset_images(one, images=study.images, datasets=datasets)
     if any(not np.array_equal(images[dataset][0], stored[dataset]) for dataset in datasets):
         return Lesion({}, OTHER_PIXELS)
-    return Lesion({dataset: mask[0] for dataset, mask in dataset_masks(one, images=study.images, datasets=datasets).items()})
+    return Lesion(
+        {
+            dataset: mask[0]
+            for dataset, mask in dataset_masks(one, images=study.images, datasets=datasets).items()
+        }
+    )

@@ -1,4 +1,5 @@
-"""Sensitivity to the mask: finished fold models score their own validation patients again, with the lesion drawn otherwise. Nothing is trained."""
+"""Sensitivity to the mask: finished fold models score their own validation patients again, with the
+lesion drawn otherwise. Nothing is trained."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,20 @@ from renal_ray.types import Dataset, PatientId
 
 MASKED = (Dataset.ROI, Dataset.RBR)  # the whole slice is the same whatever the mask
 FOLDER = "robustness/masks"
-COLUMNS = ("dataset", "freeze_point", "head", "fold", "perturbation", "kind", "mm", "direction", "patient_id", "slice_index", "label", "score")
+COLUMNS = (
+    "dataset",
+    "freeze_point",
+    "head",
+    "fold",
+    "perturbation",
+    "kind",
+    "mm",
+    "direction",
+    "patient_id",
+    "slice_index",
+    "label",
+    "score",
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +55,8 @@ class MaskPart:
 def mask_parts(plan: Plan, results: Results) -> list[MaskPart]:
     """Every part whose models are finished; empty where the study does not ask for it.
 
-    A table is named by the models, their weights and the perturbations: of other ones it is another file.
+    A table is named by the models, their weights and the perturbations: of other ones it is another
+    file.
     """
     study, parts = plan.study, []
     for dataset in (one for one in MASKED if one in study.datasets and study.robustness.mask_mm):
@@ -52,33 +67,52 @@ def mask_parts(plan: Plan, results: Results) -> list[MaskPart]:
         for image in plan.image_specs(dataset, selected):
             specs = (image, *(head for head in heads if head.image_trial == image.trial_id))
             if all(spec.trial_id in results for spec in specs):
-                weights = [f"{spec.trial_id}:{results[spec.trial_id]['files']['weights.h5']}" for spec in specs]
-                key = digest([*weights, *(how.name for how in perturbations(study.robustness.mask_mm))])[:8]
-                parts.append(MaskPart(specs, f"{FOLDER}/{dataset}-{selected}-fold{image.fold}-{key}.parquet"))
+                weights = [
+                    f"{spec.trial_id}:{results[spec.trial_id]['files']['weights.h5']}"
+                    for spec in specs
+                ]
+                key = digest(
+                    [*weights, *(how.name for how in perturbations(study.robustness.mask_mm))]
+                )[:8]
+                parts.append(
+                    MaskPart(specs, f"{FOLDER}/{dataset}-{selected}-fold{image.fold}-{key}.parquet")
+                )
     return parts
 
 
 def masks_wanted(study: Study) -> int:
     """Number of parts of a finished study."""
-    return len(study.fold_numbers) * sum(dataset in study.datasets for dataset in MASKED) if study.robustness.mask_mm else 0
+    return (
+        len(study.fold_numbers) * sum(dataset in study.datasets for dataset in MASKED)
+        if study.robustness.mask_mm
+        else 0
+    )
 
 
 def score_masks(
-    specs: Sequence[TrialSpec], read: Callable[[PatientId], PatientSlices], work: Place, splits: SplitSet, workshop: Workshop, *, study: Study
+    specs: Sequence[TrialSpec],
+    read: Callable[[PatientId], PatientSlices],
+    work: Place,
+    splits: SplitSet,
+    workshop: Workshop,
+    *,
+    study: Study,
 ) -> pd.DataFrame:
-    """Lets the models of one fold score the fold's validation patients under every perturbation of the mask.
+    """Lets the models of one fold score the fold's validation patients under every perturbation of
+    the mask.
 
     Args:
         specs: a finished image trial, then the patient-level heads on it.
-        read: reads a patient's kept slices from the source files; asked for validation patients only.
+        read: reads a patient's kept slices from the source files; asked for validation patients
+            only.
         work: the study's work directory.
         splits: who validates.
         workshop: compiled models.
         study: its perturbations, and what its images are.
 
     Returns:
-        Rows with COLUMNS: a slice each for the image head, a patient each for the others. A slice, or a patient, of whose lesion an erosion or a
-        shift leaves nothing has no row there.
+        Rows with COLUMNS: a slice each for the image head, a patient each for the others. A slice,
+        or a patient, of whose lesion an erosion or a shift leaves nothing has no row there.
 
     Raises:
         StudyError: a patient's files do not give the slices that were prepared.
@@ -91,14 +125,19 @@ def score_masks(
     tables = []
     embedded: dict[Perturbation, dict[PatientId, np.ndarray]] = {how: {} for how in hows}
     for patient in splits.fold(image.fold).validation:
-        for how, found, pixels in _perturbed_images(read(patient), hows, image.dataset, study.images):
+        for how, found, pixels in _perturbed_images(
+            read(patient), hows, image.dataset, study.images
+        ):
             if how == ORIGINAL and not np.array_equal(pixels, stored.images(patient)):
                 raise StudyError(
-                    f"robustness.mask_mm: patient {patient}: the image or mask file no longer gives the slices that were prepared; "
+                    f"robustness.mask_mm: patient {patient}: the image or mask file no "
+                    "longer gives the slices that were prepared; "
                     "restore it, or run `renal-ray prepare` again"
                 )
             embedded[how][patient], scores = embedder(pixels)
-            tables.append(_rows(image, how, [patient] * len(scores), found.slice_index, splits, scores))
+            tables.append(
+                _rows(image, how, [patient] * len(scores), found.slice_index, splits, scores)
+            )
     for head in heads:
         model = with_weights(head, work, workshop)
         for how, sequences in embedded.items():
@@ -124,9 +163,16 @@ class _Embedder:
         self._model = with_weights(spec, work, workshop)
 
     def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Embeddings (n, width) and scores (n,) of images, through the cache's number format as in training."""
-        activations = self._prefix(pixels)[self._spec.freeze_point].astype(self._spec.activation_dtype).astype(np.float32)
-        embeddings, scores = self._model.embedding_and_scores(activations, self._spec.training.batch_size)
+        """Embeddings (n, width) and scores (n,) of images, through the cache's number format as in
+        training."""
+        activations = (
+            self._prefix(pixels)[self._spec.freeze_point]
+            .astype(self._spec.activation_dtype)
+            .astype(np.float32)
+        )
+        embeddings, scores = self._model.embedding_and_scores(
+            activations, self._spec.training.batch_size
+        )
         return embeddings, scores
 
 
@@ -140,13 +186,30 @@ def _perturbed_images(
 
 
 def _rows(
-    spec: TrialSpec, how: Perturbation, patients: Sequence[PatientId], slice_index: np.ndarray | None, splits: SplitSet, scores: np.ndarray
+    spec: TrialSpec,
+    how: Perturbation,
+    patients: Sequence[PatientId],
+    slice_index: np.ndarray | None,
+    splits: SplitSet,
+    scores: np.ndarray,
 ) -> pd.DataFrame:
-    named = {"dataset": str(spec.dataset), "freeze_point": str(spec.freeze_point), "head": str(spec.head), "fold": np.int32(spec.fold)}
-    asked = {"perturbation": how.name, "kind": how.kind, "mm": float(how.mm), "direction": how.direction}
+    named = {
+        "dataset": str(spec.dataset),
+        "freeze_point": str(spec.freeze_point),
+        "head": str(spec.head),
+        "fold": np.int32(spec.fold),
+    }
+    asked = {
+        "perturbation": how.name,
+        "kind": how.kind,
+        "mm": float(how.mm),
+        "direction": how.direction,
+    }
     columns = {
         "patient_id": list(patients),
-        "slice_index": pd.array([pd.NA] * len(scores) if slice_index is None else slice_index, dtype="Int32"),
+        "slice_index": pd.array(
+            [pd.NA] * len(scores) if slice_index is None else slice_index, dtype="Int32"
+        ),
         "label": np.array([splits.labels[patient] for patient in patients], np.int8),
         "score": scores.astype(np.float32),
     }

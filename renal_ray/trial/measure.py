@@ -25,14 +25,20 @@ def measure(what: dict[str, Any], workshop: Workshop) -> dict[str, Any]:
     """Measures.
 
     Args:
-        what: {"spec": a trial's specification} for a KindCost, or {"prefix": {"size", "freeze_points", "batch_size"}, "precision"} for the frozen
-            layers and the machine's matrix rates.
+        what: {"spec": a trial's specification} for a KindCost, or {"prefix": {"size",
+            "freeze_points", "batch_size"}, "precision"} for the frozen layers and the machine's
+            matrix rates.
         workshop: of this process.
 
     Returns:
-        Fields of `renal_ray.trial.probe.KindCost`, or device, gpu_memory_mib, matrix_gflops, prefix_first_s and prefix_s_per_image of `Probe`.
+        Fields of `renal_ray.trial.probe.KindCost`, or device, gpu_memory_mib, matrix_gflops,
+        prefix_first_s and prefix_s_per_image of `Probe`.
     """
-    return _kind(TrialSpec.from_json(what["spec"]), workshop) if "spec" in what else _machine(what["prefix"], what["precision"])
+    return (
+        _kind(TrialSpec.from_json(what["spec"]), workshop)
+        if "spec" in what
+        else _machine(what["prefix"], what["precision"])
+    )
 
 
 def _kind(spec: TrialSpec, workshop: Workshop) -> dict[str, Any]:
@@ -43,7 +49,9 @@ def _kind(spec: TrialSpec, workshop: Workshop) -> dict[str, Any]:
     inputs = np.random.default_rng(0).random((batch, *_shape(spec)), np.float32)
     labels = (np.arange(batch) % 2).astype(np.int32)
     resident = workshop.resident(spec, inputs)
-    train, score, steps = _streamed(model, inputs, labels) if resident is None else _resident(model, resident, labels)
+    train, score, steps = (
+        _streamed(model, inputs, labels) if resident is None else _resident(model, resident, labels)
+    )
     first = _seconds(train)
     step = median(_seconds(train) for _ in range(STEPS)) / steps
     score()
@@ -59,14 +67,24 @@ def _kind(spec: TrialSpec, workshop: Workshop) -> dict[str, Any]:
 
 def _shape(spec: TrialSpec) -> tuple[int, ...]:
     width = spec.training.embedding
-    return {Head.IMAGE: activation_shape(spec.size, spec.freeze_point), Head.FC: (width,), Head.GRU: (SEQUENCE, width)}[spec.head]
+    return {
+        Head.IMAGE: activation_shape(spec.size, spec.freeze_point),
+        Head.FC: (width,),
+        Head.GRU: (SEQUENCE, width),
+    }[spec.head]
 
 
-Measured = tuple[Callable[[], Any], Callable[[], Any], int]  # a call that trains, one that scores, steps in each
+Measured = tuple[
+    Callable[[], Any], Callable[[], Any], int
+]  # a call that trains, one that scores, steps in each
 
 
 def _streamed(model: "CompiledModel", inputs: np.ndarray, labels: np.ndarray) -> Measured:
-    return lambda: model.train_epoch([(inputs, labels)]), lambda: model.embedding_and_scores(inputs, len(inputs)), 1
+    return (
+        lambda: model.train_epoch([(inputs, labels)]),
+        lambda: model.embedding_and_scores(inputs, len(inputs)),
+        1,
+    )
 
 
 def _resident(model: "CompiledModel", inputs: Any, labels: np.ndarray) -> Measured:
@@ -74,7 +92,11 @@ def _resident(model: "CompiledModel", inputs: Any, labels: np.ndarray) -> Measur
 
     data = Resident(inputs, model.put(labels))
     order = np.tile(np.arange(len(labels)), (RESIDENT_STEPS, 1))
-    return lambda: model.train_resident(data, order), lambda: model.scores_resident(data, order), RESIDENT_STEPS
+    return (
+        lambda: model.train_resident(data, order),
+        lambda: model.scores_resident(data, order),
+        RESIDENT_STEPS,
+    )
 
 
 def _machine(prefix: dict[str, Any], precision: str) -> dict[str, Any]:
@@ -82,7 +104,9 @@ def _machine(prefix: dict[str, Any], precision: str) -> dict[str, Any]:
     from renal_ray.model.device import card, device_name, matrix_gflops
 
     size, batch = prefix["size"], prefix["batch_size"]
-    model = multi_prefix(build_backbone(size), [FreezePoint(name) for name in prefix["freeze_points"]])
+    model = multi_prefix(
+        build_backbone(size), [FreezePoint(name) for name in prefix["freeze_points"]]
+    )
     images = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), np.uint8)
     first = _seconds(lambda: model.predict_on_batch(images))
     found = card()
@@ -91,7 +115,10 @@ def _machine(prefix: dict[str, Any], precision: str) -> dict[str, Any]:
         "gpu_memory_mib": found.memory_mib if found else None,
         "matrix_gflops": {one: matrix_gflops(one) for one in sorted({"float32", precision})},
         "prefix_first_s": first,
-        "prefix_s_per_image": median(_seconds(lambda: model.predict_on_batch(images)) for _ in range(STEPS)) / batch,
+        "prefix_s_per_image": median(
+            _seconds(lambda: model.predict_on_batch(images)) for _ in range(STEPS)
+        )
+        / batch,
     }
 
 

@@ -43,15 +43,27 @@ class Picture:
     lesion: np.ndarray
 
     @classmethod
-    def of(cls, subject: Subject, seen: Look, image: np.ndarray, attention: np.ndarray, lesion: Lesion) -> Self:
+    def of(
+        cls, subject: Subject, seen: Look, image: np.ndarray, attention: np.ndarray, lesion: Lesion
+    ) -> Self:
         """A subject's picture; attention float32 (size, size) in 0..1."""
         mask = lesion.masks.get(subject.dataset, np.zeros(attention.shape, bool))
         shown = np.rint(attention * MOST).astype(np.uint8)
-        return cls(str(subject.dataset), subject.part, subject.kind, subject.patient_id, seen.slice_index, image, shown, mask)
+        return cls(
+            str(subject.dataset),
+            subject.part,
+            subject.kind,
+            subject.patient_id,
+            seen.slice_index,
+            image,
+            shown,
+            mask,
+        )
 
 
 def write_pictures(work: Place, pictures: Iterable[Picture], *, size: int) -> None:
-    """Writes explain/pictures.arrow, a record batch a picture, by dataset, part, kind and patient."""
+    """Writes explain/pictures.arrow, a record batch a picture, by dataset, part, kind and
+    patient."""
     ordered = sorted(pictures, key=lambda one: tuple(getattr(one, name) for name in KEY))
     write_batches(work, PICTURES, map(_columns, ordered), _schema(size))
 
@@ -66,7 +78,9 @@ def read_pictures(work: Place) -> Iterator[Picture]:
     for number in range(len(file)):
         batch = file.batch(number)
         words = {name: batch.column(name)[0].as_py() for name in (*KEY, "slice_index")}
-        image, attention, lesion = (file.tensor(number, name)[0] for name in ("image", "attention", "lesion"))
+        image, attention, lesion = (
+            file.tensor(number, name)[0] for name in ("image", "attention", "lesion")
+        )
         yield Picture(**words, image=image, attention=attention, lesion=lesion.astype(bool))
 
 
@@ -79,4 +93,8 @@ def _schema(size: int) -> pa.Schema:
 def _columns(one: Picture) -> dict[str, pa.Array]:
     words = {name: pa.array([getattr(one, name)], pa.string()) for name in KEY}
     pixels = {"image": one.image, "attention": one.attention, "lesion": one.lesion.astype(np.uint8)}
-    return words | {"slice_index": pa.array([one.slice_index], pa.int32())} | {name: tensor_column(values[None]) for name, values in pixels.items()}
+    return (
+        words
+        | {"slice_index": pa.array([one.slice_index], pa.int32())}
+        | {name: tensor_column(values[None]) for name, values in pixels.items()}
+    )

@@ -1,4 +1,5 @@
-"""Which trials a study has, as a function of the study file, the prepared slices and the trials that are finished."""
+"""Which trials a study has, as a function of the study file, the prepared slices and the trials
+that are finished."""
 
 import hashlib
 from collections import Counter
@@ -22,7 +23,15 @@ from renal_ray.store.place import Place, digest
 from renal_ray.store.slices import Slices
 from renal_ray.trial import prepared
 from renal_ray.trial.sides import Scanners, make_sides, read_scanners
-from renal_ray.trial.spec import TRUE_LABELS, Inputs, Sides, TrialSpec, cost_rank, make_spec, permuted_name
+from renal_ray.trial.spec import (
+    TRUE_LABELS,
+    Inputs,
+    Sides,
+    TrialSpec,
+    cost_rank,
+    make_spec,
+    permuted_name,
+)
 from renal_ray.types import Dataset, FreezePoint, Head
 
 WEIGHTS_RECIPE = "2"  # raised whenever the same seed gives other random weights
@@ -37,18 +46,24 @@ class Plan:
         study: the study.
         splits: who trains, validates and is sealed.
         inputs: per dataset, the hashes of what its trials read.
-        scanners: scanner of each training patient who has one named; read only where one is to be left out.
+        scanners: scanner of each training patient who has one named; read only where one is to be
+            left out.
     """
 
     study: Study
     splits: SplitSet
     inputs: Mapping[Dataset, Inputs]
     scanners: Scanners = field(default_factory=dict)
-    _made: dict[tuple[Any, ...], TrialSpec] = field(default_factory=dict, init=False, repr=False, compare=False)  # each is made and named once
-    _sides: dict[tuple[Any, ...], Sides] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _made: dict[tuple[Any, ...], TrialSpec] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )  # each is made and named once
+    _sides: dict[tuple[Any, ...], Sides] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Travels without the specifications made so far: they can be thousands, and follow from the rest."""
+        """Travels without the specifications made so far: they can be thousands, and follow from
+        the rest."""
         return {**self.__dict__, "_made": {}}
 
     @property
@@ -58,74 +73,156 @@ class Plan:
 
     @cached_property
     def scanner_levels(self) -> list[Scanner]:
-        """The scanners of the training patients, where one is to be left out in turn; each says whether it can be."""
+        """The scanners of the training patients, where one is to be left out in turn; each says
+        whether it can be."""
         robustness = self.study.robustness
-        return scanners_of(self.splits, self.scanners, least=robustness.scanner_patients) if robustness.leave_scanner_out else []
+        return (
+            scanners_of(self.splits, self.scanners, least=robustness.scanner_patients)
+            if robustness.leave_scanner_out
+            else []
+        )
 
-    def image_specs(self, dataset: Dataset, freeze_point: FreezePoint, labels: str = TRUE_LABELS, *, repeat: int = 0) -> list[TrialSpec]:
-        """The image trials of one dataset and freeze point, fold by fold, in the study itself or a repeat of it."""
+    def image_specs(
+        self,
+        dataset: Dataset,
+        freeze_point: FreezePoint,
+        labels: str = TRUE_LABELS,
+        *,
+        repeat: int = 0,
+    ) -> list[TrialSpec]:
+        """The image trials of one dataset and freeze point, fold by fold, in the study itself or a
+        repeat of it."""
         return [
-            self._spec(dataset, freeze_point, Head.IMAGE, fold, labels=labels, sides=self._sides_of(fold, repeat=repeat) if repeat else None)
+            self._spec(
+                dataset,
+                freeze_point,
+                Head.IMAGE,
+                fold,
+                labels=labels,
+                sides=self._sides_of(fold, repeat=repeat) if repeat else None,
+            )
             for fold in self.study.fold_numbers
         ]
 
-    def head_specs(self, dataset: Dataset, freeze_point: FreezePoint, *, repeat: int = 0) -> list[TrialSpec]:
-        """The fc and gru trials on the image trials of one dataset and freeze point, in the study itself or a repeat of it."""
+    def head_specs(
+        self, dataset: Dataset, freeze_point: FreezePoint, *, repeat: int = 0
+    ) -> list[TrialSpec]:
+        """The fc and gru trials on the image trials of one dataset and freeze point, in the study
+        itself or a repeat of it."""
         heads = [head for head in self.study.heads.use if head is not Head.IMAGE]
         images = self.image_specs(dataset, freeze_point, repeat=repeat)
-        return [self._spec(dataset, freeze_point, head, image.fold, image_trial=image.trial_id, sides=image.sides) for head in heads for image in images]
+        return [
+            self._spec(
+                dataset,
+                freeze_point,
+                head,
+                image.fold,
+                image_trial=image.trial_id,
+                sides=image.sides,
+            )
+            for head in heads
+            for image in images
+        ]
 
     def selecting_specs(self, dataset: Dataset, freeze_point: FreezePoint) -> list[TrialSpec]:
-        """The image trials whose mean validation AUC a freeze point is judged by: those of the study and of all repeats."""
-        return [spec for repeat in self.repeats for spec in self.image_specs(dataset, freeze_point, repeat=repeat)]
+        """The image trials whose mean validation AUC a freeze point is judged by: those of the
+        study and of all repeats."""
+        return [
+            spec
+            for repeat in self.repeats
+            for spec in self.image_specs(dataset, freeze_point, repeat=repeat)
+        ]
 
     def learning_specs(self, dataset: Dataset, freeze_point: FreezePoint) -> list[TrialSpec]:
         """The image trials on shares of each fold's training patients."""
         shares = self.study.robustness.learning_curve
-        return [self._image(dataset, freeze_point, fold, self._sides_of(fold, share=share)) for share in shares for fold in self.study.fold_numbers]
+        return [
+            self._image(dataset, freeze_point, fold, self._sides_of(fold, share=share))
+            for share in shares
+            for fold in self.study.fold_numbers
+        ]
 
     def scanner_specs(self, dataset: Dataset, freeze_point: FreezePoint) -> list[TrialSpec]:
         """The image trials that leave one scanner out, which have no folds: theirs is called 0."""
-        return [self._image(dataset, freeze_point, 0, self._sides_of(0, scanner=one.name)) for one in self.scanner_levels if one.is_left_out]
+        return [
+            self._image(dataset, freeze_point, 0, self._sides_of(0, scanner=one.name))
+            for one in self.scanner_levels
+            if one.is_left_out
+        ]
 
-    def activation_sets(self, dataset: Dataset, *, computed: Collection[FreezePoint] = ()) -> list[ActivationSet]:
-        """The activations that a dataset's image trials read, one set for each freeze point that is not `computed` anew in every epoch."""
-        return [self.image_specs(dataset, freeze_point)[0].activations for freeze_point in self.study.freeze_points if freeze_point not in computed]
+    def activation_sets(
+        self, dataset: Dataset, *, computed: Collection[FreezePoint] = ()
+    ) -> list[ActivationSet]:
+        """The activations that a dataset's image trials read, one set for each freeze point that is
+        not `computed` anew in every epoch."""
+        return [
+            self.image_specs(dataset, freeze_point)[0].activations
+            for freeze_point in self.study.freeze_points
+            if freeze_point not in computed
+        ]
 
     def selected(self, dataset: Dataset, results: Results) -> FreezePoint | None:
-        """The freeze point with the highest mean validation AUC of the image head over folds and repeats; None until all of them are finished."""
+        """The freeze point with the highest mean validation AUC of the image head over folds and
+        repeats; None until all of them are finished."""
         aucs: dict[FreezePoint, list[float | None]] = {}
         for freeze_point in self.study.freeze_points:
             specs = self.selecting_specs(dataset, freeze_point)
             if any(spec.trial_id not in results for spec in specs):
                 return None
-            aucs[freeze_point] = [results[spec.trial_id]["levels"]["slice"]["metrics"]["auc"] for spec in specs]
+            aucs[freeze_point] = [
+                results[spec.trial_id]["levels"]["slice"]["metrics"]["auc"] for spec in specs
+            ]
         return select_freeze_point(aucs)
 
     def specs(self, results: Results) -> list[TrialSpec]:
-        """Every trial that can be named now, the longest first; more can be named once the freeze points are selected.
+        """Every trial that can be named now, the longest first; more can be named once the freeze
+        points are selected.
 
         Args:
             results: results of finished trials; those of other studies do no harm.
         """
-        specs = [spec for dataset in self.study.datasets for spec in self._of_dataset(dataset, results)]
+        specs = [
+            spec for dataset in self.study.datasets for spec in self._of_dataset(dataset, results)
+        ]
         return sorted(specs, key=cost_rank)
 
     def total(self) -> int:
         """Number of trials in the whole study."""
         point, everywhere = self.study.freeze_points[0], len(self.study.freeze_points)
-        each = len(self.study.fold_numbers) * self.study.repeats * everywhere + sum(1 for _ in self.following(self.study.datasets[0], point))
+        each = len(self.study.fold_numbers) * self.study.repeats * everywhere + sum(
+            1 for _ in self.following(self.study.datasets[0], point)
+        )
         if self.study.heads.freeze_points == "all":
-            each += (len(self.study.heads.use) - 1) * len(self.study.fold_numbers) * self.study.repeats * everywhere
+            each += (
+                (len(self.study.heads.use) - 1)
+                * len(self.study.fold_numbers)
+                * self.study.repeats
+                * everywhere
+            )
         return len(self.study.datasets) * each
 
     def beside(self) -> dict[str, int]:
-        """Numbers of the trials that are in none of the study's main tables, by family: repeats, learning curve, leave-one-scanner-out; those there are."""
+        """Numbers of the trials that are in none of the study's main tables, by family: repeats,
+        learning curve, leave-one-scanner-out; those there are."""
         study, point = self.study, self.study.freeze_points[0]
-        specs = [spec for repeat in self.repeats[1:] for one in study.freeze_points for spec in self.image_specs(study.datasets[0], one, repeat=repeat)]
+        specs = [
+            spec
+            for repeat in self.repeats[1:]
+            for one in study.freeze_points
+            for spec in self.image_specs(study.datasets[0], one, repeat=repeat)
+        ]
         if study.heads.freeze_points == "all":
-            specs += [spec for repeat in self.repeats[1:] for one in study.freeze_points for spec in self.head_specs(study.datasets[0], one, repeat=repeat)]
-        counts = Counter(family(spec) for spec in (*specs, *self.following(study.datasets[0], point)) if spec.sides is not None)
+            specs += [
+                spec
+                for repeat in self.repeats[1:]
+                for one in study.freeze_points
+                for spec in self.head_specs(study.datasets[0], one, repeat=repeat)
+            ]
+        counts = Counter(
+            family(spec)
+            for spec in (*specs, *self.following(study.datasets[0], point))
+            if spec.sides is not None
+        )
         return {name: count * len(study.datasets) for name, count in counts.items()}
 
     def following(self, dataset: Dataset, selected: FreezePoint) -> Iterator[TrialSpec]:
@@ -155,15 +252,27 @@ class Plan:
             self._sides[key] = make_sides(self.splits, fold, scanners=self.scanners, **which)
         return self._sides[key]
 
-    def _image(self, dataset: Dataset, freeze_point: FreezePoint, fold: int, sides: Sides) -> TrialSpec:
+    def _image(
+        self, dataset: Dataset, freeze_point: FreezePoint, fold: int, sides: Sides
+    ) -> TrialSpec:
         return self._spec(dataset, freeze_point, Head.IMAGE, fold, sides=sides)
 
-    def _spec(self, dataset: Dataset, freeze_point: FreezePoint, head: Head, fold: int, **more: Any) -> TrialSpec:
+    def _spec(
+        self, dataset: Dataset, freeze_point: FreezePoint, head: Head, fold: int, **more: Any
+    ) -> TrialSpec:
         """A trial; `more` is what `make_spec` takes: labels, image_trial, sides."""
         key = (dataset, freeze_point, head, fold, *more.items())
         if key not in self._made:
             inputs = self.inputs[dataset]
-            self._made[key] = make_spec(self.study, dataset=dataset, freeze_point=freeze_point, head=head, fold=fold, inputs=inputs, **more)
+            self._made[key] = make_spec(
+                self.study,
+                dataset=dataset,
+                freeze_point=freeze_point,
+                head=head,
+                fold=fold,
+                inputs=inputs,
+                **more,
+            )
         return self._made[key]
 
 
@@ -177,8 +286,12 @@ def family(spec: TrialSpec) -> str:
 
 
 def keep_repeats(plan: Plan, work: Place) -> None:
-    """Writes the folds of each repeat beside splits.json, in its format, for whoever wants to read them; here they follow from splits.json itself."""
-    wanted = {f"splits-repeat{repeat}.json": redraw(plan.splits, repeat).to_json() for repeat in plan.repeats[1:]}
+    """Writes the folds of each repeat beside splits.json, in its format, for whoever wants to read
+    them; here they follow from splits.json itself."""
+    wanted = {
+        f"splits-repeat{repeat}.json": redraw(plan.splits, repeat).to_json()
+        for repeat in plan.repeats[1:]
+    }
     for name in work.entries():
         if name.startswith("splits-repeat") and name not in wanted:
             work.remove(name)
@@ -200,30 +313,47 @@ def make_plan(study: Study, work: Place) -> Plan:
     inputs = {}
     for dataset in study.datasets:
         slices = Slices(work, dataset, sealed=splits.test).digest(splits.training)
-        inputs[dataset] = Inputs(slices=slices, splits=named, weights=weights_hash(study, work, slices))
+        inputs[dataset] = Inputs(
+            slices=slices, splits=named, weights=weights_hash(study, work, slices)
+        )
     return Plan(study, splits, inputs, scanners)
 
 
 def weights_hash(study: Study, work: Place, slices: str) -> str:
     """Names the backbone's weights.
 
-    Random weights follow from seed, size and the slices that set their statistics; ImageNet's from Keras; a file's from its bytes,
-    or, where only the work directory is at hand, from the hash that study.yaml recorded.
+    Random weights follow from seed, size and the slices that set their statistics; ImageNet's from
+    Keras; a file's from its bytes, or, where only the work directory is at hand, from the hash that
+    study.yaml recorded.
 
     Raises:
         StudyError: the file is neither here nor recorded.
     """
     if study.weights == "random":
-        return digest(["random", WEIGHTS_RECIPE, study.backend, str(study.seed), str(study.images.size), slices])
+        return digest(
+            [
+                "random",
+                WEIGHTS_RECIPE,
+                study.backend,
+                str(study.seed),
+                str(study.images.size),
+                slices,
+            ]
+        )
     if study.weights == "imagenet":
         return digest(["imagenet", "keras.applications.InceptionV3"])
     file = Path(study.weights)
     if file.is_file():
         return hashlib.sha256(file.read_bytes()).hexdigest()
     recorded = yaml.safe_load(work.read("study.yaml")) if work.exists("study.yaml") else {}
-    if recorded.get("weights") == study.weights and "weights" in recorded.get(PROVENANCE, {}).get("hashes", {}):
+    if recorded.get("weights") == study.weights and "weights" in recorded.get(PROVENANCE, {}).get(
+        "hashes", {}
+    ):
         return str(recorded[PROVENANCE]["hashes"]["weights"])
-    raise StudyError(f"weights: {study.weights} is no file; give imagenet, random or the path of an InceptionV3 weights file")
+    raise StudyError(
+        f"weights: {study.weights} is no file; give imagenet, random or "
+        "the path of an InceptionV3 weights file"
+    )
 
 
 def finished_results(work: Place) -> dict[str, dict[str, Any]]:

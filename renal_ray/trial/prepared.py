@@ -1,4 +1,5 @@
-"""The word of prepare that slices, cohort and split on disk belong together, and to which settings."""
+"""The word of prepare that slices, cohort and split on disk belong together, and to which
+settings."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,13 +12,21 @@ from renal_ray.store.stamp import CohortStamp
 from renal_ray.types import DATASETS
 
 MARKER = "slices/prepared.json"
-BEFORE = "slices/prepared-before.json"  # the last word, while prepare exchanges what it was given for
-TOGETHER = ("cohort.parquet", "splits.json", *(f"slices/{dataset}/index.parquet" for dataset in DATASETS))
+BEFORE = (
+    "slices/prepared-before.json"  # the last word, while prepare exchanges what it was given for
+)
+TOGETHER = (
+    "cohort.parquet",
+    "splits.json",
+    *(f"slices/{dataset}/index.parquet" for dataset in DATASETS),
+)
 
 
 def _settings(study: Study) -> dict[str, Any]:
     """What decides slices and split; the folds to run now do not."""
-    said = study.model_dump(mode="json", include={"seed", "cohort", "selection", "images", "split", "folds"})
+    said = study.model_dump(
+        mode="json", include={"seed", "cohort", "selection", "images", "split", "folds"}
+    )
     del said["folds"]["run"]
     if said["selection"]["lesions"] == Selection.model_fields["lesions"].default:
         del said["selection"]["lesions"]  # came later: what was prepared before it keeps its word
@@ -25,7 +34,8 @@ def _settings(study: Study) -> dict[str, Any]:
 
 
 def draw_of(said: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What the draw of the test patients and folds follows from, beside the cohort, of a study's settings."""
+    """What the draw of the test patients and folds follows from, beside the cohort, of a study's
+    settings."""
     return said["seed"], said["split"], said["folds"]["n"], said["folds"]["method"]
 
 
@@ -37,14 +47,16 @@ def withdraw(work: Place) -> None:
 
 
 def declare(study: Study, work: Place, stamp: CohortStamp | None = None) -> None:
-    """Gives the word, after the last of the files is written; `stamp` says what they were made from."""
+    """Gives the word, after the last of the files is written; `stamp` says what they were made
+    from."""
     stamped = {} if stamp is None else {"cohort": stamp.to_json()}
     work.write_json(MARKER, {"settings": _settings(study), "files": _hashes(work)} | stamped)
     work.remove(BEFORE)
 
 
 def stamp_of(study: Study, work: Place) -> CohortStamp | None:
-    """What the slices were made from; None where a version prepared them that did not stamp, or where another cohort than the study's was."""
+    """What the slices were made from; None where a version prepared them that did not stamp, or
+    where another cohort than the study's was."""
     word = work.read_json(MARKER) if work.exists(MARKER) else {}
     if "cohort" not in word or word["settings"]["cohort"] != _settings(study)["cohort"]:
         return None
@@ -52,13 +64,18 @@ def stamp_of(study: Study, work: Place) -> CohortStamp | None:
 
 
 def kept_splits(study: Study, work: Place) -> SplitSet | None:
-    """The split that stands, as prepare wrote it; None where there is none, it was altered, or the study asks for another draw."""
+    """The split that stands, as prepare wrote it; None where there is none, it was altered, or the
+    study asks for another draw."""
     name = next((name for name in (MARKER, BEFORE) if work.exists(name)), None)
     if name is None or not work.exists("splits.json"):
         return None
     word = work.read_json(name)
     whole = name == BEFORE or word["files"].get("splits.json") == _hashes(work)["splits.json"]
-    return read_splits(work) if whole and draw_of(word["settings"]) == draw_of(_settings(study)) else None
+    return (
+        read_splits(work)
+        if whole and draw_of(word["settings"]) == draw_of(_settings(study))
+        else None
+    )
 
 
 def read_splits(work: Place) -> SplitSet:
@@ -67,7 +84,8 @@ def read_splits(work: Place) -> SplitSet:
 
 
 def split_hash(work: Place, splits: SplitSet) -> str:
-    """Names the split that stands in its trials; the same while the training patients are, whoever of the sealed ones leaves or is corrected."""
+    """Names the split that stands in its trials; the same while the training patients are, whoever
+    of the sealed ones leaves or is corrected."""
     return splits.same_trials_as or digest([work.read("splits.json")])
 
 
@@ -79,16 +97,27 @@ def require(study: Study, work: Place) -> None:
     """
     again = "run `renal-ray prepare` first"
     if not work.exists(MARKER):
-        raise StudyError(f"{work.shown()} is not prepared, or an earlier prepare did not finish: {again}")
+        raise StudyError(
+            f"{work.shown()} is not prepared, or an earlier prepare did not finish: {again}"
+        )
     word = work.read_json(MARKER)
     asked = _settings(study)
     differing = [key for key in asked if word["settings"].get(key) != asked[key]]
     if differing:
-        raise StudyError(f"{work.shown()} was prepared with another {' and '.join(differing)} than the study asks for: {again}, or restore the setting")
+        raise StudyError(
+            f"{work.shown()} was prepared with another {' and '.join(differing)} than "
+            f"the study asks for: {again}, or restore the setting"
+        )
     if word["files"] != _hashes(work):
-        raise StudyError(f"{work.shown()}: cohort, split or slices were changed after prepare wrote them: {again}")
+        raise StudyError(
+            f"{work.shown()}: cohort, split or slices were changed "
+            f"after prepare wrote them: {again}"
+        )
     if not work.exists("splits.json"):
-        raise StudyError(f"{work.shown('splits.json')} is missing: no split could be drawn from this cohort; `renal-ray prepare` says why")
+        raise StudyError(
+            f"{work.shown('splits.json')} is missing: no split could be drawn "
+            "from this cohort; `renal-ray prepare` says why"
+        )
 
 
 def _hashes(work: Place) -> dict[str, str]:

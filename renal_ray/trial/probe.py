@@ -1,4 +1,5 @@
-"""What one step of each kind of trial costs on this machine: WORK/probe.json, from which plans, packing and remaining times follow."""
+"""What one step of each kind of trial costs on this machine: WORK/probe.json, from which plans,
+packing and remaining times follow."""
 
 from pydantic import Field
 
@@ -20,21 +21,41 @@ class KindCost(Section):
     first_s: float = Field(description="seconds of the first step, compilation included")
     step_s: float = Field(description="median seconds of a later step")
     score_s: float = Field(description="median seconds of a batch that is only scored")
-    batch: int = Field(description="samples in a step: slices for the image head, patients for fc and gru")
+    batch: int = Field(
+        description="samples in a step: slices for the image head, patients for fc and gru"
+    )
     memory_mib: float = Field(description="memory of the process, resident")
-    gpu_memory_mib: float | None = Field(None, description="peak memory on the card; null without one")
+    gpu_memory_mib: float | None = Field(
+        None, description="peak memory on the card; null without one"
+    )
 
 
 class Probe(Section):
     """One machine's costs under one setting."""
 
-    setting: dict[str, str | int] = Field(description="what the costs hold for: backend, precision, size, batch_size, threads, embedding, gru_units")
+    setting: dict[str, str | int] = Field(
+        description=(
+            "what the costs hold for: backend, precision, size, "
+            "batch_size, threads, embedding, gru_units"
+        )
+    )
     device: str = Field(description="processor or card that computed")
     gpu_memory_mib: float | None = Field(None, description="memory of a whole card")
-    matrix_gflops: dict[str, float] = Field(description="measured matrix product rate by precision, multiply and add counted apart, with a trial's threads")
-    prefix_first_s: float = Field(description="seconds of the first batch through the frozen layers, compilation included")
-    prefix_s_per_image: float = Field(description="seconds an image through the frozen layers, all freeze points in one pass")
-    read_mib_s: float = Field(description="bandwidth of reading a file of the work directory that is not in memory")
+    matrix_gflops: dict[str, float] = Field(
+        description=(
+            "measured matrix product rate by precision, multiply and add "
+            "counted apart, with a trial's threads"
+        )
+    )
+    prefix_first_s: float = Field(
+        description="seconds of the first batch through the frozen layers, compilation included"
+    )
+    prefix_s_per_image: float = Field(
+        description="seconds an image through the frozen layers, all freeze points in one pass"
+    )
+    read_mib_s: float = Field(
+        description="bandwidth of reading a file of the work directory that is not in memory"
+    )
     kinds: dict[str, KindCost] = Field(description="by kind_name")
 
 

@@ -1,7 +1,8 @@
-"""A process that lives for many trials: one framework import and one compilation per kind, thrown away when it has grown too large.
+"""A process that lives for many trials: one framework import and one compilation per kind, thrown
+away when it has grown too large.
 
-Frameworks give memory back, a card's above all, only when their process ends, and a worker of Tune cannot be replaced between two trials: so the
-worker stays and the process under it goes.
+Frameworks give memory back, a card's above all, only when their process ends, and a worker of Tune
+cannot be replaced between two trials: so the worker stays and the process under it goes.
 """
 
 import json
@@ -32,7 +33,8 @@ class LostError(RuntimeError):
 
 
 class ProcessDiedError(LostError):
-    """The process ended in the middle of a task: killed, out of memory, crashed, or ended because it said nothing any more."""
+    """The process ended in the middle of a task: killed, out of memory, crashed, or ended because
+    it said nothing any more."""
 
 
 class Setup(Section):
@@ -41,10 +43,16 @@ class Setup(Section):
     work: str = Field(description="work directory")
     backend: str = Field(description="tensorflow or jax")
     threads: int = Field(description="CPU threads to compute with")
-    gpu_share: float = Field(0, description="share of the card that the process may fill; 0 without one")
+    gpu_share: float = Field(
+        0, description="share of the card that the process may fill; 0 without one"
+    )
     allow_cpu: bool = Field(False, description="whether to go on where the framework sees no card")
-    computed: list[str] = Field([], description="freeze points whose activations are computed, not read")
-    checkpoint_s: float = Field(600, description="seconds after which a trial's state is written down")
+    computed: list[str] = Field(
+        [], description="freeze points whose activations are computed, not read"
+    )
+    checkpoint_s: float = Field(
+        600, description="seconds after which a trial's state is written down"
+    )
     tensorboard: bool = Field(False, description="whether to write event files for TensorBoard")
 
     @classmethod
@@ -78,7 +86,9 @@ class TrialProcess:
         silence_s: seconds without a word after which it is ended.
     """
 
-    def __init__(self, setup: Setup, *, most_tasks: int, most_mib: float, silence_s: float = 7200) -> None:
+    def __init__(
+        self, setup: Setup, *, most_tasks: int, most_mib: float, silence_s: float = 7200
+    ) -> None:
         self._setup = setup
         self._silence_s = silence_s
         self._hung = False
@@ -98,8 +108,8 @@ class TrialProcess:
         """Runs a trial.
 
         Yields:
-            Progress about once a second, and after the last epoch: stage, epoch, epochs, loss, val_auc, images_per_second, eta_s, and notes: what
-            a person should know.
+            Progress about once a second, and after the last epoch: stage, epoch, epochs, loss,
+            val_auc, images_per_second, eta_s, and notes: what a person should know.
 
         Raises:
             RuntimeError: the trial failed; its error.txt says why.
@@ -121,7 +131,9 @@ class TrialProcess:
         return Seen.model_validate(last["cards"])
 
     def _ask(self, task: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        if self.pid is not None and (self.tasks >= self._most_tasks or self.memory_mib > self._most_mib):
+        if self.pid is not None and (
+            self.tasks >= self._most_tasks or self.memory_mib > self._most_mib
+        ):
             self.close()
         if self.pid is None:
             self._start()
@@ -143,7 +155,8 @@ class TrialProcess:
 
     @contextmanager
     def _not_silent(self) -> Iterator[None]:
-        """Ends a process that says nothing for too long: the other end of the line closes, and reading from it returns."""
+        """Ends a process that says nothing for too long: the other end of the line closes, and
+        reading from it returns."""
         timer = Timer(self._silence_s, self._end_hung)
         timer.daemon = True
         timer.start()
@@ -162,7 +175,8 @@ class TrialProcess:
         self._hung = False
         ours, theirs = socket.socketpair()
         with theirs:
-            # Its own session: Ctrl-C is answered by the command alone. What it prints goes where this process prints.
+            # Its own session: Ctrl-C is answered by the command alone. What it prints goes where
+            # this process prints.
             self._process = subprocess.Popen(
                 [sys.executable, "-m", SERVER, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
@@ -185,9 +199,18 @@ class TrialProcess:
     def _obituary(self) -> str:
         code = self._process.wait() if self._process else 0
         if self._hung:
-            return f"the trial's process told of no epoch for {self._silence_s / 60:.3g} minutes (resources.trial_timeout) and was ended"
-        how = f"was ended by signal {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-        return f"the trial's process {how} before the trial did" + (": out of memory?" if code == -signal.SIGKILL else "")
+            return (
+                f"the trial's process told of no epoch for {self._silence_s / 60:.3g} "
+                "minutes (resources.trial_timeout) and was ended"
+            )
+        how = (
+            f"was ended by signal {signal.Signals(-code).name}"
+            if code < 0
+            else f"ended with code {code}"
+        )
+        return f"the trial's process {how} before the trial did" + (
+            ": out of memory?" if code == -signal.SIGKILL else ""
+        )
 
     def close(self) -> None:
         """Ends the process, whatever it does."""

@@ -14,11 +14,16 @@ from renal_ray.store.place import Place
 from renal_ray.trial.epoch import Epoch
 from renal_ray.trial.spec import TrialSpec
 
-NODE_ADDRESS = "RENAL_RAY_NODE_ADDRESS"  # environment: address of this node in its cluster, where there is one
+NODE_ADDRESS = (
+    "RENAL_RAY_NODE_ADDRESS"  # environment: address of this node in its cluster, where there is one
+)
 
-FIRST_S = 2.0  # a trial that is over before leaves no progress.json, and its directory has been cleared by then
+# A trial that is over before leaves no progress.json, and its directory has been cleared by then.
+FIRST_S = 2.0
 KEEP_EVERY_S = 5.0  # progress.json, while epochs come
-BEAT_S = 30.0  # progress.json, while none comes: an epoch may take half an hour, and a reader must tell that from a dead process
+# progress.json, while none comes: an epoch may take half an hour, and a reader must tell that from
+# a dead process.
+BEAT_S = 30.0
 
 
 def here() -> dict[str, str]:
@@ -27,7 +32,8 @@ def here() -> dict[str, str]:
 
 
 class Pace:
-    """Follows a trial's epochs; starts with the first of them, so that compilation is not counted among them.
+    """Follows a trial's epochs; starts with the first of them, so that compilation is not counted
+    among them.
 
     Args:
         epochs: how many there will be.
@@ -38,7 +44,8 @@ class Pace:
         self._first: tuple[float, int] | None = None
 
     def after(self, epoch: Epoch) -> dict[str, Any]:
-        """stage, epoch, epochs, loss, val_auc, images_per_second and eta_s after an epoch; eta_s is None after the first that was seen."""
+        """stage, epoch, epochs, loss, val_auc, images_per_second and eta_s after an epoch; eta_s is
+        None after the first that was seen."""
         now = monotonic()
         if self._first is None:
             self._first = now, epoch.epoch
@@ -48,7 +55,9 @@ class Pace:
             "stage": "training" if epoch.epoch < self._epochs else "scoring",
             "epoch": epoch.epoch,
             "epochs": self._epochs,
-            "loss": epoch.loss if isfinite(epoch.loss) else None,  # a diverged trial is told of as any other
+            "loss": epoch.loss
+            if isfinite(epoch.loss)
+            else None,  # a diverged trial is told of as any other
             "val_auc": epoch.val_auc,
             "images_per_second": round(epoch.samples / max(epoch.seconds, 1e-9), 2),
             "eta_s": None if each is None else round(each * (self._epochs - epoch.epoch), 1),
@@ -56,9 +65,11 @@ class Pace:
 
 
 class Keeper:
-    """Keeps progress.json beside a running trial, from a thread of its own: no step waits for a slow disk. A context around the trial.
+    """Keeps progress.json beside a running trial, from a thread of its own: no step waits for a
+    slow disk. A context around the trial.
 
-    The file says when it was written and by which process on which node; it goes when the trial is finished.
+    The file says when it was written and by which process on which node; it goes when the trial is
+    finished.
 
     Args:
         work: the study's work directory.
@@ -81,7 +92,12 @@ class Keeper:
         """Takes what `Pace.after` says of an epoch."""
         self._told, self._news = told, True
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._over.set()
         self._thread.join()
         if kind is None and self._folder.exists(RESULT):
@@ -95,11 +111,15 @@ class Keeper:
                 self._news = False
                 try:
                     self._write()
-                except OSError:  # a full or absent disk: no trial ends for want of this file, and its reader sees it grow old
+                except OSError:
+                    # A full or absent disk: no trial ends for want of this file, and its reader
+                    # sees it grow old.
                     self._news = True
                 written = monotonic()
 
     def _write(self) -> None:
         if self._folder.exists("spec.json"):  # the trial has begun
             now = datetime.now(UTC).isoformat(timespec="seconds")
-            self._folder.write_json(PROGRESS, self._told | here() | {"pid": os.getpid(), "time": now})
+            self._folder.write_json(
+                PROGRESS, self._told | here() | {"pid": os.getpid(), "time": now}
+            )

@@ -1,4 +1,5 @@
-"""One trial, start to end: a specification in, a trial directory out. Plain Python: it runs in a test or a debugger as in a sweep."""
+"""One trial, start to end: a specification in, a trial directory out. Plain Python: it runs in a
+test or a debugger as in a sweep."""
 
 import traceback
 from collections.abc import Callable, Generator, Iterator
@@ -47,10 +48,12 @@ def run_trial(
 
     Args:
         spec: what to train.
-        work: the study's work directory; slices, activations and, for fc and gru, the image trial are there.
+        work: the study's work directory; slices, activations and, for fc and gru, the image trial
+            are there.
         splits: who trains and who validates.
         workshop: the worker's compiled models.
-        checkpoint_s: seconds after which the state is written down, again and again; a trial that finds such a state continues from it.
+        checkpoint_s: seconds after which the state is written down, again and again; a trial that
+            finds such a state continues from it.
         say: told in one sentence what a person should know.
         max_steps: at most this many steps an epoch, for a dry run.
 
@@ -76,14 +79,23 @@ def run_trial(
     resident = workshop.resident(spec, feed.source)
     ready = perf_counter()
     checkpoints = Checkpoints(folder, every_s=checkpoint_s, say=say)
-    trained = yield from train(model, spec, feed, resident=resident, checkpoints=checkpoints, max_steps=max_steps)
+    trained = yield from train(
+        model, spec, feed, resident=resident, checkpoints=checkpoints, max_steps=max_steps
+    )
     if spec.head is Head.IMAGE and spec.training.bn_statistics == "reestimated":
         _reestimate(model, feed.train, spec)
     levels = _write_outcome(folder, model, spec, feed)
     folder.write_parquet("history.parquet", trained.history)
     done = perf_counter()
-    seconds = {"data": loaded - begun, "setup": ready - loaded, "train": float(trained.history["seconds"].sum()), "total": done - begun}
-    result = _result(spec, model, feed, trained, levels, seconds) | {"matrix_gflops": round(workshop.matrix_gflops(spec.precision), 2)}
+    seconds = {
+        "data": loaded - begun,
+        "setup": ready - loaded,
+        "train": float(trained.history["seconds"].sum()),
+        "total": done - begun,
+    }
+    result = _result(spec, model, feed, trained, levels, seconds) | {
+        "matrix_gflops": round(workshop.matrix_gflops(spec.precision), 2)
+    }
     return ledger.finish(spec.trial_id, result)
 
 
@@ -100,30 +112,48 @@ def _feed(spec: TrialSpec, work: Place, splits: SplitSet, workshop: Workshop) ->
     return image_feed(spec, workshop.rows(spec, splits), splits, scanners)
 
 
-def attempt_trial(spec: TrialSpec, work: Place, splits: SplitSet, workshop: Workshop, **how: Any) -> Iterator[Epoch]:
-    """As `run_trial`, but keeps the traceback of a failure in the trial's directory before it raises; not that of a loss, see `was_lost`."""
+def attempt_trial(
+    spec: TrialSpec, work: Place, splits: SplitSet, workshop: Workshop, **how: Any
+) -> Iterator[Epoch]:
+    """As `run_trial`, but keeps the traceback of a failure in the trial's directory before it
+    raises; not that of a loss, see `was_lost`."""
     try:
         yield from run_trial(spec, work, splits, workshop, **how)
     except Exception as error:
         if not was_lost(error):
-            Ledger(work).fail(spec.trial_id, traceback.format_exc())  # no local variables in it: they hold patient data
+            Ledger(work).fail(
+                spec.trial_id, traceback.format_exc()
+            )  # no local variables in it: they hold patient data
         raise
 
 
 def was_lost(error: Exception) -> bool:
-    """Whether the trial's surroundings failed and not the trial: disk, network, a damaged file. It then may succeed when it is tried again."""
-    if isinstance(error, FileNotFoundError | FileExistsError | PermissionError | IsADirectoryError | NotADirectoryError):
+    """Whether the trial's surroundings failed and not the trial: disk, network, a damaged file. It
+    then may succeed when it is tried again."""
+    if isinstance(
+        error,
+        FileNotFoundError
+        | FileExistsError
+        | PermissionError
+        | IsADirectoryError
+        | NotADirectoryError,
+    ):
         return False
     return isinstance(error, OSError | DamagedFileError | SupersededError)
 
 
 def _reestimate(model: "CompiledModel", train_side: Samples, spec: TrialSpec) -> None:
-    # In shuffled order: a batch of one patient's slices has moments of its own, unlike any that training saw.
+    # In shuffled order: a batch of one patient's slices has moments of its own, unlike any that
+    # training saw.
     order = np.random.default_rng(spec.seed).permutation(len(train_side))
-    model.reestimate(train_side.inputs[rows] for rows in full_batches(order, spec.training.batch_size))
+    model.reestimate(
+        train_side.inputs[rows] for rows in full_batches(order, spec.training.batch_size)
+    )
 
 
-def _write_outcome(folder: Place, model: "CompiledModel", spec: TrialSpec, feed: Feed) -> dict[str, Any]:
+def _write_outcome(
+    folder: Place, model: "CompiledModel", spec: TrialSpec, feed: Feed
+) -> dict[str, Any]:
     from renal_ray.model.weight_files import save_weights_h5
 
     tables, embeddings = [], []
@@ -132,7 +162,11 @@ def _write_outcome(folder: Place, model: "CompiledModel", spec: TrialSpec, feed:
         embeddings.append(embedded)
         tables.append(prediction_table(side, scores, part))
     patients = feed.train.patients + feed.validation.patients
-    numbers = None if feed.train.slice_index is None else np.concatenate([side.slice_index for side in (feed.train, feed.validation)])
+    numbers = (
+        None
+        if feed.train.slice_index is None
+        else np.concatenate([side.slice_index for side in (feed.train, feed.validation)])
+    )
     write_embeddings(folder, patients, numbers, np.concatenate(embeddings))
     folder.write_parquet("predictions.parquet", pd.concat(tables, ignore_index=True))
     folder.write("weights.h5", save_weights_h5(model.get_weights_by_name()))
@@ -144,7 +178,9 @@ def prediction_table(side: Samples, scores: np.ndarray, part: str) -> pd.DataFra
     return pd.DataFrame(
         {
             "patient_id": list(side.patients),
-            "slice_index": pd.array([pd.NA] * len(side) if side.slice_index is None else side.slice_index, dtype="Int32"),
+            "slice_index": pd.array(
+                [pd.NA] * len(side) if side.slice_index is None else side.slice_index, dtype="Int32"
+            ),
             "label": side.labels.astype(np.int8),
             "score": scores.astype(np.float32),
             "part": part,
@@ -153,7 +189,11 @@ def prediction_table(side: Samples, scores: np.ndarray, part: str) -> pd.DataFra
 
 
 def _levels(validation: pd.DataFrame, head: Head) -> dict[str, Any]:
-    tables = {"slice": validation, "patient": patient_scores(validation)} if head is Head.IMAGE else {"patient": validation}
+    tables = (
+        {"slice": validation, "patient": patient_scores(validation)}
+        if head is Head.IMAGE
+        else {"patient": validation}
+    )
     levels = {}
     for level, table in tables.items():
         labels, scores = table["label"].to_numpy(), table["score"].to_numpy(np.float64)
@@ -162,7 +202,14 @@ def _levels(validation: pd.DataFrame, head: Head) -> dict[str, Any]:
     return levels
 
 
-def _result(spec: TrialSpec, model: "CompiledModel", feed: Feed, trained: Trained, levels: dict[str, Any], seconds: dict[str, float]) -> dict[str, Any]:
+def _result(
+    spec: TrialSpec,
+    model: "CompiledModel",
+    feed: Feed,
+    trained: Trained,
+    levels: dict[str, Any],
+    seconds: dict[str, float],
+) -> dict[str, Any]:
     from renal_ray.model.heads import trained_parameters
 
     n: dict[str, int | None] = {}

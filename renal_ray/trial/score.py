@@ -1,4 +1,5 @@
-"""Scores of patients whom no fold has seen, by the finished models of one dataset and freeze point."""
+"""Scores of patients whom no fold has seen, by the finished models of one dataset and freeze
+point."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,21 @@ from renal_ray.types import Head
 if TYPE_CHECKING:
     pass
 
-COLUMNS = ("dataset", "freeze_point", "head", "level", "fold", "trial_id", "patient_id", "slice_index", "label", "score", "threshold", "decision", "raw_score")
+COLUMNS = (
+    "dataset",
+    "freeze_point",
+    "head",
+    "level",
+    "fold",
+    "trial_id",
+    "patient_id",
+    "slice_index",
+    "label",
+    "score",
+    "threshold",
+    "decision",
+    "raw_score",
+)
 
 
 @dataclass(frozen=True)
@@ -30,7 +45,8 @@ class FoldOutput:
 
     Args:
         spec: its trial.
-        embeddings: float32 (n, width); a row a slice of an image trial, a patient of an fc or gru trial.
+        embeddings: float32 (n, width); a row a slice of an image trial, a patient of an fc or gru
+            trial.
         scores: float32 (n,), P(malignant) of each row.
     """
 
@@ -39,12 +55,19 @@ class FoldOutput:
     scores: np.ndarray
 
 
-def fold_outputs(specs: Sequence[TrialSpec], activations: np.ndarray, counts: Sequence[int], work: Place, workshop: Workshop) -> Iterator[FoldOutput]:
+def fold_outputs(
+    specs: Sequence[TrialSpec],
+    activations: np.ndarray,
+    counts: Sequence[int],
+    work: Place,
+    workshop: Workshop,
+) -> Iterator[FoldOutput]:
     """Lets every fold model of one dataset and freeze point score the same patients.
 
     Args:
         specs: finished trials: image trials, and fc and gru trials on them.
-        activations: of the patients' slices, patient after patient, float32 (n, ...), see `activations_of`.
+        activations: of the patients' slices, patient after patient, float32 (n, ...), see
+            `activations_of`.
         counts: number of each patient's slices.
         work: the study's work directory.
         workshop: compiled models.
@@ -60,7 +83,9 @@ def fold_outputs(specs: Sequence[TrialSpec], activations: np.ndarray, counts: Se
         yield output
         sequences = np.split(output.embeddings, np.cumsum(counts)[:-1])
         for head in (spec for spec in specs if spec.image_trial == image.trial_id):
-            yield FoldOutput(head, *_apply(head, patient_inputs(head.head, sequences, steps=1), work, workshop))
+            yield FoldOutput(
+                head, *_apply(head, patient_inputs(head.head, sequences, steps=1), work, workshop)
+            )
 
 
 def activations_of(images: Sequence[np.ndarray], spec: TrialSpec, workshop: Workshop) -> np.ndarray:
@@ -72,36 +97,54 @@ def activations_of(images: Sequence[np.ndarray], spec: TrialSpec, workshop: Work
         workshop: holds the frozen layers.
 
     Returns:
-        float32 (slices of all patients, ...), through the cache's number format, so that the models see what they were trained on.
+        float32 (slices of all patients, ...), through the cache's number format, so that the models
+        see what they were trained on.
     """
     prefix = workshop.prefix(spec)
     parts = [prefix(one)[spec.freeze_point].astype(spec.activation_dtype) for one in images]
     return np.concatenate(parts).astype(np.float32)
 
 
-def score_test(specs: Sequence[TrialSpec], decisions: Decisions, work: Place, splits: SplitSet, seal: Seal) -> pd.DataFrame:
-    """Lets every fold model of one dataset and freeze point score the test patients, each with its own calibrator and threshold.
+def score_test(
+    specs: Sequence[TrialSpec], decisions: Decisions, work: Place, splits: SplitSet, seal: Seal
+) -> pd.DataFrame:
+    """Lets every fold model of one dataset and freeze point score the test patients, each with its
+    own calibrator and threshold.
 
     Args:
-        specs: finished trials of one dataset and freeze point: image trials, and fc and gru trials on them.
+        specs: finished trials of one dataset and freeze point: image trials, and fc and gru trials
+            on them.
         decisions: how each of them decides, fixed on its validation fold.
         work: the study's work directory.
         splits: who is sealed.
         seal: proof that the seal was opened.
 
     Returns:
-        Rows of test/predictions.parquet; image trials at slice level, and at patient level by the patient's mean score. `score` is the calibrated
-        P(malignant) that the threshold is held against, `raw_score` what the network said.
+        Rows of test/predictions.parquet; image trials at slice level, and at patient level by the
+        patient's mean score. `score` is the calibrated P(malignant) that the threshold is held
+        against, `raw_score` what the network said.
 
     Raises:
         DamagedFileError: the weights of a trial are not those that it wrote.
     """
     slices = Slices(work, specs[0].dataset, sealed=splits.test, seal=seal)
-    return score_patients(specs, decisions, work, slices, {patient: splits.labels[patient] for patient in sorted(splits.test)}, Workshop(work))
+    return score_patients(
+        specs,
+        decisions,
+        work,
+        slices,
+        {patient: splits.labels[patient] for patient in sorted(splits.test)},
+        Workshop(work),
+    )
 
 
 def score_patients(
-    specs: Sequence[TrialSpec], decisions: Decisions, work: Place, slices: Slices, labels: Mapping[Any, int], workshop: Workshop
+    specs: Sequence[TrialSpec],
+    decisions: Decisions,
+    work: Place,
+    slices: Slices,
+    labels: Mapping[Any, int],
+    workshop: Workshop,
 ) -> pd.DataFrame:
     """As `score_test`, for any patients.
 
@@ -115,21 +158,47 @@ def score_patients(
     numbers = [slices.slice_index(patient) for patient in patients]
     counts = [len(one) for one in numbers]
     owners = tuple(np.repeat(np.array(patients, dtype=object), counts))
-    activations = activations_of([slices.images(patient) for patient in patients], specs[0], workshop)
-    images = Samples(Picked.whole(activations), np.array([labels[patient] for patient in owners], np.int8), owners, np.concatenate(numbers))
-    whole = Samples(Picked.whole(np.arange(len(patients))), np.array(list(labels.values()), np.int8), tuple(patients), None)
+    activations = activations_of(
+        [slices.images(patient) for patient in patients], specs[0], workshop
+    )
+    images = Samples(
+        Picked.whole(activations),
+        np.array([labels[patient] for patient in owners], np.int8),
+        owners,
+        np.concatenate(numbers),
+    )
+    whole = Samples(
+        Picked.whole(np.arange(len(patients))),
+        np.array(list(labels.values()), np.int8),
+        tuple(patients),
+        None,
+    )
     tables = []
     for output in fold_outputs(specs, activations, counts, work, workshop):
         if output.spec.head is Head.IMAGE:
             by_slice = prediction_table(images, output.scores, "test")
-            tables += [_decided(output.spec, "slice", by_slice, decisions), _decided(output.spec, "patient", patient_scores(by_slice), decisions)]
+            tables += [
+                _decided(output.spec, "slice", by_slice, decisions),
+                _decided(output.spec, "patient", patient_scores(by_slice), decisions),
+            ]
         else:
-            tables.append(_decided(output.spec, "patient", prediction_table(whole, output.scores, "test"), decisions))
+            tables.append(
+                _decided(
+                    output.spec,
+                    "patient",
+                    prediction_table(whole, output.scores, "test"),
+                    decisions,
+                )
+            )
     return pd.concat(tables, ignore_index=True)
 
 
-def _apply(spec: TrialSpec, inputs: np.ndarray, work: Place, workshop: Workshop) -> tuple[np.ndarray, np.ndarray]:
-    embeddings, scores = with_weights(spec, work, workshop).embedding_and_scores(inputs, spec.training.batch_size)
+def _apply(
+    spec: TrialSpec, inputs: np.ndarray, work: Place, workshop: Workshop
+) -> tuple[np.ndarray, np.ndarray]:
+    embeddings, scores = with_weights(spec, work, workshop).embedding_and_scores(
+        inputs, spec.training.batch_size
+    )
     return embeddings, scores
 
 
@@ -145,14 +214,26 @@ def decide_again(predictions: pd.DataFrame, decisions: Decisions) -> pd.DataFram
     """
     tables = []
     for (trial_id, level), table in predictions.groupby(["trial_id", "level"], sort=False):
-        raw = table["raw_score"] if "raw_score" in table else table["score"]  # kept since there is a choice of calibrators
+        raw = (
+            table["raw_score"] if "raw_score" in table else table["score"]
+        )  # kept since there is a choice of calibrators
         tables.append(_by(decisions[trial_id][level], table, raw.to_numpy()))
     return pd.concat(tables).sort_index()[list(COLUMNS)]
 
 
-def _decided(spec: TrialSpec, level: str, table: pd.DataFrame, decisions: Decisions) -> pd.DataFrame:
-    named = {"dataset": spec.dataset, "freeze_point": spec.freeze_point, "head": spec.head, "level": level, "trial_id": spec.trial_id}
-    out = table.assign(**{key: str(value) for key, value in named.items()}, fold=np.int32(spec.fold))
+def _decided(
+    spec: TrialSpec, level: str, table: pd.DataFrame, decisions: Decisions
+) -> pd.DataFrame:
+    named = {
+        "dataset": spec.dataset,
+        "freeze_point": spec.freeze_point,
+        "head": spec.head,
+        "level": level,
+        "trial_id": spec.trial_id,
+    }
+    out = table.assign(
+        **{key: str(value) for key, value in named.items()}, fold=np.int32(spec.fold)
+    )
     if "slice_index" not in out:
         out["slice_index"] = pd.array([pd.NA] * len(out), dtype="Int32")
     return _by(decisions[spec.trial_id][level], out, table["score"].to_numpy())[list(COLUMNS)]
@@ -160,4 +241,9 @@ def _decided(spec: TrialSpec, level: str, table: pd.DataFrame, decisions: Decisi
 
 def _by(one: Decision, table: pd.DataFrame, raw: np.ndarray) -> pd.DataFrame:
     """Fills in score, threshold and decision of rows with the scores that a network gave."""
-    return table.assign(score=one.probabilities(raw).astype(raw.dtype), threshold=one.threshold, decision=one.malignant(raw), raw_score=raw)
+    return table.assign(
+        score=one.probabilities(raw).astype(raw.dtype),
+        threshold=one.threshold,
+        decision=one.malignant(raw),
+        raw_score=raw,
+    )

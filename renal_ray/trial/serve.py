@@ -1,4 +1,5 @@
-"""The process under a worker: `python -m renal_ray.trial.serve FD` takes tasks, a JSON line each, and answers in JSON lines."""
+"""The process under a worker: `python -m renal_ray.trial.serve FD` takes tasks, a JSON line each,
+and answers in JSON lines."""
 
 import json
 import os
@@ -24,7 +25,9 @@ from renal_ray.trial.tracking import event_log
 from renal_ray.trial.workshop import RESIDENT_MIB, Workshop, configure_keras
 
 SAY_EVERY_S = 1.0
-RESIDENT_SHARE = 0.4  # of this process's share of a card, for samples; the rest is for weights, gradients and what a step needs
+# Of this process's share of a card, for samples; the rest is for weights, gradients and what a step
+# needs.
+RESIDENT_SHARE = 0.4
 
 
 def main(descriptor: int) -> None:
@@ -40,7 +43,8 @@ def main(descriptor: int) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """Ends this process when the worker is gone: a killed worker closes nothing, and a long step would not notice."""
+    """Ends this process when the worker is gone: a killed worker closes nothing, and a long step
+    would not notice."""
     while os.getppid() == parent:
         sleep(1)
     os._exit(1)
@@ -54,16 +58,24 @@ class Server:
     """
 
     def __init__(self, setup: Setup) -> None:
-        configure_keras(setup.backend, setup.threads, gpu_share=setup.gpu_share or 1, on_card=setup.gpu_share > 0)
+        configure_keras(
+            setup.backend,
+            setup.threads,
+            gpu_share=setup.gpu_share or 1,
+            on_card=setup.gpu_share > 0,
+        )
         self._setup = setup
         self._work = Place(setup.work)
         self._workshop: Workshop | None = None
 
     def answer(self, task: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Does one task; the last answer says how much memory the process has, or why the task failed."""
+        """Does one task; the last answer says how much memory the process has, or why the task
+        failed."""
         try:
             if "trial" in task:
-                yield from ({"progress": told} for told in self._trial(TrialSpec.from_json(task["trial"])))
+                yield from (
+                    {"progress": told} for told in self._trial(TrialSpec.from_json(task["trial"]))
+                )
                 answer = {}
             elif "cards" in task:
                 answer = {"cards": look(self._setup.backend).model_dump()}
@@ -84,14 +96,22 @@ class Server:
         """Made with the first task, because it imports the framework."""
         if self._workshop is None:
             resident = RESIDENT_MIB
-            if on_card := self._setup.gpu_share > 0 and require_card(self._setup.backend, allow_cpu=self._setup.allow_cpu):
+            if on_card := self._setup.gpu_share > 0 and require_card(
+                self._setup.backend, allow_cpu=self._setup.allow_cpu
+            ):
                 from renal_ray.model.device import card, limit_memory
 
                 found = card()
                 if found and self._setup.gpu_share < 1:
                     limit_memory(int(found.memory_mib * self._setup.gpu_share))
-                resident = int(found.memory_mib * self._setup.gpu_share * RESIDENT_SHARE) if found else resident
-            self._workshop = Workshop(self._work, computed=self._setup.computed, on_card=on_card, resident_mib=resident)
+                resident = (
+                    int(found.memory_mib * self._setup.gpu_share * RESIDENT_SHARE)
+                    if found
+                    else resident
+                )
+            self._workshop = Workshop(
+                self._work, computed=self._setup.computed, on_card=on_card, resident_mib=resident
+            )
         return self._workshop
 
     def _workshop_for(self, spec: TrialSpec) -> Workshop:
@@ -106,7 +126,10 @@ class Server:
         workshop = self._workshop_for(spec)
         pace, said, notes = Pace(spec.epochs), monotonic(), list[str]()
         how = {"checkpoint_s": self._setup.checkpoint_s, "say": notes.append}
-        with Keeper(self._work, spec) as keeper, event_log(self._work, spec, wanted=self._setup.tensorboard, say=notes.append) as events:
+        with (
+            Keeper(self._work, spec) as keeper,
+            event_log(self._work, spec, wanted=self._setup.tensorboard, say=notes.append) as events,
+        ):
             for epoch in attempt_trial(spec, self._work, read_splits(self._work), workshop, **how):
                 told, now = pace.after(epoch), monotonic()
                 keeper.tell(told)

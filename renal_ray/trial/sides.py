@@ -1,4 +1,5 @@
-"""Who trains and who validates in a trial: the study's own fold, a repeat's, a share of it, or all scanners but one."""
+"""Who trains and who validates in a trial: the study's own fold, a repeat's, a share of it, or all
+scanners but one."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -15,20 +16,28 @@ Scanners = Mapping[PatientId, str]
 
 
 class LeakError(Exception):
-    """A patient would stand on two sides, or a sealed patient would be read: a defect, never to be trained through."""
+    """A patient would stand on two sides, or a sealed patient would be read: a defect, never to be
+    trained through."""
 
 
 def read_scanners(work: Place, patients: Collection[PatientId]) -> dict[PatientId, str]:
-    """The scanner of those patients of whom the cohort names one; empty where it has no such column."""
+    """The scanner of those patients of whom the cohort names one; empty where it has no such
+    column."""
     cohort = work.read_parquet("cohort.parquet")
     if "scanner" not in cohort:
         return {}
     wanted = frozenset(patients)
     named = zip(cohort["patient_id"], cohort["scanner"], strict=True)
-    return {PatientId(patient): scanner for patient, scanner in named if patient in wanted and isinstance(scanner, str) and scanner}
+    return {
+        PatientId(patient): scanner
+        for patient, scanner in named
+        if patient in wanted and isinstance(scanner, str) and scanner
+    }
 
 
-def make_sides(splits: SplitSet, fold: int, *, scanners: Scanners | None = None, **which: Any) -> Sides:
+def make_sides(
+    splits: SplitSet, fold: int, *, scanners: Scanners | None = None, **which: Any
+) -> Sides:
     """Names who trains and validates.
 
     Args:
@@ -38,7 +47,9 @@ def make_sides(splits: SplitSet, fold: int, *, scanners: Scanners | None = None,
         which: repeat, share or scanner, as in `Sides`.
     """
     unsigned = Sides(patients="", **which)
-    return unsigned.model_copy(update={"patients": _signature(_found(unsigned, fold, splits, scanners or {}))})
+    return unsigned.model_copy(
+        update={"patients": _signature(_found(unsigned, fold, splits, scanners or {}))}
+    )
 
 
 def sides_of(spec: TrialSpec, splits: SplitSet, scanners: Scanners | None = None) -> FoldSplit:
@@ -59,7 +70,10 @@ def sides_of(spec: TrialSpec, splits: SplitSet, scanners: Scanners | None = None
         return splits.fold(spec.fold, without=spec.outer)
     fold = _found(spec.sides, spec.fold, splits, scanners or {})
     if _signature(fold) != spec.sides.patients:
-        raise LeakError(f"{spec.trial_id}: others would train and validate than those whom the trial was planned with; run the same command again")
+        raise LeakError(
+            f"{spec.trial_id}: others would train and validate than those whom the "
+            "trial was planned with; run the same command again"
+        )
     return fold
 
 
@@ -69,7 +83,15 @@ def _found(sides: Sides, fold: int, splits: SplitSet, scanners: Scanners) -> Fol
     found = redraw(splits, sides.repeat).fold(fold)
     if sides.share == 1:
         return found
-    return nested_share(found, sides.share, labels=splits.labels, sealed=splits.test, seed=splits.seed, number=fold, units=splits.units)
+    return nested_share(
+        found,
+        sides.share,
+        labels=splits.labels,
+        sealed=splits.test,
+        seed=splits.seed,
+        number=fold,
+        units=splits.units,
+    )
 
 
 def _signature(fold: FoldSplit) -> str:

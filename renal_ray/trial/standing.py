@@ -1,4 +1,5 @@
-"""Where a study stands, in lines for a person: from its work directory alone, on any machine that sees it, also when nothing runs any more."""
+"""Where a study stands, in lines for a person: from its work directory alone, on any machine that
+sees it, also when nothing runs any more."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -57,22 +58,33 @@ class Sign:
         where = f"{node}, process {told['pid']}" if "pid" in told else node
         at = f"epoch {told['epoch']}/{told['epochs']}" if told["epoch"] else "starting"
         if self.is_stale:
-            return f"{self.trial_id}: last seen {_ago(self.age_s)} ago, {at} ({where}); the next sweep goes on with it"
-        rate = "" if told["images_per_second"] is None else f", {told['images_per_second']:.1f} samples/s"
+            return (
+                f"{self.trial_id}: last seen {_ago(self.age_s)} ago, {at} "
+                f"({where}); the next sweep goes on with it"
+            )
+        rate = (
+            ""
+            if told["images_per_second"] is None
+            else f", {told['images_per_second']:.1f} samples/s"
+        )
         stage = ", scoring" if told.get("stage") == "scoring" else ""
         left = "" if told["eta_s"] is None or stage else f", {clock(told['eta_s'])} left"
         return f"{self.trial_id}: {at}{stage}{rate}{left} ({where}, seen {_ago(self.age_s)} ago)"
 
 
 def node_of(kept: Mapping[str, Any]) -> tuple[str, str]:
-    """Host and address of a node as kept with a trial; a question mark where an older version kept none."""
+    """Host and address of a node as kept with a trial; a question mark where an older version kept
+    none."""
     return str(kept.get("host") or "?"), str(kept.get("address") or "")
 
 
 def node_names(nodes: set[tuple[str, str]]) -> dict[tuple[str, str], str]:
     """A name for each node: its host, and its address too where several have the same host."""
     shared = Counter(host for host, _ in nodes)
-    return {(host, address): f"{host} {address}".strip() if shared[host] > 1 else host for host, address in nodes}
+    return {
+        (host, address): f"{host} {address}".strip() if shared[host] > 1 else host
+        for host, address in nodes
+    }
 
 
 @dataclass(frozen=True)
@@ -115,9 +127,15 @@ class Standing:
             self._plan = make_plan(self._study, self._work)
         there = set(self._ledger.trial_ids())
         results = self._refresh(self._plan, there)
-        begun = [trial_id for trial_id in self._specs if trial_id in there and trial_id not in results]  # nothing is asked about the others
+        begun = [
+            trial_id for trial_id in self._specs if trial_id in there and trial_id not in results
+        ]  # nothing is asked about the others
         states = {trial_id: self._ledger.state(trial_id) for trial_id in begun}
-        signs = [sign for trial_id, state in states.items() if state == "unfinished" and (sign := self._sign(trial_id))]
+        signs = [
+            sign
+            for trial_id, state in states.items()
+            if state == "unfinished" and (sign := self._sign(trial_id))
+        ]
         return self._look(self._plan, results, states, signs)
 
     @cached_property
@@ -129,32 +147,56 @@ class Standing:
         if before is None:
             self._results = finished_results(self._work)
         else:
-            new = {trial_id: result for trial_id in there - before.keys() if (result := self._ledger.result(trial_id)) is not None}
-            self._results = {trial_id: result for trial_id, result in before.items() if trial_id in there} | new
+            new = {
+                trial_id: result
+                for trial_id in there - before.keys()
+                if (result := self._ledger.result(trial_id)) is not None
+            }
+            self._results = {
+                trial_id: result for trial_id, result in before.items() if trial_id in there
+            } | new
         if before is None or before.keys() != self._results.keys():
             self._specs = {spec.trial_id: spec for spec in plan.specs(self._results)}
         return self._results
 
     def _sign(self, trial_id: str) -> Sign | None:
-        """What a begun trial told last; None in its first seconds, and when it has ended meanwhile."""
+        """What a begun trial told last; None in its first seconds, and when it has ended
+        meanwhile."""
         try:
             told: dict[str, Any] = self._ledger.folder(trial_id).read_json(PROGRESS)
         except FileNotFoundError:
             return None
         age = datetime.now(UTC) - datetime.fromisoformat(told["time"])
-        return Sign(trial_id, told, max(0.0, age.total_seconds()))  # clocks of two machines may differ
+        return Sign(
+            trial_id, told, max(0.0, age.total_seconds())
+        )  # clocks of two machines may differ
 
-    def _look(self, plan: Plan, results: dict[str, dict[str, Any]], states: Mapping[str, str], signs: list[Sign]) -> Look:
+    def _look(
+        self,
+        plan: Plan,
+        results: dict[str, dict[str, Any]],
+        states: Mapping[str, str],
+        signs: list[Sign],
+    ) -> Look:
         running = [sign for sign in signs if not sign.is_stale]
         failed = [trial_id for trial_id, state in states.items() if state == "failed"]
         finished = [trial_id for trial_id in self._specs if trial_id in results]
         begun = sum(state == "unfinished" for state in states.values()) - len(running)
         waiting = plan.total() - len(finished) - len(failed) - len(running) - begun
-        counts = f"{plan.study.name}: {len(finished)} of {plan.total()} trials finished, {len(failed)} failed, {len(running)} running, {waiting} waiting"
+        counts = (
+            f"{plan.study.name}: {len(finished)} of {plan.total()} trials finished, "
+            f"{len(failed)} failed, {len(running)} running, {waiting} waiting"
+        )
         counts += f", {begun} begun and not heard of" if begun else ""
-        lines = [counts, *_by_kind(plan, self._specs, results, self._work), *_by_node([results[one] for one in finished], running)]
+        lines = [
+            counts,
+            *_by_kind(plan, self._specs, results, self._work),
+            *_by_node([results[one] for one in finished], running),
+        ]
         names = node_names({sign.node for sign in signs})
-        lines += [sign.line(names[sign.node]) for sign in sorted(signs, key=lambda sign: sign.is_stale)]
+        lines += [
+            sign.line(names[sign.node]) for sign in sorted(signs, key=lambda sign: sign.is_stale)
+        ]
         alive = bool(running) or is_held(self._work)
         if not alive:
             lines.append("no sweep is running here")
@@ -165,9 +207,18 @@ class Standing:
         lines += [f"{trial_id}: failed: {self._last_error(trial_id)}" for trial_id in failed]
         lines += search_status(plan.study, self._work) if plan.study.search is not None else []
         opened = len(openings(self._work))
-        lines.append(f"the seal on the test patients was opened, {opened} x" if opened else "the seal on the test patients is closed")
+        lines.append(
+            f"the seal on the test patients was opened, {opened} x"
+            if opened
+            else "the seal on the test patients is closed"
+        )
         lines += self._cohort.lines
-        return Look(counts, f"{counts}; about {clock(remaining)} left" if remaining else counts, lines, not alive)
+        return Look(
+            counts,
+            f"{counts}; about {clock(remaining)} left" if remaining else counts,
+            lines,
+            not alive,
+        )
 
     def _last_error(self, trial_id: str) -> str:
         told = self._ledger.error(trial_id).strip()
@@ -175,9 +226,13 @@ class Standing:
         return last if len(last) <= ERROR_LENGTH else f"{last[:ERROR_LENGTH]}..."
 
 
-def _by_kind(plan: Plan, specs: Mapping[str, TrialSpec], results: Mapping[str, Any], work: Place) -> Iterator[str]:
+def _by_kind(
+    plan: Plan, specs: Mapping[str, TrialSpec], results: Mapping[str, Any], work: Place
+) -> Iterator[str]:
     kinds: dict[str, int] = {}
-    beside: dict[str, tuple[int, int]] = {}  # repeats and robustness: a line each, however many trials they are
+    beside: dict[
+        str, tuple[int, int]
+    ] = {}  # repeats and robustness: a line each, however many trials they are
     for trial_id, spec in specs.items():
         if spec.sides is None:
             kind = f"{spec.dataset} {spec.freeze_point} {spec.head} {spec.apart}".strip()
@@ -188,7 +243,11 @@ def _by_kind(plan: Plan, specs: Mapping[str, TrialSpec], results: Mapping[str, A
     for kind, done in kinds.items():
         yield f"  {kind}: {done} of {len(plan.study.fold_numbers)} folds finished"
     if wanted := masks_wanted(plan.study):
-        yield f"  masks drawn otherwise: {sum(work.exists(part.file) for part in mask_parts(plan, results))} of {wanted} folds measured"
+        yield (
+            "  masks drawn otherwise: "
+            f"{sum(work.exists(part.file) for part in mask_parts(plan, results))} of "
+            f"{wanted} folds measured"
+        )
     for name, (finished, known) in beside.items():
         yield f"  {name}: {finished} of {max(known, plan.beside()[name])} trials finished"
 

@@ -30,18 +30,33 @@ def describe_plan(study: Study, work: Place) -> Iterator[str]:
     people = plan.splits.patients
     for k in range(plan.splits.n_folds):
         inside = [person for person in people if person.fold == k]
-        yield f"fold {k}: {_counted([person.label for person in inside])}, {sum(person.n_images for person in inside)} images"
+        yield (
+            f"fold {k}: {_counted([person.label for person in inside])}, "
+            f"{sum(person.n_images for person in inside)} images"
+        )
     sealed = [person for person in people if person.role == "test"]
-    yield f"sealed for the test: {len(sealed)} patients, {sum(person.n_images for person in sealed)} images"  # and not their labels
+    # And not their labels.
+    yield (
+        f"sealed for the test: {len(sealed)} patients, "
+        f"{sum(person.n_images for person in sealed)} images"
+    )
     results = finished_results(work)
     specs = plan.specs(results)
     done = sum(spec.trial_id in results for spec in specs)
-    kinds = f"{', '.join(study.datasets)} x {', '.join(study.freeze_points)} x {len(study.fold_numbers)} folds; heads {', '.join(study.heads.use)}"
+    kinds = (
+        f"{', '.join(study.datasets)} x {', '.join(study.freeze_points)} x "
+        f"{len(study.fold_numbers)} folds; heads {', '.join(study.heads.use)}"
+    )
     yield f"{plan.total()} trials ({kinds}), {done} of them finished"
     yield from _beside(plan)
     for dataset in study.datasets:
-        yield f"{dataset}: freeze point {plan.selected(dataset, results) or 'selected once its image trials are finished'}"
-    if line := augmentation_line(study, sum(person.n_images for person in people if person.role == TRAIN)):
+        yield (
+            f"{dataset}: freeze point "
+            f"{plan.selected(dataset, results) or 'selected once its image trials are finished'}"
+        )
+    if line := augmentation_line(
+        study, sum(person.n_images for person in people if person.role == TRAIN)
+    ):
         yield line
     if study.search is not None:
         yield from describe_search(study)
@@ -49,48 +64,84 @@ def describe_plan(study: Study, work: Place) -> Iterator[str]:
 
 
 def _beside(plan: Plan) -> Iterator[str]:
-    """What is trained and measured beside the study's own folds; nothing where nothing is asked for."""
+    """What is trained and measured beside the study's own folds; nothing where nothing is asked
+    for."""
     counts = plan.beside()
     if counts:
-        yield f"of them beside the study's own folds: {', '.join(f'{count} {name}' for name, count in counts.items())}"
+        yield (
+            "of them beside the study's own folds: "
+            f"{', '.join(f'{count} {name}' for name, count in counts.items())}"
+        )
     robustness = plan.study.robustness
     if robustness.leave_scanner_out:
-        yield why_not_left_out(plan.scanner_levels, robustness.scanner_patients) or "every scanner is left out in turn"
+        yield (
+            why_not_left_out(plan.scanner_levels, robustness.scanner_patients)
+            or "every scanner is left out in turn"
+        )
     if robustness.mask_mm:
-        yield f"after the trials: masks of validation patients dilated, eroded and shifted by {', '.join(f'{mm:g}' for mm in robustness.mask_mm)} mm"
+        yield (
+            "after the trials: masks of validation patients dilated, eroded and shifted by "
+            f"{', '.join(f'{mm:g}' for mm in robustness.mask_mm)} mm"
+        )
 
 
 def _costs(plan: Plan, results: Results, probe: Probe | None) -> Iterator[str]:
     floor = floor_of(plan)
     for point, gflop in floor.suffixes.items():
         yield f"floor, {point}: {gflop / 1e3:,.1f} TFLOP to train its suffix"
-    yield f"floor, all: {floor.total / 1e3:,.1f} TFLOP, {floor.prefix / 1e3:,.1f} of them one pass of every image through the frozen layers"
+    yield (
+        f"floor, all: {floor.total / 1e3:,.1f} TFLOP, {floor.prefix / 1e3:,.1f} of "
+        "them one pass of every image through the frozen layers"
+    )
     if probe is None:
-        yield "predicted time: not known; `renal-ray plan --probe` measures one step of each kind of trial"
+        yield (
+            "predicted time: not known; `renal-ray plan --probe` "
+            "measures one step of each kind of trial"
+        )
         return
     rate = probe.matrix_gflops[plan.study.precision]
     slots = slots_of(plan.study, probe)
     where = f"{probe.device}, {plan.study.precision}"
     # Trials side by side have threads of their own, but share one card and its rate.
     rates, shared = (1, " on one card") if probe.gpu_memory_mib else (slots, "")
-    yield f"at the {rate:,.0f} GFLOP/s of a matrix product ({where}), {slots} trials at once{shared}: {clock(floor.total / rate / rates)}"
+    yield (
+        f"at the {rate:,.0f} GFLOP/s of a matrix product ({where}), {slots} trials "
+        f"at once{shared}: {clock(floor.total / rate / rates)}"
+    )
     remaining = Forecast(plan, results, probe).remaining(slots)
     if remaining is not None:
-        yield f"predicted from measured steps: {clock(remaining)} for what is left, {slots} trials at once"
+        yield (
+            f"predicted from measured steps: {clock(remaining)} for "
+            f"what is left, {slots} trials at once"
+        )
 
 
 def slots_of(study: Study, probe: Probe) -> int:
     """Trials at once on the machine that was probed."""
     gpu = {"GPU": 1.0} if probe.gpu_memory_mib else {}
     spec = longest_kind(study)
-    return max(1, room([{"CPU": float(study.resources.cpus or os.cpu_count() or 1)} | gpu], share(study.resources, spec, probe)))
+    return max(
+        1,
+        room(
+            [{"CPU": float(study.resources.cpus or os.cpu_count() or 1)} | gpu],
+            share(study.resources, spec, probe),
+        ),
+    )
 
 
 def longest_kind(study: Study) -> TrialSpec:
-    """A trial of the shallowest freeze point, which stands for the room that the long trials need."""
+    """A trial of the shallowest freeze point, which stands for the room that the long trials
+    need."""
     inputs = Inputs(slices="", splits="", weights="")
     shallowest = min(study.freeze_points, key=FREEZE_POINTS.index)
-    return make_spec(study, dataset=study.datasets[0], freeze_point=shallowest, head=Head.IMAGE, fold=0, inputs=inputs)
+    return make_spec(
+        study,
+        dataset=study.datasets[0],
+        freeze_point=shallowest,
+        head=Head.IMAGE,
+        fold=0,
+        inputs=inputs,
+    )
 
 
 def clock(seconds: float) -> str:
@@ -100,9 +151,13 @@ def clock(seconds: float) -> str:
 
 def cpu_slots(study: Study) -> int:
     """Trials at once on this machine's CPUs."""
-    return max(1, int((study.resources.cpus or os.cpu_count() or 1) / study.resources.cpus_per_trial))
+    return max(
+        1, int((study.resources.cpus or os.cpu_count() or 1) / study.resources.cpus_per_trial)
+    )
 
 
 def _counted(labels: list[int]) -> str:
     count = Counter(labels)
-    return f"{len(labels)} patients ({count[Label.BENIGN]} benign, {count[Label.MALIGNANT]} malignant)"
+    return (
+        f"{len(labels)} patients ({count[Label.BENIGN]} benign, {count[Label.MALIGNANT]} malignant)"
+    )

@@ -21,10 +21,11 @@ COPY_EVERY_S = 60.0  # to object storage, where a file cannot grow
 
 
 class EventLog:
-    """The scalars of one trial: loss, accuracy, val_loss, val_accuracy, val_auc and images_per_second, an epoch a step.
+    """The scalars of one trial: loss, accuracy, val_loss, val_accuracy, val_auc and
+    images_per_second, an epoch a step.
 
-    In a local work directory the file grows where TensorBoard reads it; for a remote one it grows on this machine and is copied. What goes wrong
-    with it ends the log, not the trial.
+    In a local work directory the file grows where TensorBoard reads it; for a remote one it grows
+    on this machine and is copied. What goes wrong with it ends the log, not the trial.
 
     Args:
         work: the study's work directory.
@@ -33,7 +34,9 @@ class EventLog:
         say: told in one sentence when the log ends early.
     """
 
-    def __init__(self, work: Place, spec: TrialSpec, scratch: Path, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, work: Place, spec: TrialSpec, scratch: Path, say: Callable[[str], None]
+    ) -> None:
         self._work = work
         self._name = f"{FOLDER}/{spec.trial_id}"
         self._folder = work.path(self._name) if work.is_local else scratch
@@ -50,7 +53,10 @@ class EventLog:
             self._add(epoch, images_per_second)
         except OSError as error:
             self._broken = True
-            self._say(f"TensorBoard's files in {self._work.uri}/{FOLDER} cannot be written ({error.strerror or error}); the trials go on without them")
+            self._say(
+                f"TensorBoard's files in {self._work.uri}/{FOLDER} cannot be written "
+                f"({error.strerror or error}); the trials go on without them"
+            )
 
     def close(self) -> None:
         """Writes what is left."""
@@ -65,10 +71,19 @@ class EventLog:
 
         if self._writer is None:
             self._writer = self._open(epoch.epoch)
-        scalars = {name: getattr(epoch, name) for name in ("loss", "accuracy", "val_loss", "val_accuracy", "val_auc")}
+        scalars = {
+            name: getattr(epoch, name)
+            for name in ("loss", "accuracy", "val_loss", "val_accuracy", "val_auc")
+        }
         scalars["images_per_second"] = images_per_second
-        values = [Summary.Value(tag=name, simple_value=value) for name, value in scalars.items() if value is not None and isfinite(value)]
-        self._writer.write_event(Event(wall_time=time(), step=epoch.epoch, summary=Summary(value=values)))
+        values = [
+            Summary.Value(tag=name, simple_value=value)
+            for name, value in scalars.items()
+            if value is not None and isfinite(value)
+        ]
+        self._writer.write_event(
+            Event(wall_time=time(), step=epoch.epoch, summary=Summary(value=values))
+        )
         now = monotonic()
         if now - self._flushed >= FLUSH_EVERY_S:
             self._writer.flush()
@@ -86,7 +101,9 @@ class EventLog:
         self._folder.mkdir(parents=True, exist_ok=True)
         writer = EventsWriter(str(self._folder / "events"), f".from-{first}")
         # TensorBoard forgets what an earlier attempt told of this epoch and of later ones.
-        writer.write_event(Event(wall_time=time(), step=first, session_log=SessionLog(status=SessionLog.START)))
+        writer.write_event(
+            Event(wall_time=time(), step=first, session_log=SessionLog(status=SessionLog.START))
+        )
         writer.flush()
         return writer
 
@@ -98,7 +115,9 @@ class EventLog:
 
 
 @contextlib.contextmanager
-def event_log(work: Place, spec: TrialSpec, *, wanted: bool, say: Callable[[str], None]) -> Iterator[EventLog | None]:
+def event_log(
+    work: Place, spec: TrialSpec, *, wanted: bool, say: Callable[[str], None]
+) -> Iterator[EventLog | None]:
     """The log of one trial where the study wants it, None where not; closed with the context."""
     if not wanted:
         yield None

@@ -45,7 +45,13 @@ class Trained:
 
 
 def train(
-    model: "CompiledModel", spec: TrialSpec, feed: Feed, *, resident: Any = None, checkpoints: Checkpoints | None = None, max_steps: int | None = None
+    model: "CompiledModel",
+    spec: TrialSpec,
+    feed: Feed,
+    *,
+    resident: Any = None,
+    checkpoints: Checkpoints | None = None,
+    max_steps: int | None = None,
 ) -> Generator[Epoch, None, Trained]:
     """Trains a model on one side of a fold and follows it on the other, epoch by epoch.
 
@@ -53,9 +59,10 @@ def train(
         model: reset for this trial.
         spec: epochs, batch size, what to keep, seed.
         feed: both sides of the fold.
-        resident: the feed's source on the device, from `CompiledModel.put`: an epoch then is one call. Otherwise batches are copied out
-            of the source while the one before computes.
-        checkpoints: where to continue from, and what to write down; without them the training starts at the beginning.
+        resident: the feed's source on the device, from `CompiledModel.put`: an epoch then is one
+            call. Otherwise batches are copied out of the source while the one before computes.
+        checkpoints: where to continue from, and what to write down; without them the training
+            starts at the beginning.
         max_steps: at most this many steps an epoch, for a dry run.
 
     Yields:
@@ -65,7 +72,9 @@ def train(
         History and speed; the model holds the weights of the epoch that `training.keep` asks for.
     """
     rng = np.random.default_rng(spec.seed)
-    pace = _Streamed(model, feed, spec) if resident is None else _Resident(model, feed, spec, resident)
+    pace = (
+        _Streamed(model, feed, spec) if resident is None else _Resident(model, feed, spec, resident)
+    )
     epochs: list[Epoch] = []
     best: Best | None = None
     if checkpoints and (before := checkpoints.read()):
@@ -73,20 +82,41 @@ def train(
         rng.bit_generator.state = before.rng
         epochs, best = list(before.epochs), before.best
     for number in range(len(epochs) + 1, spec.epochs + 1):
-        order = full_batches(balanced_epoch(feed.train.labels, rng), spec.training.batch_size)[:max_steps]
+        order = full_batches(balanced_epoch(feed.train.labels, rng), spec.training.batch_size)[
+            :max_steps
+        ]
         start = perf_counter()
         loss, accuracy = pace.train(order, number)
         seconds = perf_counter() - start
-        epochs.append(Epoch(number, loss, accuracy, *_judge(feed.validation, pace.validate(), model.penalty), seconds, order.size))
+        epochs.append(
+            Epoch(
+                number,
+                loss,
+                accuracy,
+                *_judge(feed.validation, pace.validate(), model.penalty),
+                seconds,
+                order.size,
+            )
+        )
         auc = epochs[-1].val_auc
-        if spec.training.keep == "best_val_auc" and auc is not None and (best is None or auc > best.auc):
+        if (
+            spec.training.keep == "best_val_auc"
+            and auc is not None
+            and (best is None or auc > best.auc)
+        ):
             best = Best(auc, number, model.get_weights_by_name())
         if checkpoints and checkpoints.due and number < spec.epochs:
-            checkpoints.write(Checkpoint(epochs, dict(rng.bit_generator.state), model.state(), best))
+            checkpoints.write(
+                Checkpoint(epochs, dict(rng.bit_generator.state), model.state(), best)
+            )
         yield epochs[-1]
     if best is not None:
         model.set_weights_by_name(best.weights)
-    return Trained(_history(epochs), spec.epochs if best is None else best.epoch, sum(epoch.samples for epoch in epochs))
+    return Trained(
+        _history(epochs),
+        spec.epochs if best is None else best.epoch,
+        sum(epoch.samples for epoch in epochs),
+    )
 
 
 class _Streamed:
@@ -126,10 +156,14 @@ class _Resident:
         self._validation = full_batches(feed.validation.inputs.rows, spec.training.batch_size)
 
     def train(self, order: np.ndarray, epoch: int) -> tuple[float, float]:
-        return self._model.train_resident(self._data, self._varied.rows(self._feed.train.inputs.rows[order], epoch))
+        return self._model.train_resident(
+            self._data, self._varied.rows(self._feed.train.inputs.rows[order], epoch)
+        )
 
     def validate(self) -> np.ndarray:
-        return self._model.scores_resident(self._data, self._validation).reshape(-1)[: len(self._feed.validation)]
+        return self._model.scores_resident(self._data, self._validation).reshape(-1)[
+            : len(self._feed.validation)
+        ]
 
 
 def _judge(side: Samples, scores: np.ndarray, penalty: float) -> tuple[float, float, float | None]:

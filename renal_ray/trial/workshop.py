@@ -1,4 +1,5 @@
-"""What a worker keeps from trial to trial: compiled models, one for each shape, and the backbone's weights."""
+"""What a worker keeps from trial to trial: compiled models, one for each shape, and the backbone's
+weights."""
 
 import importlib
 import logging
@@ -33,14 +34,20 @@ COPIED_BATCH = 32  # not the trial's batch size: copies must not change with it
 RESIDENT_MIB = 1024  # of samples held on a device that has told nothing of its memory
 
 
-def configure_keras(backend: str, threads: int, *, gpu_share: float = 1.0, on_card: bool = False) -> None:
-    """Settles backend, CPU threads and memory of the card; must run before Keras is first imported in the process.
+def configure_keras(
+    backend: str, threads: int, *, gpu_share: float = 1.0, on_card: bool = False
+) -> None:
+    """Settles backend, CPU threads and memory of the card; must run before Keras is first imported
+    in the process.
 
     Args:
         backend: tensorflow or jax.
-        threads: threads that one operation computes with; fixed, so that sums come out in one order.
-        gpu_share: share of the card's memory that JAX may take; TensorFlow is told by `renal_ray.model.device.limit_memory`.
-        on_card: whether a card is promised: what the framework says of cards then counts, see `renal_ray.trial.cards`.
+        threads: threads that one operation computes with; fixed, so that sums come out in one
+            order.
+        gpu_share: share of the card's memory that JAX may take; TensorFlow is told by
+            `renal_ray.model.device.limit_memory`.
+        on_card: whether a card is promised: what the framework says of cards then counts, see
+            `renal_ray.trial.cards`.
     """
     os.environ["KERAS_BACKEND"] = backend
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "NPROC"):  # JAX reads NPROC
@@ -61,7 +68,8 @@ def configure_keras(backend: str, threads: int, *, gpu_share: float = 1.0, on_ca
 
 
 def start_keras(backend: str, threads: int) -> None:
-    """As `configure_keras`, and imports Keras without what TensorFlow writes on standard error meanwhile at any log level: where a person reads."""
+    """As `configure_keras`, and imports Keras without what TensorFlow writes on standard error
+    meanwhile at any log level: where a person reads."""
     configure_keras(backend, threads)
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
@@ -89,7 +97,14 @@ class Workshop:
         resident_mib: memory for samples on the device.
     """
 
-    def __init__(self, work: Place, *, computed: Collection[str] = (), on_card: bool = False, resident_mib: float = RESIDENT_MIB) -> None:
+    def __init__(
+        self,
+        work: Place,
+        *,
+        computed: Collection[str] = (),
+        on_card: bool = False,
+        resident_mib: float = RESIDENT_MIB,
+    ) -> None:
         self.work = work
         self._computed = frozenset(computed)
         self._on_card = on_card
@@ -107,7 +122,8 @@ class Workshop:
         """A backbone's weights by name; the last one asked for is kept.
 
         Raises:
-            DamagedFileError: the file is not what was written; it is deleted, so that the next sweep makes it anew.
+            DamagedFileError: the file is not what was written; it is deleted, so that the next
+                sweep makes it anew.
         """
         from renal_ray.model.weight_files import load_weights_h5
 
@@ -117,11 +133,14 @@ class Workshop:
                 self._backbones = {weights_hash: load_weights_h5(self.work.read(name))}
             except (DamagedFileError, FileNotFoundError) as error:
                 self.work.remove(name)
-                raise DamagedFileError(f"{self.work.shown(name)}: {error}; the next `renal-ray sweep` makes it anew") from None
+                raise DamagedFileError(
+                    f"{self.work.shown(name)}: {error}; the next `renal-ray sweep` makes it anew"
+                ) from None
         return self._backbones[weights_hash]
 
     def model(self, spec: TrialSpec) -> "CompiledModel":
-        """The compiled model for a trial's head, freeze point and widths, in whatever state the last trial left it.
+        """The compiled model for a trial's head, freeze point and widths, in whatever state the
+        last trial left it.
 
         Returns:
             The model; reset it or set its weights before use.
@@ -135,7 +154,15 @@ class Workshop:
         shape = (spec.size, spec.freeze_point) if spec.head is Head.IMAGE else ()
         drops, decays = training.dropout > 0, training.weight_decay > 0
         widths = (training.embedding, training.gru_units, training.gru_layers, training.gru_l2)
-        key = (spec.head, *shape, *widths, training.optimizer, drops, decays, spec.precision)  # what `reset` cannot change
+        key = (
+            spec.head,
+            *shape,
+            *widths,
+            training.optimizer,
+            drops,
+            decays,
+            spec.precision,
+        )  # what `reset` cannot change
         model = self._models.pop(key, None)
         if model is None:
             while len(self._models) >= MODELS:
@@ -143,17 +170,30 @@ class Workshop:
                 self._gradcams.pop(dropped.model, None)
             with computing_in(spec.precision):
                 if spec.head is Head.IMAGE:
-                    network = image_model(build_suffix(spec.size, spec.freeze_point), embedding=training.embedding, dropout=drops)
+                    network = image_model(
+                        build_suffix(spec.size, spec.freeze_point),
+                        embedding=training.embedding,
+                        dropout=drops,
+                    )
                 elif spec.head is Head.FC:
                     network = fc_model(training.embedding, width=training.embedding, dropout=drops)
                 else:
-                    network = gru_model(training.embedding, units=training.gru_units, l2=training.gru_l2, layers=training.gru_layers, dropout=drops)
-            model = CompiledModel(network, optimizer=training.optimizer, decays=decays, precision=spec.precision)
+                    network = gru_model(
+                        training.embedding,
+                        units=training.gru_units,
+                        l2=training.gru_l2,
+                        layers=training.gru_layers,
+                        dropout=drops,
+                    )
+            model = CompiledModel(
+                network, optimizer=training.optimizer, decays=decays, precision=spec.precision
+            )
         self._models[key] = model
         return model
 
     def rows(self, spec: TrialSpec, splits: SplitSet) -> "ImageRows":
-        """The activations of all training patients that an image trial reads; the same object for every fold.
+        """The activations of all training patients that an image trial reads; the same object for
+        every fold.
 
         Args:
             spec: an image trial.
@@ -164,20 +204,29 @@ class Workshop:
             patients = sorted(splits.training)
             if spec.freeze_point in self._computed:
                 slices = Slices(self.work, spec.dataset, sealed=splits.test)
-                rows: ImageRows = ComputedActivations(slices, self.prefix(spec), spec.freeze_point, patients, spec.activation_dtype)
+                rows: ImageRows = ComputedActivations(
+                    slices, self.prefix(spec), spec.freeze_point, patients, spec.activation_dtype
+                )
             else:
                 rows = Activations(self.work, spec.activations, patients)
             self._rows = key, rows
-        return self._varied(spec, self._rows[1], splits) if spec.training.augmentation.is_on else self._rows[1]
+        return (
+            self._varied(spec, self._rows[1], splits)
+            if spec.training.augmentation.is_on
+            else self._rows[1]
+        )
 
     def _varied(self, spec: TrialSpec, plain: "ImageRows", splits: SplitSet) -> "ImageRows":
-        """The rows with what varies their images: beside them the frozen layers, or after them varied copies, those used last kept in memory."""
+        """The rows with what varies their images: beside them the frozen layers, or after them
+        varied copies, those used last kept in memory."""
 
         augmentation = spec.training.augmentation
 
         def frozen() -> FrozenLayers:
             prefix = self.prefix(spec, None if augmentation.bypasses else COPIED_BATCH)
-            return FrozenLayers(Slices(self.work, spec.dataset, sealed=splits.test), prefix, spec, plain.patients)
+            return FrozenLayers(
+                Slices(self.work, spec.dataset, sealed=splits.test), prefix, spec, plain.patients
+            )
 
         if augmentation.bypasses:
             return ComputedRows(plain, frozen())
@@ -186,12 +235,15 @@ class Workshop:
         while sum(one.nbytes for one in self._copied.values()) > self._resident_bytes:
             del self._copied[next(iter(self._copied))]  # the one not used for longest
         if copied is None:
-            copied = CopiedRows(plain, frozen(), augmentation, seed=copies_seed(spec), batch=COPIED_BATCH)
+            copied = CopiedRows(
+                plain, frozen(), augmentation, seed=copies_seed(spec), batch=COPIED_BATCH
+            )
         self._copied[key] = copied
         return copied
 
     def prefix(self, spec: TrialSpec, batch: int | None = None, *, pooled: bool = True) -> "Prefix":
-        """The frozen layers up to a trial's freeze point, with its weights; the last one asked for is kept.
+        """The frozen layers up to a trial's freeze point, with its weights; the last one asked for
+        is kept.
 
         Args:
             spec: the trial.
@@ -202,11 +254,21 @@ class Workshop:
         key = (spec.inputs.weights, spec.size, spec.freeze_point, batch, pooled)
         if self._prefix is None or self._prefix[0] != key:
             weights = self.backbone(spec.inputs.weights)
-            self._prefix = key, Prefix(weights, size=spec.size, freeze_points=[spec.freeze_point], batch_size=batch, pooled=pooled)
+            self._prefix = (
+                key,
+                Prefix(
+                    weights,
+                    size=spec.size,
+                    freeze_points=[spec.freeze_point],
+                    batch_size=batch,
+                    pooled=pooled,
+                ),
+            )
         return self._prefix[1]
 
     def gradcam(self, spec: TrialSpec) -> "GradCam":
-        """Grad-CAM of the model that `model` gives for an image trial, with the weights that this has when it is asked."""
+        """Grad-CAM of the model that `model` gives for an image trial, with the weights that this
+        has when it is asked."""
         from renal_ray.model.gradcam import GradCam
 
         model = self.model(spec).model
@@ -215,7 +277,8 @@ class Workshop:
         return self._gradcams[model]
 
     def resident(self, spec: TrialSpec, source: Rows) -> Any:
-        """A trial's samples on the device, None where they do not fit or where steps are so long that it would not pay.
+        """A trial's samples on the device, None where they do not fit or where steps are so long
+        that it would not pay.
 
         Args:
             spec: the trial.
@@ -252,5 +315,8 @@ def with_weights(spec: TrialSpec, work: Place, workshop: Workshop) -> "CompiledM
     try:
         model.set_weights_by_name(weights)
     except StudyError as error:
-        raise StudyError(f"{work.shown(f'trials/{spec.trial_id}/weights.h5')}: {error}; delete the trial's directory and run `renal-ray sweep`") from None
+        raise StudyError(
+            f"{work.shown(f'trials/{spec.trial_id}/weights.h5')}: {error}; delete "
+            "the trial's directory and run `renal-ray sweep`"
+        ) from None
     return model

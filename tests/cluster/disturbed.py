@@ -39,7 +39,9 @@ class Run:
     said: str = ""
     seconds: float = 0.0
     codes: list[int] = field(default_factory=list)
-    kept: dict[str, bytes] = field(default_factory=dict)  # result.json of what was finished at the fault
+    kept: dict[str, bytes] = field(
+        default_factory=dict
+    )  # result.json of what was finished at the fault
     process: subprocess.Popen[str] | None = None
     _begun: float = 0.0
 
@@ -63,17 +65,23 @@ class Run:
 
     def finished(self) -> dict[str, bytes]:
         """result.json of every finished trial."""
-        return {name: self.work.read(f"trials/{name}/result.json") for name in finished_results(self.work)}
+        return {
+            name: self.work.read(f"trials/{name}/result.json")
+            for name in finished_results(self.work)
+        }
 
     def in_the_middle(self, *, finished: int = 1) -> None:
-        """Waits until some trials are finished and another one runs that has been written down; notes what is finished."""
+        """Waits until some trials are finished and another one runs that has been written down;
+        notes what is finished."""
         assert self.process is not None
         process = self.process
 
         def there() -> bool:
             assert process.poll() is None, process.communicate()
             done = self.finished()
-            running = {path.parent.name for path in self.work.path("trials").glob("*/checkpoint.json")} - done.keys()
+            running = {
+                path.parent.name for path in self.work.path("trials").glob("*/checkpoint.json")
+            } - done.keys()
             return len(done) >= finished and bool(running)
 
         wait_until(there, "the middle of the sweep", seconds=300)
@@ -81,7 +89,9 @@ class Run:
 
     def running(self) -> set[str]:
         """Trials that have begun and are not finished."""
-        return {path.parent.name for path in self.work.path("trials").glob("*/claim.txt")} - self.finished().keys()
+        return {
+            path.parent.name for path in self.work.path("trials").glob("*/claim.txt")
+        } - self.finished().keys()
 
     def again(self) -> None:
         """The same command until it has nothing left to do."""
@@ -98,17 +108,31 @@ class Run:
         code, said = output(driver(self.nodes, ["test", str(self.file)]))
         assert code == 0, said
         done = subprocess.run(
-            [sys.executable, "-c", "from renal_ray.cli import main; main()", "report", str(self.file)],
-            cwd=REPOSITORY, env=self.nodes.environment, capture_output=True, encoding="utf-8",
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-c",
+                "from renal_ray.cli import main; main()",
+                "report",
+                str(self.file),
+            ],
+            cwd=REPOSITORY,
+            env=self.nodes.environment,
+            capture_output=True,
+            encoding="utf-8",
+        )
         assert done.returncode == 0, done.stderr
         tables = {
-            path.name: path.read_text(encoding="utf-8") for path in sorted(self.work.path("report/tables").glob("*.csv")) if not path.name.startswith(TIMES)
+            path.name: path.read_text(encoding="utf-8")
+            for path in sorted(self.work.path("report/tables").glob("*.csv"))
+            if not path.name.startswith(TIMES)
         }
         assert len(tables) >= 5
         return {
             "levels": {name: result["levels"] for name, result in sorted(results.items())},
-            "files": {name: {k: v for k, v in result["files"].items() if k != "history.parquet"} for name, result in sorted(results.items())},
+            "files": {
+                name: {k: v for k, v in result["files"].items() if k != "history.parquet"}
+                for name, result in sorted(results.items())
+            },
             "votes": self.work.read_parquet("test/votes.parquet").to_csv(),
             "tables": tables,
         }
@@ -127,7 +151,8 @@ class Cluster:
 
     @property
     def small_disk(self) -> Path:
-        """A file system of its own, there since before the nodes: what is mounted later they do not see."""
+        """A file system of its own, there since before the nodes: what is mounted later they do not
+        see."""
         return self.folder / "disk"
 
     def run(self, name: str, *, on_small_disk: bool = False, **changes: Any) -> Run:
@@ -143,14 +168,24 @@ class Cluster:
         return Run(self.nodes, study, file)
 
     def check(self, run: Run, fault: str) -> None:
-        """Nothing finished was repeated or lost, and the study says what an undisturbed one says."""
+        """Nothing finished was repeated or lost, and the study says what an undisturbed one
+        says."""
         finished = run.finished()
         assert len(finished) == make_plan(run.study, run.work).total()
-        assert {name: finished[name] for name in run.kept} == run.kept, "a finished trial was repeated"
+        assert {name: finished[name] for name in run.kept} == run.kept, (
+            "a finished trial was repeated"
+        )
         outcome = run.outcome()
         for what, expected in self.expected.items():
             assert outcome[what] == expected, what
-        self.lost.append({"fault": fault, "commands": len(run.codes), "seconds": run.seconds, "lost_s": run.seconds - self.seconds})
+        self.lost.append(
+            {
+                "fault": fault,
+                "commands": len(run.codes),
+                "seconds": run.seconds,
+                "lost_s": run.seconds - self.seconds,
+            }
+        )
         print(json.dumps(self.lost[-1]))
 
 
@@ -170,12 +205,19 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         for node in range(3):
             nodes.start(node)
         made = Cluster(nodes, folder, _template(folder / "template"))
-        for name in ("cold", "undisturbed"):  # the first one makes the activations that all others find
+        for name in (
+            "cold",
+            "undisturbed",
+        ):  # the first one makes the activations that all others find
             whole = made.run(name)
             whole.start()
             assert whole.end() == 0, whole.said
             made.expected, made.seconds = made.expected or whole.outcome(), whole.seconds
-            shutil.copytree(whole.work.path("activations"), Path(made.template.work) / "activations", dirs_exist_ok=True)
+            shutil.copytree(
+                whole.work.path("activations"),
+                Path(made.template.work) / "activations",
+                dirs_exist_ok=True,
+            )
         made.check(whole, "none")
         yield made
         _keep(made)
@@ -187,13 +229,19 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def _template(work: Path) -> Study:
-    """Twenty drawn patients: long image trials at mixed9, short ones at mixed10, heads; a checkpoint every second."""
+    """Twenty drawn patients: long image trials at mixed9, short ones at mixed10, heads; a
+    checkpoint every second."""
     study = small_study(
         work,
         name="faults",
         backend="jax",
         freeze_points=["mixed9", "mixed10"],
-        training={"epochs": {"image": 60, "fc": 20, "gru": 20}, "batch_size": 8, "embedding": 32, "gru_units": 8},
+        training={
+            "epochs": {"image": 60, "fc": 20, "gru": 20},
+            "batch_size": 8,
+            "embedding": 32,
+            "gru_units": 8,
+        },
         resources={"cpus_per_trial": 1, "checkpoint_minutes": 1 / 60, "trial_timeout": 2},
     )
     write_small_work(study, draw_patients(20))
@@ -207,4 +255,11 @@ def _keep(made: Cluster) -> None:
     sys.path.insert(0, str(REPOSITORY / "benchmarks"))
     from keeping import keep
 
-    keep("faults", ("renal-ray", "ray", "keras", "jax"), {}, undisturbed_s=made.seconds, trials=len(made.expected["levels"]), faults=made.lost)
+    keep(
+        "faults",
+        ("renal-ray", "ray", "keras", "jax"),
+        {},
+        undisturbed_s=made.seconds,
+        trials=len(made.expected["levels"]),
+        faults=made.lost,
+    )

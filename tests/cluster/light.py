@@ -1,4 +1,5 @@
-"""The real worker of a sweep over a process that trains nothing: for what is to be seen of placement."""
+"""The real worker of a sweep over a process that trains nothing: for what is to be seen of
+placement."""
 
 from typing import Any
 

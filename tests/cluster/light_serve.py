@@ -1,4 +1,5 @@
-"""Stands for `renal_ray.trial.serve`: takes trials, reads what they would read, and writes down where and when; `python -m light_serve FD`."""
+"""Stands for `renal_ray.trial.serve`: takes trials, reads what they would read, and writes down
+where and when; `python -m light_serve FD`."""
 
 import json
 import os
@@ -44,7 +45,10 @@ def run(spec: TrialSpec, work: Place) -> None:
         "begun": begun,
         "ended": time(),
     }
-    level: dict[str, Any] = {"metrics": {"auc": 0.5 + 0.01 * len(spec.freeze_point), "sen": 0.5, "spec": 0.5}, "threshold": 0.5}
+    level: dict[str, Any] = {
+        "metrics": {"auc": 0.5 + 0.01 * len(spec.freeze_point), "sen": 0.5, "spec": 0.5},
+        "threshold": 0.5,
+    }
     result = {
         "levels": {"slice": level, "patient": level},
         "images_per_second": 1.0,

@@ -1,4 +1,5 @@
-"""A Ray cluster of nodes with addresses of their own on one machine: a network namespace a node, joined by a bridge."""
+"""A Ray cluster of nodes with addresses of their own on one machine: a network namespace a node,
+joined by a bridge."""
 
 import os
 import secrets
@@ -32,7 +33,8 @@ def why_not() -> str:
 
 
 class Network:
-    """Namespaces `<prefix>-0`, `<prefix>-1`, ... with the addresses 10.77.0.10, 10.77.0.11, ..., joined in `<prefix>-hub`.
+    """Namespaces `<prefix>-0`, `<prefix>-1`, ... with the addresses 10.77.0.10, 10.77.0.11, ...,
+    joined in `<prefix>-hub`.
 
     Args:
         prefix: of all names.
@@ -49,7 +51,19 @@ class Network:
         for node in range(nodes):
             space = self.space(node)
             _ip("netns", "add", space)
-            self._in(self._hub, "link", "add", f"port{node}", "type", "veth", "peer", "name", "eth0", "netns", space)
+            self._in(
+                self._hub,
+                "link",
+                "add",
+                f"port{node}",
+                "type",
+                "veth",
+                "peer",
+                "name",
+                "eth0",
+                "netns",
+                space,
+            )
             self._in(self._hub, "link", "set", f"port{node}", "master", "bridge", "up")
             self._in(space, "addr", "add", f"{self.address(node)}/24", "dev", "eth0")
             for device in ("lo", "eth0"):
@@ -94,7 +108,12 @@ class Nodes:
         self._started: dict[int, subprocess.Popen[bytes]] = {}
         self.token = secrets.token_hex(32)
         kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-        self.environment = kept | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(REPOSITORY)}
+        self.environment = kept | {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": self.token,
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "PYTHONPATH": str(REPOSITORY),
+        }
 
     @property
     def address(self) -> str:
@@ -103,24 +122,50 @@ class Nodes:
 
     def start(self, node: int, *more: str) -> None:
         """Starts Ray on a node and waits until it has joined."""
-        where = ["--head", f"--port={PORT}", "--include-dashboard=false", f"--temp-dir={self._folder}"] if node == 0 else [f"--address={self.address}"]
-        size = [f"--num-cpus={0 if node == 0 else 1}", f"--object-store-memory={100 * 2**20}", f"--node-ip-address={self.network.address(node)}"]
+        where = (
+            ["--head", f"--port={PORT}", "--include-dashboard=false", f"--temp-dir={self._folder}"]
+            if node == 0
+            else [f"--address={self.address}"]
+        )
+        size = [
+            f"--num-cpus={0 if node == 0 else 1}",
+            f"--object-store-memory={100 * 2**20}",
+            f"--node-ip-address={self.network.address(node)}",
+        ]
         with (self._folder.parent / f"node-{node}.log").open("ab") as log:
             self._started[node] = subprocess.Popen(
-                self.inside(node, *RAY, "start", "--block", "--disable-usage-stats", *where, *size, *more),
-                env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+                self.inside(
+                    node, *RAY, "start", "--block", "--disable-usage-stats", *where, *size, *more
+                ),
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         wait_until(lambda: self._has_joined(node), f"node {node} to join")
 
     def _has_joined(self, node: int) -> bool:
-        assert self._started[node].poll() is None, (self._folder.parent / f"node-{node}.log").read_text(encoding="utf-8")[-2000:]
-        return bool(self.processes(node, "raylet")) and (node == 0 or self.network.address(node) in self.alive())
+        assert self._started[node].poll() is None, (
+            self._folder.parent / f"node-{node}.log"
+        ).read_text(encoding="utf-8")[-2000:]
+        return bool(self.processes(node, "raylet")) and (
+            node == 0 or self.network.address(node) in self.alive()
+        )
 
     def alive(self) -> list[str]:
         """Addresses of the nodes that the head counts as alive."""
-        code = f"import ray; ray.init('{self.address}', log_to_driver=False, logging_level='ERROR'); "
+        code = (
+            f"import ray; ray.init('{self.address}', log_to_driver=False, logging_level='ERROR'); "
+        )
         code += "print(*[node['NodeManagerAddress'] for node in ray.nodes() if node['Alive']])"
-        done = subprocess.run(self.inside(0, sys.executable, "-c", code), env=self.environment, capture_output=True, encoding="utf-8", timeout=PATIENCE_S)
+        done = subprocess.run(
+            self.inside(0, sys.executable, "-c", code),
+            env=self.environment,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=PATIENCE_S,
+        )
         return done.stdout.split()
 
     def inside(self, node: int, *command: str) -> list[str]:
@@ -134,7 +179,10 @@ class Nodes:
             with suppress(psutil.NoSuchProcess):
                 for process in psutil.Process(self._started[node].pid).children(recursive=True):
                     with suppress(psutil.NoSuchProcess):
-                        if name in " ".join(process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
+                        if (
+                            name in " ".join(process.cmdline())
+                            and process.status() != psutil.STATUS_ZOMBIE
+                        ):
                             found.append(process)
         return found
 
@@ -178,5 +226,11 @@ def driver(nodes: Nodes, command: Sequence[str], *, token: bool = True) -> subpr
     code = "from renal_ray.cli import main; main()"
     return subprocess.Popen(
         nodes.inside(0, sys.executable, "-c", code, *command, "--address", nodes.address),
-        env=environment, cwd=REPOSITORY, encoding="utf-8", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
+        env=environment,
+        cwd=REPOSITORY,
+        encoding="utf-8",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )

@@ -1,4 +1,5 @@
-"""Several raylets on this machine, their cards logical, and a driver: `python scenario.py NAME FOLDER` plays one scenario and writes outcome.json.
+"""Several raylets on this machine, their cards logical, and a driver: `python scenario.py NAME
+FOLDER` plays one scenario and writes outcome.json.
 
 A process of its own, because a process belongs to one Ray cluster at a time.
 """
@@ -42,44 +43,71 @@ Nodes = dict[str, dict[str, Any]]  # name -> how it is started
 
 @contextmanager
 def raylets(nodes: Nodes, *, join: bool = True, **head: Any) -> Iterator[dict[str, Any]]:
-    """Starts a head without CPUs and the nodes, and joins them unless told otherwise; yields the nodes by name."""
+    """Starts a head without CPUs and the nodes, and joins them unless told otherwise; yields the
+    nodes by name."""
     import ray
     from ray.cluster_utils import Cluster
 
-    scratch = tempfile.mkdtemp(prefix="rr-", dir="/tmp")  # sockets lie in it, and their names must be short
+    scratch = tempfile.mkdtemp(
+        prefix="rr-", dir="/tmp"
+    )  # sockets lie in it, and their names must be short
     os.environ["RAY_TMPDIR"] = scratch
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": 100 * 2**20} | head)
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={
+            "num_cpus": 0,
+            "include_dashboard": False,
+            "object_store_memory": 100 * 2**20,
+        }
+        | head,
+    )
     try:
         started = {}
         for name, how in nodes.items():
             env = {"TEST_NODE": name} | how.pop("env_vars", {})
-            started[name] = cluster.add_node(include_dashboard=False, object_store_memory=80 * 2**20, env_vars=env, **how)
+            started[name] = cluster.add_node(
+                include_dashboard=False, object_store_memory=80 * 2**20, env_vars=env, **how
+            )
         if join:
             ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
         yield started
     finally:
         ray.shutdown()
         cluster.shutdown()
-        for process in psutil.process_iter(["cmdline"]):  # nodes that an autoscaler started are not in the cluster's own list
-            if any(scratch in word for word in process.info["cmdline"] or ()) and process.pid != os.getpid():
+        for process in psutil.process_iter(
+            ["cmdline"]
+        ):  # nodes that an autoscaler started are not in the cluster's own list
+            if (
+                any(scratch in word for word in process.info["cmdline"] or ())
+                and process.pid != os.getpid()
+            ):
                 process.kill()
         shutil.rmtree(scratch, ignore_errors=True)
 
 
 def sweep_lightly(study: Study) -> list[dict[str, Any]]:
-    """Sweeps with workers that train nothing; returns what each trial saw, with what it was promised."""
+    """Sweeps with workers that train nothing; returns what each trial saw, with what it was
+    promised."""
     from renal_ray.sweep import run
     from renal_ray.trial.packing import share
     from renal_ray.trial.probe import read_probe
 
     work = Place(study.work)
-    with patch.object(run, "StudyWorker", light.LightWorker), patch.object(run, "fill_activations", lambda *_, **__: None):
+    with (
+        patch.object(run, "StudyWorker", light.LightWorker),
+        patch.object(run, "fill_activations", lambda *_, **__: None),
+    ):
         swept = run.sweep(study)
     assert (swept.finished, swept.failed) == (swept.total, ()), swept
     results, plan, probe = finished_results(work), make_plan(study, work), read_probe(work, study)
     return [
         results[spec.trial_id]["seen"]
-        | {"trial": spec.trial_id, "set": spec.activations.folder, "image": spec.head == "image", "gpu": share(study.resources, spec, probe).gpu}
+        | {
+            "trial": spec.trial_id,
+            "set": spec.activations.folder,
+            "image": spec.head == "image",
+            "gpu": share(study.resources, spec, probe).gpu,
+        }
         for spec in plan.specs(results)
     ]
 
@@ -87,35 +115,76 @@ def sweep_lightly(study: Study) -> list[dict[str, Any]]:
 def placement(folder: Path) -> Any:
     """Trials of several shares on nodes of several sizes."""
     resources = {"cpus_per_trial": 2, "gpus_per_trial": 1, "trials_per_gpu": 4, "allow_cpu": True}
-    study = small_study(folder / "work", datasets=["slice", "roi"], freeze_points=["mixed0", "mixed9", "mixed10"], resources=resources)
+    study = small_study(
+        folder / "work",
+        datasets=["slice", "roi"],
+        freeze_points=["mixed0", "mixed9", "mixed10"],
+        resources=resources,
+    )
     work, _ = write_small_work(study, draw_patients(24))
     cost = {"first_s": 1, "step_s": 1, "score_s": 1, "batch": 8, "memory_mib": 1}
-    cards = {"image-mixed0": 380, "image-mixed9": 240, "image-mixed10": 10, "fc": 10}  # of 1000 MiB; gru was not measured and has a card for itself
+    cards = {
+        "image-mixed0": 380,
+        "image-mixed9": 240,
+        "image-mixed10": 10,
+        "fc": 10,
+    }  # of 1000 MiB; gru was not measured and has a card for itself
     kinds = {name: KindCost(**cost, gpu_memory_mib=mib) for name, mib in cards.items()}
     probe = Probe(
-        setting=setting(study), device="d", gpu_memory_mib=1000, matrix_gflops={"float32": 1}, prefix_first_s=1, prefix_s_per_image=1, read_mib_s=1, kinds=kinds
+        setting=setting(study),
+        device="d",
+        gpu_memory_mib=1000,
+        matrix_gflops={"float32": 1},
+        prefix_first_s=1,
+        prefix_s_per_image=1,
+        read_mib_s=1,
+        kinds=kinds,
     )
     write_probe(work, probe)
-    os.environ["LIGHT_TRIAL_S"] = "3"  # longer than a worker takes to start, so that trials meet on a card
-    nodes = {"two": {"num_cpus": 8, "num_gpus": 2}, "one": {"num_cpus": 4, "num_gpus": 1}, "small": {"num_cpus": 1, "num_gpus": 2}}
+    os.environ["LIGHT_TRIAL_S"] = (
+        "3"  # longer than a worker takes to start, so that trials meet on a card
+    )
+    nodes = {
+        "two": {"num_cpus": 8, "num_gpus": 2},
+        "one": {"num_cpus": 4, "num_gpus": 1},
+        "small": {"num_cpus": 1, "num_gpus": 2},
+    }
     with raylets(nodes):
         return sweep_lightly(study)
 
 
 def locality(folder: Path) -> Any:
     """Trials on two nodes, each with a disk of its own, over a work directory in object storage."""
-    os.environ["LIGHT_TRIAL_S"] = "8"  # longer than a worker takes to start, so that no node does all of them before the other's is there
+    os.environ["LIGHT_TRIAL_S"] = (
+        # Longer than a worker takes to start, so that no node does all of them before the other's
+        # is there.
+        "8"
+    )
     disks = {name: folder / name for name in ("a", "b")}
     for disk in disks.values():
         disk.mkdir()
     with s3_server() as server:
-        study = small_study(server.uri("study"), freeze_points=["mixed9", "mixed10"], folds={"n": 4}, heads={"use": ["image"]})
+        study = small_study(
+            server.uri("study"),
+            freeze_points=["mixed9", "mixed10"],
+            folds={"n": 4},
+            heads={"use": ["image"]},
+        )
         work, _ = write_small_work(study, draw_patients(40))
         sets = write_activations(work, make_plan(study, work), study)
-        with raylets({name: {"num_cpus": 2, "env_vars": {"TMPDIR": str(disk)}} for name, disk in disks.items()}):
+        with raylets(
+            {
+                name: {"num_cpus": 2, "env_vars": {"TMPDIR": str(disk)}}
+                for name, disk in disks.items()
+            }
+        ):
             seen = sweep_lightly(study)
         reads = {one: len([path for path in server.reads(".arrow") if one in path]) for one in sets}
-    return {"seen": seen, "reads": reads, "copies": {name: len(list(disk.rglob("*.arrow"))) for name, disk in disks.items()}}
+    return {
+        "seen": seen,
+        "reads": reads,
+        "copies": {name: len(list(disk.rglob("*.arrow"))) for name, disk in disks.items()},
+    }
 
 
 def write_activations(work: Place, plan: Plan, study: Study) -> list[str]:
@@ -124,9 +193,14 @@ def write_activations(work: Place, plan: Plan, study: Study) -> list[str]:
     slices = Slices(work, dataset, sealed=plan.splits.test)
     patients = sorted(plan.splits.training)
     for which in plan.activation_sets(dataset):
-        rows = [(one, slices.slice_index(one), np.zeros((slices.where[one].rows, 4), np.float32)) for one in patients]
+        rows = [
+            (one, slices.slice_index(one), np.zeros((slices.where[one].rows, 4), np.float32))
+            for one in patients
+        ]
         activations.write_part(work, which, "all", rows)
-        activations.write_index(work, which, {"all": [(one, slices.where[one].rows) for one in patients]})
+        activations.write_index(
+            work, which, {"all": [(one, slices.where[one].rows) for one in patients]}
+        )
     return [which.folder for which in plan.activation_sets(dataset)]
 
 
@@ -162,13 +236,20 @@ def refused(folder: Path) -> Any:
         (there / "weights.h5").unlink()
         found["no weights"] = said(check_nodes, weights, weights=weights.weights)
         found["no cohort"] = said(check_nodes, study, inputs=[Path("/proc/self/cwd/weights.h5")])
-        found["too small"] = said(preflight, small_study(folder / "work", resources={"cpus_per_trial": 4, "gpus_per_trial": 2}))
+        found["too small"] = said(
+            preflight,
+            small_study(folder / "work", resources={"cpus_per_trial": 4, "gpus_per_trial": 2}),
+        )
         holder = ray.remote(num_cpus=3)(Holder).remote()
         ray.get(holder.here.remote())
         with patch.object(fits, "IDLE_WITHIN_S", 2.0):
-            found["busy"] = said(preflight, small_study(folder / "work", resources={"cpus_per_trial": 3}))
+            found["busy"] = said(
+                preflight, small_study(folder / "work", resources={"cpus_per_trial": 3})
+            )
         ray.kill(holder)
-        found["idle again"] = said(preflight, small_study(folder / "work", resources={"cpus_per_trial": 3}))
+        found["idle again"] = said(
+            preflight, small_study(folder / "work", resources={"cpus_per_trial": 3})
+        )
         raylet = started["a"].all_processes["raylet"][0].process.pid
         os.kill(raylet, signal.SIGSTOP)
         try:
@@ -187,7 +268,10 @@ def client(folder: Path) -> Any:
     port = free_port()
     study = small_study(folder / "work", folds={"n": 4}, heads={"use": ["image"]})
     write_small_work(study, draw_patients(40))
-    with raylets({"a": {"num_cpus": 2}}, join=False, ray_client_server_port=port), cluster(study.resources, f"ray://127.0.0.1:{port}"):
+    with (
+        raylets({"a": {"num_cpus": 2}}, join=False, ray_client_server_port=port),
+        cluster(study.resources, f"ray://127.0.0.1:{port}"),
+    ):
         seen = where_ray_is(sweep_lightly, study)
         try:
             where_ray_is(preflight, small_study(folder / "work", resources={"cpus_per_trial": 64}))
@@ -197,18 +281,41 @@ def client(folder: Path) -> Any:
 
 
 def growing(folder: Path) -> Any:
-    """A cluster whose autoscaler (Ray's own, over nodes that it starts on this machine) adds up to two nodes with a card."""
+    """A cluster whose autoscaler (Ray's own, over nodes that it starts on this machine) adds up to
+    two nodes with a card."""
     import ray
     from ray._private.services import get_node_ip_address
-    from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID, FAKE_HEAD_NODE_TYPE
+    from ray.autoscaler._private.fake_multi_node.node_provider import (
+        FAKE_HEAD_NODE_ID,
+        FAKE_HEAD_NODE_TYPE,
+    )
 
     from renal_ray.sweep import fits
 
-    os.environ |= {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1", "LIGHT_TRIAL_S": "8"}  # the second node comes some seconds after the first
+    os.environ |= {
+        "RAY_FAKE_CLUSTER": "1",
+        "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+        "LIGHT_TRIAL_S": "8",
+    }  # the second node comes some seconds after the first
     port = free_port()
     small, grown = {"CPU": 0}, {"CPU": 2, "GPU": 1, "object_store_memory": 80 * 2**20}
-    phases = ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray")
-    unused: dict[str, list] = {key: [] for key in (*(f"{phase}_commands" for phase in phases), "cluster_synced_files", "rsync_exclude", "rsync_filter")}
+    phases = (
+        "initialization",
+        "setup",
+        "head_setup",
+        "worker_setup",
+        "head_start_ray",
+        "worker_start_ray",
+    )
+    unused: dict[str, list] = {
+        key: []
+        for key in (
+            *(f"{phase}_commands" for phase in phases),
+            "cluster_synced_files",
+            "rsync_exclude",
+            "rsync_filter",
+        )
+    }
     settings = unused | {
         "cluster_name": "growing",
         "max_workers": 2,
@@ -244,7 +351,9 @@ def growing(folder: Path) -> Any:
         return reached()
 
     resources = {"cpus_per_trial": 1, "gpus_per_trial": 1, "allow_cpu": True}
-    study = small_study(folder / "work", folds={"n": 4}, heads={"use": ["image"]}, resources=resources)
+    study = small_study(
+        folder / "work", folds={"n": 4}, heads={"use": ["image"]}, resources=resources
+    )
     write_small_work(study, draw_patients(40))
     found: dict[str, Any] = {}
     head = {"gcs_server_port": port, "autoscaling_config": str(config)}
@@ -257,7 +366,9 @@ def growing(folder: Path) -> Any:
                 found["never"] = str(error)
         found["seen"] = sweep_lightly(study)
         found["shrinks"] = until(lambda: cards() == 0)
-        driver = subprocess.Popen([sys.executable, __file__, "demand", str(folder)], stdout=subprocess.PIPE)
+        driver = subprocess.Popen(
+            [sys.executable, __file__, "demand", str(folder)], stdout=subprocess.PIPE
+        )
         assert driver.stdout is not None
         driver.stdout.readline()
         found["grows"] = until(lambda: cards() == 2)
@@ -285,20 +396,30 @@ def free_port() -> int:
 
 
 def blind(folder: Path) -> Any:
-    """A node that promises a card which NVML shows and no framework sees; what is said before any trial, on both backends, and where allow_cpu goes on."""
+    """A node that promises a card which NVML shows and no framework sees; what is said before any
+    trial, on both backends, and where allow_cpu goes on."""
     from renal_ray.sweep.preflight import preflight
     from renal_ray.sweep.run import sweep
     from renal_ray.sweep.vote import test
 
     promised = {"cpus_per_trial": 1, "gpus_per_trial": 1}
     how: dict[str, Any] = {"folds": {"n": 2}, "heads": {"use": ["image"]}}
-    studies = {backend: small_study(folder / "work", backend=backend, resources=promised, **how) for backend in ("tensorflow", "jax")}
-    allowed = small_study(folder / "work", backend="jax", resources=promised | {"allow_cpu": True}, **how)
+    studies = {
+        backend: small_study(folder / "work", backend=backend, resources=promised, **how)
+        for backend in ("tensorflow", "jax")
+    }
+    allowed = small_study(
+        folder / "work", backend="jax", resources=promised | {"allow_cpu": True}, **how
+    )
     work, _ = write_small_work(allowed, draw_patients(20))
-    path = f"{Path(__file__).resolve().parent.parent / 'nvml_stub'}{os.pathsep}{os.environ['PYTHONPATH']}"
+    stub = Path(__file__).resolve().parent.parent / "nvml_stub"
+    path = f"{stub}{os.pathsep}{os.environ['PYTHONPATH']}"
     found: dict[str, Any] = {}
     with raylets({"a": {"num_cpus": 2, "num_gpus": 1, "env_vars": {"PYTHONPATH": path}}}):
-        for name, call in (("tensorflow", lambda: sweep(studies["tensorflow"])), ("jax", lambda: preflight(studies["jax"]))):
+        for name, call in (
+            ("tensorflow", lambda: sweep(studies["tensorflow"])),
+            ("jax", lambda: preflight(studies["jax"])),
+        ):
             try:
                 call()
             except StudyError as error:
@@ -328,16 +449,27 @@ def versions(folder: Path) -> Any:
 
     study = small_study(folder / "work")
     changed, older = folder / "changed", folder / "older"
-    shutil.copytree(Path(renal_ray.__file__).parent, changed / "renal_ray", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        Path(renal_ray.__file__).parent,
+        changed / "renal_ray",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
     with (changed / "renal_ray" / "types.py").open("a") as file:
         file.write("# another checkout\n")
     distribution = older / "keras-0.0.1.dist-info"
     distribution.mkdir(parents=True)
-    (distribution / "METADATA").write_text("Metadata-Version: 2.1\nName: keras\nVersion: 0.0.1\n", encoding="utf-8")
+    (distribution / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: keras\nVersion: 0.0.1\n", encoding="utf-8"
+    )
     path = os.environ["PYTHONPATH"]
     found = {"keras here": importlib.metadata.version("keras")}
     for name, first in (("changed", changed), ("older", older)):
-        with raylets({"a": {"num_cpus": 1}, "b": {"num_cpus": 1, "env_vars": {"PYTHONPATH": f"{first}{os.pathsep}{path}"}}}):
+        with raylets(
+            {
+                "a": {"num_cpus": 1},
+                "b": {"num_cpus": 1, "env_vars": {"PYTHONPATH": f"{first}{os.pathsep}{path}"}},
+            }
+        ):
             try:
                 check_nodes(study)
             except StudyError as error:
@@ -345,7 +477,10 @@ def versions(folder: Path) -> Any:
     return found
 
 
-SCENARIOS: dict[str, Callable[[Path], Any]] = {one.__name__: one for one in (placement, locality, refused, versions, client, blind, growing, demand)}
+SCENARIOS: dict[str, Callable[[Path], Any]] = {
+    one.__name__: one
+    for one in (placement, locality, refused, versions, client, blind, growing, demand)
+}
 
 
 def main(name: str, folder: Path) -> None:

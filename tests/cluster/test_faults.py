@@ -1,4 +1,5 @@
-"""Faults put into a running sweep on a cluster of three nodes: the same command finishes, and the study says what an undisturbed one says."""
+"""Faults put into a running sweep on a cluster of three nodes: the same command finishes, and the
+study says what an undisturbed one says."""
 
 import hashlib
 import os
@@ -39,7 +40,10 @@ def said_once(run: Run, pattern: str) -> None:
 def test_trials_run_on_both_nodes_at_once(cluster: Cluster) -> None:
     run = cluster.run("both")
     run.start()
-    wait_until(lambda: all(run.nodes.processes(node, "renal_ray.trial.serve") for node in (1, 2)), "trials on both nodes")
+    wait_until(
+        lambda: all(run.nodes.processes(node, "renal_ray.trial.serve") for node in (1, 2)),
+        "trials on both nodes",
+    )
     assert run.end() == 0, run.said
     cluster.check(run, "none")
 
@@ -119,7 +123,10 @@ def test_the_driver_is_killed(cluster: Cluster) -> None:
     assert run.process is not None
     os.killpg(run.process.pid, signal.SIGKILL)
     assert run.end() == -signal.SIGKILL
-    wait_until(lambda: not any(run.nodes.processes(node, "renal_ray.trial.serve") for node in (1, 2)), "the trials to end with their driver")
+    wait_until(
+        lambda: not any(run.nodes.processes(node, "renal_ray.trial.serve") for node in (1, 2)),
+        "the trials to end with their driver",
+    )
     run.again()
     cluster.check(run, "driver killed")
 
@@ -129,7 +136,9 @@ def test_the_work_directory_s_disk_is_full_for_a_while(cluster: Cluster) -> None
     run.start()
     run.in_the_middle()
     filler = cluster.small_disk / "filler"
-    subprocess.run(["dd", "if=/dev/zero", f"of={filler}", "bs=64k"], capture_output=True)  # until nothing is left
+    subprocess.run(
+        ["dd", "if=/dev/zero", f"of={filler}", "bs=64k"], capture_output=True
+    )  # until nothing is left
     sleep(15)  # long enough for every running trial to want to write
     filler.unlink()
     run.end()
@@ -152,7 +161,10 @@ def test_the_work_directory_is_read_only_for_a_while(cluster: Cluster) -> None:
 
 
 def remount(disk: Path, how: str) -> bool:
-    return subprocess.run(["mount", "-o", f"remount,{how}", str(disk)], capture_output=True).returncode == 0
+    return (
+        subprocess.run(["mount", "-o", f"remount,{how}", str(disk)], capture_output=True).returncode
+        == 0
+    )
 
 
 def test_the_object_store_is_full(cluster: Cluster) -> None:
@@ -161,9 +173,15 @@ def test_the_object_store_is_full(cluster: Cluster) -> None:
         f"import ray, time; ray.init('{run.nodes.address}', log_to_driver=False)\n"
         "@ray.remote(num_cpus=0, scheduling_strategy='SPREAD')\nclass Hog:\n"
         "  def fill(self):\n    self.held = [ray.put(bytes(10 * 2**20)) for _ in range(9)]\n"
-        "hogs = [Hog.remote() for _ in range(3)]\nray.get([one.fill.remote() for one in hogs])\nprint('full', flush=True)\ntime.sleep(1000)\n"
+        "hogs = [Hog.remote() for _ in range(3)]\nray.get([one.fill.remote() for one "
+        "in hogs])\nprint('full', flush=True)\ntime.sleep(1000)\n"
     )
-    hog = subprocess.Popen(run.nodes.inside(0, sys.executable, "-c", code), env=run.nodes.environment, stdout=subprocess.PIPE, encoding="utf-8")
+    hog = subprocess.Popen(
+        run.nodes.inside(0, sys.executable, "-c", code),
+        env=run.nodes.environment,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+    )
     try:
         assert hog.stdout is not None
         assert hog.stdout.readline() == "full\n"
@@ -182,7 +200,9 @@ def test_a_file_of_a_finished_trial_is_damaged(cluster: Cluster, name: str) -> N
     assert run.end() == 0, run.said
     results = run.finished()
     heads = [one for one in sorted(results) if "-fc-" in one or "-gru-" in one]
-    victim = run.work.read_json(f"trials/{heads[0]}/spec.json")["image_trial"]  # of the freeze point that heads and test read
+    victim = run.work.read_json(f"trials/{heads[0]}/spec.json")[
+        "image_trial"
+    ]  # of the freeze point that heads and test read
     path = run.work.path(f"trials/{victim}/{name}")
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0x10
@@ -211,8 +231,18 @@ def test_a_file_of_a_finished_trial_is_damaged(cluster: Cluster, name: str) -> N
 def test_a_file_that_trials_read_is_damaged_while_they_run(cluster: Cluster, what: str) -> None:
     run = cluster.run(f"damaged-{what}")
     run.start()
-    pattern = "activations/roi/mixed10/*/*.arrow" if what == "activations" else "activations/backbones/*.h5"
-    wait_until(lambda: run.work.exists("activations/roi/mixed10") and any(run.work.path().glob("activations/roi/mixed10/*/index.parquet")), "the cache")
+    pattern = (
+        "activations/roi/mixed10/*/*.arrow"
+        if what == "activations"
+        else "activations/backbones/*.h5"
+    )
+    wait_until(
+        lambda: (
+            run.work.exists("activations/roi/mixed10")
+            and any(run.work.path().glob("activations/roi/mixed10/*/index.parquet"))
+        ),
+        "the cache",
+    )
     path = next(run.work.path().glob(pattern))
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0x10
@@ -225,8 +255,16 @@ def test_a_file_that_trials_read_is_damaged_while_they_run(cluster: Cluster, wha
 def test_a_trial_that_raises_fails_alone(cluster: Cluster) -> None:
     run = cluster.run("raises")
     victim = make_plan(run.study, run.work).specs({})[-1].trial_id
-    state = save_weights_h5({"of/another/model": np.zeros(3, np.float32)})  # a whole checkpoint that no model can continue from
-    told = {"file": "checkpoint-1.h5", "sha256": hashlib.sha256(state).hexdigest(), "epochs": [], "rng": {}, "best": None}
+    state = save_weights_h5(
+        {"of/another/model": np.zeros(3, np.float32)}
+    )  # a whole checkpoint that no model can continue from
+    told = {
+        "file": "checkpoint-1.h5",
+        "sha256": hashlib.sha256(state).hexdigest(),
+        "epochs": [],
+        "rng": {},
+        "best": None,
+    }
     run.work.write(f"trials/{victim}/checkpoint-1.h5", state)
     run.work.write_json(f"trials/{victim}/checkpoint.json", told)
     run.start()
@@ -240,7 +278,9 @@ def test_a_trial_that_raises_fails_alone(cluster: Cluster) -> None:
 
 
 def test_a_trial_that_hangs_is_ended(cluster: Cluster) -> None:
-    run = cluster.run("hangs", resources=cluster.template.resources.model_dump() | {"trial_timeout": 0.75})
+    run = cluster.run(
+        "hangs", resources=cluster.template.resources.model_dump() | {"trial_timeout": 0.75}
+    )
     run.start()
     run.in_the_middle()
     for process in trial_processes(run):
@@ -255,7 +295,9 @@ def test_a_trial_that_runs_out_of_memory(cluster: Cluster) -> None:
     run.start()
     run.in_the_middle()
     for process in trial_processes(run):
-        subprocess.run(["prlimit", f"--pid={process.pid}", f"--as={process.memory_info().vms}"], check=True)  # not a byte more
+        subprocess.run(
+            ["prlimit", f"--pid={process.pid}", f"--as={process.memory_info().vms}"], check=True
+        )  # not a byte more
     run.end()
     run.again()
     cluster.check(run, "out of memory")

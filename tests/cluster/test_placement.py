@@ -1,4 +1,5 @@
-"""Trials on several nodes, their cards logical: what runs where, on which card, and what each node fetches."""
+"""Trials on several nodes, their cards logical: what runs where, on which card, and what each node
+fetches."""
 
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -12,11 +13,14 @@ pytestmark = pytest.mark.cluster
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What each trial saw, on nodes `two` and `one` with so many cards, and on `small`, which has two cards and one CPU."""
+    """What each trial saw, on nodes `two` and `one` with so many cards, and on `small`, which has
+    two cards and one CPU."""
     return play("placement", tmp_path_factory.mktemp("placement"))
 
 
-def test_every_trial_sees_exactly_the_cards_that_it_was_promised(seen: list[dict[str, Any]]) -> None:
+def test_every_trial_sees_exactly_the_cards_that_it_was_promised(
+    seen: list[dict[str, Any]],
+) -> None:
     assert len(seen) == 20
     assert {one["gpu"] for one in seen} == {0.5, 0.3125, 0.25, 1}
     known = {"two": {"0", "1"}, "one": {"0"}}
@@ -31,13 +35,17 @@ def test_no_card_is_promised_twice_at_one_time(seen: list[dict[str, Any]]) -> No
     most = 0.0
     for trials in cards.values():
         for one in trials:
-            at_once = sum(other["gpu"] for other in trials if other["begun"] <= one["begun"] < other["ended"])
+            at_once = sum(
+                other["gpu"] for other in trials if other["begun"] <= one["begun"] < other["ended"]
+            )
             assert at_once <= 1 + 1e-9, trials
             most = max(most, at_once if one["gpu"] < 1 else 0)
     assert most > 0.5  # cards were shared
 
 
-def test_a_node_that_is_too_small_gets_nothing_and_the_others_share_the_work(seen: list[dict[str, Any]]) -> None:
+def test_a_node_that_is_too_small_gets_nothing_and_the_others_share_the_work(
+    seen: list[dict[str, Any]],
+) -> None:
     assert set(Counter(one["node"] for one in seen)) == {"two", "one"}
 
 

@@ -9,7 +9,13 @@ import nibabel as nib
 import numpy as np
 from dicom_files import ct_slice, save, write_rtstruct, write_seg, write_series
 from pydicom import dcmread
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+)
 
 VOLUME = np.random.default_rng(0).integers(-1000, 400, (4, 40, 44)).astype(np.int16)
 LESION = np.zeros((40, 44), np.uint8)
@@ -44,10 +50,20 @@ class Seed:
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(self.folder, target)
         files = sorted(path for path in target.rglob("*") if path.is_file())
-        chosen = files[number % len(files)] if number % 2 else target / self.mask.relative_to(self.folder)
-        chosen = chosen if chosen.is_file() else next(path for path in chosen.rglob("*") if path.is_file())
+        chosen = (
+            files[number % len(files)]
+            if number % 2
+            else target / self.mask.relative_to(self.folder)
+        )
+        chosen = (
+            chosen
+            if chosen.is_file()
+            else next(path for path in chosen.rglob("*") if path.is_file())
+        )
         chosen.write_bytes(change(chosen.read_bytes()))
-        return target / self.image.relative_to(self.folder), target / self.mask.relative_to(self.folder)
+        return target / self.image.relative_to(self.folder), target / self.mask.relative_to(
+            self.folder
+        )
 
 
 def write_seeds(folder: Path) -> list[Seed]:
@@ -67,8 +83,18 @@ def write_seeds(folder: Path) -> list[Seed]:
         for path in (here / "ct").iterdir():
             _transcode(path, syntax)
         seeds.append(Seed(here, here / "ct", here / "seg.dcm"))
-    seeds += [_fractional(folder / "fractional"), _rtstruct(folder / "rtstruct"), _series(folder / "series"), _raised(folder / "raised")]
-    seeds += [_nifti(folder / "nifti", ".nii"), _nifti(folder / "gz", ".nii.gz"), _itk(folder / "nrrd", ".nrrd"), _itk(folder / "mha", ".mha")]
+    seeds += [
+        _fractional(folder / "fractional"),
+        _rtstruct(folder / "rtstruct"),
+        _series(folder / "series"),
+        _raised(folder / "raised"),
+    ]
+    seeds += [
+        _nifti(folder / "nifti", ".nii"),
+        _nifti(folder / "gz", ".nii.gz"),
+        _itk(folder / "nrrd", ".nrrd"),
+        _itk(folder / "mha", ".mha"),
+    ]
     return seeds
 
 
@@ -80,7 +106,12 @@ def _transcode(path: Path, syntax: str | None) -> None:
         item.compress(syntax, generate_instance_uid=False)
     else:
         item.file_meta.TransferSyntaxUID = syntax
-    item.save_as(path, implicit_vr=syntax == ImplicitVRLittleEndian, little_endian=True, enforce_file_format=True)
+    item.save_as(
+        path,
+        implicit_vr=syntax == ImplicitVRLittleEndian,
+        little_endian=True,
+        enforce_file_format=True,
+    )
 
 
 def _fractional(folder: Path) -> Seed:
@@ -100,7 +131,12 @@ def _rtstruct(folder: Path) -> Seed:
 def _series(folder: Path) -> Seed:
     write_series(folder / "ct", VOLUME)
     for k in (1, 2):
-        item = ct_slice(folder / f"mask/{k}.dcm", LESION.astype(np.uint16) * 255, (-10, -20, 100 - 2.5 * k), series="1.2.9")
+        item = ct_slice(
+            folder / f"mask/{k}.dcm",
+            LESION.astype(np.uint16) * 255,
+            (-10, -20, 100 - 2.5 * k),
+            series="1.2.9",
+        )
         item.Modality = "OT"
         del item.RescaleSlope, item.RescaleIntercept
         save(item)
@@ -120,9 +156,23 @@ def _raised(folder: Path) -> Seed:
     for k, item in enumerate(slices):
         item.BitsStored, item.HighBit, item.PixelRepresentation = 12, 15, 0
         item.PixelData = (np.frombuffer(item.PixelData, "<u2") << 4).tobytes()
-        item.AcquisitionNumber, item.AcquisitionTime, item.KVP, item.ConvolutionKernel = k + 1, f"12000{k}.5", "120", ["Br38f", "3"]
-        item.ContrastBolusAgent, item.ContrastBolusStartTime, item.TemporalPositionIdentifier, item.StackID = "agent", "115900", 1, "1"
-        item.LossyImageCompression, item.LossyImageCompressionRatio, item.RescaleType = "01", ["8", "2"], "hu"
+        item.AcquisitionNumber, item.AcquisitionTime, item.KVP, item.ConvolutionKernel = (
+            k + 1,
+            f"12000{k}.5",
+            "120",
+            ["Br38f", "3"],
+        )
+        (
+            item.ContrastBolusAgent,
+            item.ContrastBolusStartTime,
+            item.TemporalPositionIdentifier,
+            item.StackID,
+        ) = "agent", "115900", 1, "1"
+        item.LossyImageCompression, item.LossyImageCompressionRatio, item.RescaleType = (
+            "01",
+            ["8", "2"],
+            "hu",
+        )
         save(item)
     return Seed(folder, folder / "ct", folder / "seg.dcm")
 
@@ -132,7 +182,9 @@ def _nifti(folder: Path, ending: str) -> Seed:
     for name, values in (("ct", VOLUME), ("mask", _labels())):
         nib.save(nib.Nifti1Image(values, AFFINE), folder / f"{name}.nii")
         if ending == ".nii.gz":
-            (folder / f"{name}.nii.gz").write_bytes(gzip.compress((folder / f"{name}.nii").read_bytes(), 1))
+            (folder / f"{name}.nii.gz").write_bytes(
+                gzip.compress((folder / f"{name}.nii").read_bytes(), 1)
+            )
             (folder / f"{name}.nii").unlink()
     return Seed(folder, folder / f"ct{ending}", folder / f"mask{ending}")
 

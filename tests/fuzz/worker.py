@@ -21,7 +21,13 @@ from renal_ray.problems import Code, PatientError
 
 MOST_S = 5.0
 MOST_MIB = 100.0
-COHORT = Cohort(manifest=Path("manifest.csv"), mask_resample=True, tilt="resample", oblique="resample", lesion_labels=[1, 2, 255])
+COHORT = Cohort(
+    manifest=Path("manifest.csv"),
+    mask_resample=True,
+    tilt="resample",
+    oblique="resample",
+    lesion_labels=[1, 2, 255],
+)
 EVERYTHING = Selection(min_area_fraction=0)
 
 
@@ -33,14 +39,29 @@ def main(folder: Path, inputs: int, number: int) -> None:
     faulthandler.enable()
     seeds = write_seeds(folder / "seeds")
     for one in seeds:
-        read_patient(one.image, one.mask, cohort=COHORT, selection=EVERYTHING)  # each is good before it is spoilt, and all code is loaded
+        read_patient(
+            one.image, one.mask, cohort=COHORT, selection=EVERYTHING
+        )  # each is good before it is spoilt, and all code is loaded
     current, counts, heard = folder / "current", Counter[str](), folder / "counts.json"
 
-    @settings(max_examples=inputs, deadline=None, database=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate, Phase.shrink])
+    @settings(
+        max_examples=inputs,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate, Phase.shrink],
+    )
     @seed(number)
-    @given(which=st.sampled_from(seeds), file=st.integers(0, 10_000), mutations=MUTATIONS, inside=st.booleans())
+    @given(
+        which=st.sampled_from(seeds),
+        file=st.integers(0, 10_000),
+        mutations=MUTATIONS,
+        inside=st.booleans(),
+    )
     def spoil(which: Seed, file: int, mutations: list[Mutation], inside: bool) -> None:
-        image, mask = which.spoilt(current, file, lambda data: mutate(data, mutations, inside=inside))
+        image, mask = which.spoilt(
+            current, file, lambda data: mutate(data, mutations, inside=inside)
+        )
         heard.write_text(json.dumps(counts), encoding="utf-8")
         counts[attempt(image, mask)] += 1
 
@@ -54,7 +75,9 @@ def attempt(image: Path, mask: Path) -> str:
     Raises:
         BrokenError: it took too long or too much memory, or was refused without a code of its own.
     """
-    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the high-water mark starts anew
+    Path("/proc/self/clear_refs").write_text(
+        "5", encoding="utf-8"
+    )  # the high-water mark starts anew
     before, begun = _high_water_mib(), perf_counter()
     try:
         read_patient(image, mask, cohort=COHORT, selection=EVERYTHING)
@@ -70,7 +93,11 @@ def attempt(image: Path, mask: Path) -> str:
 
 
 def _high_water_mib() -> float:
-    line = next(line for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM:"))
+    line = next(
+        line
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        if line.startswith("VmHWM:")
+    )
     return int(line.split()[1]) / 1024
 
 

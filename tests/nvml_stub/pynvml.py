@@ -1,4 +1,5 @@
-"""Stands for NVIDIA's driver where there is none: first on PYTHONPATH, it answers as one with as many cards as STUB_CARDS says."""
+"""Stands for NVIDIA's driver where there is none: first on PYTHONPATH, it answers as one with as
+many cards as STUB_CARDS says."""
 
 import os
 from types import SimpleNamespace

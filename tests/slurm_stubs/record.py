@@ -10,7 +10,17 @@ NODES = os.environ["STUB_NODES"].split()
 
 def record(what: str, **said: object) -> None:
     """Adds one line; short ones are appended whole."""
-    line = json.dumps({"what": what, "node": os.environ.get("SLURMD_NODENAME"), "job": os.environ["SLURM_JOB_ID"], **said}) + "\n"
+    line = (
+        json.dumps(
+            {
+                "what": what,
+                "node": os.environ.get("SLURMD_NODENAME"),
+                "job": os.environ["SLURM_JOB_ID"],
+                **said,
+            }
+        )
+        + "\n"
+    )
     with (HERE / "calls.jsonl").open("a", encoding="utf-8") as file:
         file.write(line)
 

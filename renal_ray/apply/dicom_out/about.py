@@ -1,4 +1,5 @@
-"""What the Structured Report and the Secondary Capture have in common: who made them, from which images, and that they are for research."""
+"""What the Structured Report and the Secondary Capture have in common: who made them, from which
+images, and that they are for research."""
 
 from typing import Any
 
@@ -13,14 +14,21 @@ from renal_ray.store.place import digest
 DESCRIPTION = "renal-ray, research only, NOT FOR CLINICAL USE"  # a long string: 64 characters
 MANUFACTURER = "renal-ray"
 UTF_8 = "ISO_IR 192"
-OF_STUDY = ("StudyDescription", "PatientAge", "PatientSize", "PatientWeight")  # type 3 elements of the study's modules
+OF_STUDY = (
+    "StudyDescription",
+    "PatientAge",
+    "PatientSize",
+    "PatientWeight",
+)  # type 3 elements of the study's modules
 OF_IMAGES = ("BodyPartExamined", "Laterality", "ImageLaterality")
 REPORT_SERIES, CAPTURE_SERIES = 9901, 9902  # beyond the numbers that scanners give
 
 
 def models_digest(prediction: Prediction) -> str:
     """Names the set of models: a hash over the checksums of their weights."""
-    return digest(sorted(prediction.chosen.weights_sha256(spec) for spec in prediction.chosen.trials))
+    return digest(
+        sorted(prediction.chosen.weights_sha256(spec) for spec in prediction.chosen.trials)
+    )
 
 
 def device_uid(prediction: Prediction) -> str:
@@ -41,7 +49,8 @@ def equipment(prediction: Prediction) -> dict[str, Any]:
 
 
 def describe_study(written: Dataset, header: Dataset) -> None:
-    """Says of patient, study and body part what the source says, so that all objects of the study agree (PS3.3, C.7.2 and C.7.3.1).
+    """Says of patient, study and body part what the source says, so that all objects of the study
+    agree (PS3.3, C.7.2 and C.7.3.1).
 
     Args:
         written: the object; of an image with a body part, and a side where that is one of a pair.
@@ -51,11 +60,14 @@ def describe_study(written: Dataset, header: Dataset) -> None:
         if str(header.get(keyword) or ""):
             setattr(written, keyword, header[keyword].value)
     if "Rows" in written and not any(keyword in written for keyword in OF_IMAGES):
-        written.Laterality = ""  # type 2C: without a body part it may be one of a pair, and which one the source does not say
+        # Type 2C: without a body part it may be one of a pair, and which one the source does not
+        # say.
+        written.Laterality = ""
 
 
 def filed(header: Dataset) -> Dataset:
-    """Who the patient is and in which study, as the source says it; values that DICOM does not allow there are left empty.
+    """Who the patient is and in which study, as the source says it; values that DICOM does not
+    allow there are left empty.
 
     Args:
         header: of a source image.
@@ -66,7 +78,13 @@ def filed(header: Dataset) -> Dataset:
     from pydicom.valuerep import DA, TM
 
     out = Dataset()
-    for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", *MAY_BE_EMPTY):
+    for keyword in (
+        "SOPClassUID",
+        "SOPInstanceUID",
+        "SeriesInstanceUID",
+        "StudyInstanceUID",
+        *MAY_BE_EMPTY,
+    ):
         setattr(out, keyword, header.get(keyword, ""))
     if out.PatientSex not in ("M", "F", "O"):
         out.PatientSex = ""

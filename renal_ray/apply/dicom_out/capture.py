@@ -12,12 +12,15 @@ from renal_ray.apply.prediction import DISCLAIMER, Prediction
 STANDARD_DISPLAY = ("L", "P")  # of every tile: columns to the patient's left, rows to the back
 
 
-def secondary_capture(prediction: Prediction, sources: Sources, picture: np.ndarray) -> hd.sc.SCImage:
+def secondary_capture(
+    prediction: Prediction, sources: Sources, picture: np.ndarray
+) -> hd.sc.SCImage:
     """Writes a picture as a Secondary Capture.
 
     Args:
         prediction: what the picture shows.
-        sources: the images that it was made from, at least one; it takes over their patient and study.
+        sources: the images that it was made from, at least one; it takes over their patient and
+            study.
         picture: uint8 (rows, columns, 3); nothing in it tells who the patient is.
 
     Returns:
@@ -48,7 +51,9 @@ def secondary_capture(prediction: Prediction, sources: Sources, picture: np.ndar
         **equipment(prediction),
     )
     capture.ImageComments = DISCLAIMER
-    capture.DerivationDescription = f"{prediction.model_name}: {prediction.map_note}; {DISCLAIMER}"[:1024]
+    capture.DerivationDescription = f"{prediction.model_name}: {prediction.map_note}; {DISCLAIMER}"[
+        :1024
+    ]
     describe_study(capture, sources.images[0].header)
     capture.BurnedInAnnotation = "NO"  # of who the patient is
     capture.ConversionType = "WSD"
@@ -58,9 +63,16 @@ def secondary_capture(prediction: Prediction, sources: Sources, picture: np.ndar
 
 def _reference(source: Source) -> Dataset:
     item, purpose = Dataset(), Dataset()
-    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = source.header.SOPClassUID, source.header.SOPInstanceUID
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = (
+        source.header.SOPClassUID,
+        source.header.SOPInstanceUID,
+    )
     if source.frames:
         item.ReferencedFrameNumber = list(source.frames)
-    purpose.CodeValue, purpose.CodingSchemeDesignator, purpose.CodeMeaning = "121322", "DCM", "Source image for image processing operation"
+    purpose.CodeValue, purpose.CodingSchemeDesignator, purpose.CodeMeaning = (
+        "121322",
+        "DCM",
+        "Source image for image processing operation",
+    )
     item.PurposeOfReferenceCodeSequence = [purpose]
     return item

@@ -1,4 +1,5 @@
-"""The prediction as a DICOM Structured Report: a measurement report by template TID 1500 (PS3.16)."""
+"""The prediction as a DICOM Structured Report: a measurement report by template TID 1500
+(PS3.16)."""
 
 import highdicom as hd
 from highdicom.sr import CodedConcept, ContentSequence, RelationshipTypeValues
@@ -6,14 +7,24 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
 
 from renal_ray import __version__
-from renal_ray.apply.dicom_out.about import MANUFACTURER, REPORT_SERIES, describe_study, device_uid, equipment, filed
+from renal_ray.apply.dicom_out.about import (
+    MANUFACTURER,
+    REPORT_SERIES,
+    describe_study,
+    device_uid,
+    equipment,
+    filed,
+)
 from renal_ray.apply.dicom_out.sources import Sources
 from renal_ray.apply.prediction import DISCLAIMER, PLACED_NOTE, VOTERS_NOTE, Prediction
 from renal_ray.types import Label
 
 KIDNEY = CodedConcept("64033007", "SCT", "Kidney")
 CT_STUDY = CodedConcept("77477000", "SCT", "Computerized axial tomography")
-DECISIONS = {Label.BENIGN: CodedConcept("30807003", "SCT", "Benign"), Label.MALIGNANT: CodedConcept("21594007", "SCT", "Malignant")}
+DECISIONS = {
+    Label.BENIGN: CodedConcept("30807003", "SCT", "Benign"),
+    Label.MALIGNANT: CodedConcept("21594007", "SCT", "Malignant"),
+}
 PERCENT, ONE = CodedConcept("%", "UCUM", "Percent"), CodedConcept("1", "UCUM", "no units")
 
 
@@ -23,14 +34,23 @@ def own(value: str, meaning: str) -> CodedConcept:
 
 
 PROBABILITY = CodedConcept("111047", "DCM", "Probability of cancer")
-SCORE = own("score", "Model score, not calibrated")  # a share of no patients: DICOM's code for a probability is not its name
+SCORE = own(
+    "score", "Model score, not calibrated"
+)  # a share of no patients: DICOM's code for a probability is not its name
 VOTES = own("votes", "Fold models that say malignant")
 MODELS = own("models", "Fold models that voted")
-LOWEST, HIGHEST, SPREAD = own("lowest", "Lowest score of the fold models"), own("highest", "Highest score of the fold models"), own("sd", "SD of the scores")
+LOWEST, HIGHEST, SPREAD = (
+    own("lowest", "Lowest score of the fold models"),
+    own("highest", "Highest score of the fold models"),
+    own("sd", "SD of the scores"),
+)
 DECISION = own("decision", "Majority decision of the fold models")
 DISTANCE = own("distance", "Percentile of the embedding distance")
 LIKENESS = own("likeness", "Likeness to the training cohort")
-UNUSUAL, USUAL = own("unusual", "Unlike most training patients"), own("usual", "Within the range of the training cohort")
+UNUSUAL, USUAL = (
+    own("unusual", "Unlike most training patients"),
+    own("usual", "Within the range of the training cohort"),
+)
 NOVELTY = own("novelty", "Whether the models had seen the patient")
 SEEN = {
     "": own("new", "Image is none of the study's"),
@@ -44,7 +64,8 @@ def structured_report(prediction: Prediction, sources: Sources) -> hd.sr.Compreh
 
     Args:
         prediction: what is said of the patient.
-        sources: the images that it was said from, at least one; the report takes over their patient and study, and refers to each of them.
+        sources: the images that it was said from, at least one; the report takes over their patient
+            and study, and refers to each of them.
 
     Returns:
         The object, to be saved.
@@ -56,10 +77,22 @@ def structured_report(prediction: Prediction, sources: Sources) -> hd.sr.Compreh
         title=codes.DCM.ImagingMeasurementReport,
     )
     root = content[0].ContentSequence
-    root.insert(len(root) - 1, _library(sources))  # the order counts: the library stands before the measurements
+    root.insert(
+        len(root) - 1, _library(sources)
+    )  # the order counts: the library stands before the measurements
     warnings = ([prediction.seen_before] if prediction.known else []) + list(prediction.warnings)
-    for text in (DISCLAIMER, prediction.score_note, VOTERS_NOTE, PLACED_NOTE, *(f"Warning: {one}." for one in warnings)):
-        root.append(hd.sr.TextContentItem(codes.DCM.Comment, text, relationship_type=RelationshipTypeValues.CONTAINS))
+    for text in (
+        DISCLAIMER,
+        prediction.score_note,
+        VOTERS_NOTE,
+        PLACED_NOTE,
+        *(f"Warning: {one}." for one in warnings),
+    ):
+        root.append(
+            hd.sr.TextContentItem(
+                codes.DCM.Comment, text, relationship_type=RelationshipTypeValues.CONTAINS
+            )
+        )
     evidence = [filed(one.header) for one in sources.images]
     report = hd.sr.ComprehensiveSR(
         evidence=evidence,
@@ -86,13 +119,19 @@ def _observer(prediction: Prediction) -> hd.sr.ObserverContext:
         model_name=prediction.model_name,
         serial_number=__version__,
     )
-    return hd.sr.ObserverContext(observer_type=codes.DCM.Device, observer_identifying_attributes=device)
+    return hd.sr.ObserverContext(
+        observer_type=codes.DCM.Device, observer_identifying_attributes=device
+    )
 
 
-def _lesion(prediction: Prediction, sources: Sources) -> hd.sr.MeasurementsAndQualitativeEvaluations:
+def _lesion(
+    prediction: Prediction, sources: Sources
+) -> hd.sr.MeasurementsAndQualitativeEvaluations:
     vote = prediction.vote
     values: list[tuple[CodedConcept, float, CodedConcept]] = [
-        (PROBABILITY, 100 * vote.score, PERCENT) if prediction.is_calibrated else (SCORE, vote.score, ONE),
+        (PROBABILITY, 100 * vote.score, PERCENT)
+        if prediction.is_calibrated
+        else (SCORE, vote.score, ONE),
         (VOTES, vote.votes, ONE),
         (MODELS, len(vote.voters), ONE),
         (LOWEST, vote.lowest, ONE),
@@ -100,31 +139,50 @@ def _lesion(prediction: Prediction, sources: Sources) -> hd.sr.MeasurementsAndQu
     ]
     if vote.sd is not None:
         values.append((SPREAD, vote.sd, ONE))
-    values += [(own(f"score-{one.fold}", f"Score of fold model {one.fold}"), one.score, ONE) for one in vote.voters]
-    values += [(DISTANCE, one.percentile, PERCENT) for one in prediction.placed if one.name == "embedding distance" and one.percentile is not None]
+    values += [
+        (own(f"score-{one.fold}", f"Score of fold model {one.fold}"), one.score, ONE)
+        for one in vote.voters
+    ]
+    values += [
+        (DISTANCE, one.percentile, PERCENT)
+        for one in prediction.placed
+        if one.name == "embedding distance" and one.percentile is not None
+    ]
     return hd.sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=hd.sr.TrackingIdentifier(uid=hd.UID(), identifier="renal lesion"),
         finding_type=codes.SCT.Mass,
         finding_sites=[hd.sr.FindingSite(KIDNEY)],
         algorithm_id=hd.sr.AlgorithmIdentification(
-            name=f"renal-ray {prediction.model_name}", version=__version__, parameters=[f"{one.trial_id}, threshold {one.threshold:.6g}" for one in vote.voters]
+            name=f"renal-ray {prediction.model_name}",
+            version=__version__,
+            parameters=[f"{one.trial_id}, threshold {one.threshold:.6g}" for one in vote.voters],
         ),
-        measurements=[hd.sr.Measurement(name, float(f"{value:.6g}"), unit) for name, value, unit in values],
+        measurements=[
+            hd.sr.Measurement(name, float(f"{value:.6g}"), unit) for name, value, unit in values
+        ],
         qualitative_evaluations=[
             hd.sr.QualitativeEvaluation(DECISION, DECISIONS[Label(vote.decision)]),
             hd.sr.QualitativeEvaluation(LIKENESS, UNUSUAL if prediction.warnings else USUAL),
             hd.sr.QualitativeEvaluation(NOVELTY, SEEN[prediction.known]),
         ],
         source_images=[
-            hd.sr.SourceImageForMeasurementGroup(one.header.SOPClassUID, one.header.SOPInstanceUID, list(one.frames) or None) for one in sources.images
+            hd.sr.SourceImageForMeasurementGroup(
+                one.header.SOPClassUID, one.header.SOPInstanceUID, list(one.frames) or None
+            )
+            for one in sources.images
         ],
     )
 
 
 def _library(sources: Sources) -> hd.sr.ContainerContentItem:
-    """The images that the report refers to (TID 1600), without the descriptors that not every image has."""
-    library = hd.sr.ContainerContentItem(codes.DCM.ImageLibrary, relationship_type=RelationshipTypeValues.CONTAINS)
-    group = hd.sr.ContainerContentItem(codes.DCM.ImageLibraryGroup, relationship_type=RelationshipTypeValues.CONTAINS)
+    """The images that the report refers to (TID 1600), without the descriptors that not every image
+    has."""
+    library = hd.sr.ContainerContentItem(
+        codes.DCM.ImageLibrary, relationship_type=RelationshipTypeValues.CONTAINS
+    )
+    group = hd.sr.ContainerContentItem(
+        codes.DCM.ImageLibraryGroup, relationship_type=RelationshipTypeValues.CONTAINS
+    )
     group.ContentSequence = ContentSequence(
         [
             hd.sr.ImageContentItem(

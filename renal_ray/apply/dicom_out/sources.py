@@ -16,7 +16,17 @@ from renal_ray.imaging.masks.open import open_mask
 
 NEEDED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 MAY_BE_EMPTY = (  # type 2: has to be there in what is written, if only empty
-    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName"),
+    *(
+        "PatientID",
+        "PatientName",
+        "PatientBirthDate",
+        "PatientSex",
+        "AccessionNumber",
+        "StudyID",
+        "StudyDate",
+        "StudyTime",
+        "ReferringPhysicianName",
+    ),
 )
 
 
@@ -25,7 +35,8 @@ class Source:
     """One object that slices were read from.
 
     Args:
-        header: its dataset without pixels; holds who the patient is, and goes nowhere but into DICOM objects of the same patient.
+        header: its dataset without pixels; holds who the patient is, and goes nowhere but into
+            DICOM objects of the same patient.
         frames: which of its frames, from 1; empty for a single-frame image.
     """
 
@@ -55,7 +66,8 @@ def read_sources(case: Case, slice_index: np.ndarray, cohort: Cohort) -> Sources
         cohort: as for reading.
 
     Returns:
-        The images; of a tilted or oblique series, from which straight slices were resampled, all of them.
+        The images; of a tilted or oblique series, from which straight slices were resampled, all of
+        them.
 
     Raises:
         PatientError: a file was changed since it was read.
@@ -64,7 +76,9 @@ def read_sources(case: Case, slice_index: np.ndarray, cohort: Cohort) -> Sources
         drawn = open_mask(case.mask, cohort, case.lesion)
         image = open_image(case.image, drawn.references, cohort, series=case.series)
         if not isinstance(image, DicomSeries):
-            return Sources((), "the image is no DICOM, so there is nothing that a DICOM report could refer to")
+            return Sources(
+                (), "the image is no DICOM, so there is nothing that a DICOM report could refer to"
+            )
         wanted = slice_index if image.straight else np.arange(len(image.slices))
         frames: dict[Path, list[int | None]] = defaultdict(list)
         for k in wanted:
@@ -88,9 +102,14 @@ def _usable(found: tuple[Source, ...]) -> Sources:
     """The images, if each has an identity and all are of one study."""
     for keyword in NEEDED:
         if any(not str(one.header.get(keyword) or "") for one in found):
-            return Sources((), f"the images have no {keyword}, so no DICOM report can refer to them")
+            return Sources(
+                (), f"the images have no {keyword}, so no DICOM report can refer to them"
+            )
     if len({str(one.header.SOPInstanceUID) for one in found}) != len(found):
-        return Sources((), "several images share one SOPInstanceUID, so no DICOM report can refer to one of them")
+        return Sources(
+            (),
+            "several images share one SOPInstanceUID, so no DICOM report can refer to one of them",
+        )
     if len({str(one.header.StudyInstanceUID) for one in found}) != 1:
         return Sources((), "the images are of several studies, and a DICOM report belongs to one")
     return Sources(found)

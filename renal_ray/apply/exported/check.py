@@ -1,4 +1,5 @@
-"""The exported models against Keras, on slices of the study, before anybody is told that they are the same."""
+"""The exported models against Keras, on slices of the study, before anybody is told that they are
+the same."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,7 +49,8 @@ class Pair:
 
 
 def some_slices(slices: Slices, training: Sequence[str]) -> list[np.ndarray]:
-    """Slices of some training patients, from the one with the fewest to the one with the most, uint8 (n, size, size, 3) each."""
+    """Slices of some training patients, from the one with the fewest to the one with the most,
+    uint8 (n, size, size, 3) each."""
     counts = slices.counts()
     ranked = sorted(training, key=lambda patient: (counts[patient], patient))
     rows = np.unique(np.linspace(0, len(ranked) - 1, PATIENTS).round().astype(int))
@@ -69,7 +71,8 @@ class Comparison:
         self.checked = Checked(0.0, len(images), len(self._pixels))
 
     def hold(self, pairs: Mapping[Head, Pair]) -> None:
-        """Compares the models of one fold, each head on the embeddings of its own side's image model.
+        """Compares the models of one fold, each head on the embeddings of its own side's image
+        model.
 
         Args:
             pairs: by head, the image head among them.
@@ -83,11 +86,15 @@ class Comparison:
             difference = float(np.abs(ours[head].astype(np.float64) - theirs[head]).max())
             if not difference <= TOLERANCE:
                 raise StudyError(
-                    f"export: {pair.name} gives scores that differ by {difference:.2g} from Keras's on {self.checked.slices} slices of "
-                    f"{self.checked.patients} training patients; at most {TOLERANCE:g} is let pass. Nothing was written. Install the versions of tf2onnx, onnx "
+                    f"export: {pair.name} gives scores that differ by {difference:.2g} "
+                    f"from Keras's on {self.checked.slices} slices of "
+                    f"{self.checked.patients} training patients; at most {TOLERANCE:g} is let "
+                    "pass. Nothing was written. Install the versions of tf2onnx, onnx "
                     "and onnxruntime in requirements.lock and export again"
                 )
-            self.checked = Checked(max(self.checked.difference, difference), self.checked.patients, self.checked.slices)
+            self.checked = Checked(
+                max(self.checked.difference, difference), self.checked.patients, self.checked.slices
+            )
 
     def _set(self, pairs: Mapping[Head, Pair]) -> None:
         """Gives the Keras models, built once for all folds, this fold's weights."""
@@ -105,30 +112,53 @@ class Comparison:
         from renal_ray.model.backbone import scaled
         from renal_ray.trial.feed import patient_inputs
 
-        embedding, scores = self._models[Head.IMAGE].predict(scaled(self._pixels), batch_size=SLICES, verbose=0)
+        embedding, scores = self._models[Head.IMAGE].predict(
+            scaled(self._pixels), batch_size=SLICES, verbose=0
+        )
         yield Head.IMAGE, scores[:, Label.MALIGNANT]
         sequences = self._sequences(embedding)
         for head in (head for head in pairs if head is not Head.IMAGE):
-            yield head, self._models[head].predict_on_batch(patient_inputs(head, sequences, steps=SLICES))[:, Label.MALIGNANT]
+            yield (
+                head,
+                self._models[head].predict_on_batch(patient_inputs(head, sequences, steps=SLICES))[
+                    :, Label.MALIGNANT
+                ],
+            )
 
     def _onnx(self, pairs: Mapping[Head, Pair]) -> Iterator[tuple[Head, np.ndarray]]:
         batches = range(0, len(self._pixels), SLICES)
-        found = [_run(pairs[Head.IMAGE].onnx, images=self._pixels[start : start + SLICES]) for start in batches]
-        yield Head.IMAGE, np.concatenate([one["probabilities"] for one in found])[:, Label.MALIGNANT]
+        found = [
+            _run(pairs[Head.IMAGE].onnx, images=self._pixels[start : start + SLICES])
+            for start in batches
+        ]
+        yield (
+            Head.IMAGE,
+            np.concatenate([one["probabilities"] for one in found])[:, Label.MALIGNANT],
+        )
         sequences = self._sequences(np.concatenate([one["embedding"] for one in found]))
         if Head.FC in pairs:
             highest = np.stack([one.max(axis=0) for one in sequences])
-            yield Head.FC, _run(pairs[Head.FC].onnx, strongest=highest)["probabilities"][:, Label.MALIGNANT]
+            yield (
+                Head.FC,
+                _run(pairs[Head.FC].onnx, strongest=highest)["probabilities"][:, Label.MALIGNANT],
+            )
         if Head.GRU in pairs:
             lengths = np.array([len(one) for one in sequences], np.int32)
-            # What lies behind a sequence's end must change nothing: zeros would be seen by a model that heeds no lengths.
+            # What lies behind a sequence's end must change nothing: zeros would be seen by a model
+            # that heeds no lengths.
             steps = np.zeros((len(sequences), lengths.max(), sequences[0].shape[1]), np.float32)
             for row, one in zip(steps, sequences, strict=True):
                 row[: len(one)] = one
-            yield Head.GRU, _run(pairs[Head.GRU].onnx, sequence=steps, lengths=lengths)["probabilities"][:, Label.MALIGNANT]
+            yield (
+                Head.GRU,
+                _run(pairs[Head.GRU].onnx, sequence=steps, lengths=lengths)["probabilities"][
+                    :, Label.MALIGNANT
+                ],
+            )
 
     def _sequences(self, embedding: np.ndarray) -> list[np.ndarray]:
-        """Every patient's embeddings, and the first half of them, so that a batch has several lengths."""
+        """Every patient's embeddings, and the first half of them, so that a batch has several
+        lengths."""
         whole = np.split(embedding, self._ends)
         return [*whole, *(one[: -(-len(one) // 2)] for one in whole)]
 

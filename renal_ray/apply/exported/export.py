@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 CONFIG = "config.json"
 FORMAT = "renal-ray export, version 1"
-ROUGH_TOLERANCE = 2e-2  # of the example's scores where the study did not compute in float32 throughout
+ROUGH_TOLERANCE = (
+    2e-2  # of the example's scores where the study did not compute in float32 throughout
+)
 
 
 @dataclass(frozen=True)
@@ -48,25 +50,32 @@ class Exported:
 
 
 def export(chosen: Chosen, out: Path) -> Exported:
-    """Writes the fold models of one dataset: ONNX, weights, thresholds, preprocessing, model card, and a small program that runs them.
+    """Writes the fold models of one dataset: ONNX, weights, thresholds, preprocessing, model card,
+    and a small program that runs them.
 
     Args:
         chosen: the image models; fc and gru models on them are written where the study has them.
         out: the directory; it appears whole.
 
     Raises:
-        StudyError: trials are missing, something else stands at `out`, or an ONNX model is not the Keras model that it was made from.
+        StudyError: trials are missing, something else stands at `out`, or an ONNX model is not the
+            Keras model that it was made from.
         DamagedFileError: a trial's weights are not those that it wrote.
     """
     require_ours(out, marker=CONFIG)
     run = chosen.run
-    heads = [chosen, *(with_head(chosen, head) for head in run.study.heads.use if head is not Head.IMAGE)]
+    heads = [
+        chosen,
+        *(with_head(chosen, head) for head in run.study.heads.use if head is not Head.IMAGE),
+    ]
     for one in heads:
         check_weights(one)
     require_writable(out.absolute().parent)
     evidence = read_evidence(run.study.model_copy(update={"work": run.work.uri}))
     splits = run.plan.splits
-    images = some_slices(Slices(run.work, chosen.dataset, sealed=splits.test), sorted(splits.training))
+    images = some_slices(
+        Slices(run.work, chosen.dataset, sealed=splits.test), sorted(splits.training)
+    )
     start_keras(run.study.backend, int(run.study.resources.cpus_per_trial))
     workshop = Workshop(run.work)
     files, checked = _models(heads, images, workshop)
@@ -74,14 +83,25 @@ def export(chosen: Chosen, out: Path) -> Exported:
     files["README.md"] = model_card(heads, evidence, checked).encode()
     files["preprocessing.json"] = _json(preprocessing(run.study, chosen.dataset))
     files["example.json"] = _json(_example(heads, workshop))
-    files["predict_onnx.py"] = package_files("renal_ray.apply.exported").joinpath("predict_onnx.py").read_bytes()
+    files["predict_onnx.py"] = (
+        package_files("renal_ray.apply.exported").joinpath("predict_onnx.py").read_bytes()
+    )
     sums = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
-    files[CONFIG] = _json(_config(chosen, folds) | {"onnx_against_keras": asdict(checked) | {"tolerance": TOLERANCE}, "sha256": sums})
+    files[CONFIG] = _json(
+        _config(chosen, folds)
+        | {"onnx_against_keras": asdict(checked) | {"tolerance": TOLERANCE}, "sha256": sums}
+    )
     write_folder(out, files, marker=CONFIG)
-    return Exported(sum(name.endswith(".onnx") for name in files), sum(map(len, files.values())) / 2**20, checked)
+    return Exported(
+        sum(name.endswith(".onnx") for name in files),
+        sum(map(len, files.values())) / 2**20,
+        checked,
+    )
 
 
-def _models(heads: list[Chosen], images: list[np.ndarray], workshop: Workshop) -> tuple[dict[str, bytes], Checked]:
+def _models(
+    heads: list[Chosen], images: list[np.ndarray], workshop: Workshop
+) -> tuple[dict[str, bytes], Checked]:
     """Weights and ONNX files of all folds, once they were held against Keras."""
     from renal_ray.model.onnx.convert import to_onnx
 
@@ -91,7 +111,9 @@ def _models(heads: list[Chosen], images: list[np.ndarray], workshop: Workshop) -
         names = {one.head: _name(one, one.voters[k]) for one in heads}
         models = {names[one.head]: _model(one, one.voters[k], workshop) for one in heads}
         onnx = to_onnx(models)
-        comparison.hold({head: Pair(f"{name}.onnx", onnx[name], models[name]) for head, name in names.items()})
+        comparison.hold(
+            {head: Pair(f"{name}.onnx", onnx[name], models[name]) for head, name in names.items()}
+        )
         files |= {f"weights/{name}.h5": model.weights for name, model in models.items()}
         files |= {f"onnx/{name}.onnx": data for name, data in onnx.items()}
     return files, comparison.checked
@@ -113,14 +135,17 @@ def _fold(k: int, heads: list[Chosen]) -> dict[str, Any]:
             "onnx": f"{name}.onnx",
             "weights": f"{name}.h5",
             "threshold": {level: decision.threshold for level, decision in decisions.items()},
-            "calibrator": {level: decision.calibrator.to_json() for level, decision in decisions.items()},
+            "calibrator": {
+                level: decision.calibrator.to_json() for level, decision in decisions.items()
+            },
             "validation_auc": {level: found["metrics"]["auc"] for level, found in levels.items()},
         }
     return said
 
 
 def _model(one: Chosen, spec: TrialSpec, workshop: Workshop) -> "Model":
-    """What one trial's ONNX file is made from; of an image trial the frozen layers are part of it."""
+    """What one trial's ONNX file is made from; of an image trial the frozen layers are part of
+    it."""
     from renal_ray.model.onnx.convert import Model
     from renal_ray.model.onnx.models import Architecture
     from renal_ray.model.weight_files import save_weights_h5
@@ -129,17 +154,31 @@ def _model(one: Chosen, spec: TrialSpec, workshop: Workshop) -> "Model":
     if spec.head is Head.IMAGE:
         weights = {**workshop.backbone(spec.inputs.weights), **weights}
     training = spec.training
-    architecture = Architecture(spec.head, spec.size, training.embedding, training.gru_units, training.gru_layers)
-    about = f"{spec.trial_id} of the study {one.run.study.name}, by renal-ray {__version__}. For research only. Not for clinical use."
+    architecture = Architecture(
+        spec.head, spec.size, training.embedding, training.gru_units, training.gru_layers
+    )
+    about = (
+        f"{spec.trial_id} of the study {one.run.study.name}, by renal-ray "
+        f"{__version__}. For research only. Not for clinical use."
+    )
     return Model(architecture, save_weights_h5(weights), about)
 
 
 def _example(heads: list[Chosen], workshop: Workshop) -> dict[str, Any]:
-    """Scores of images that are nobody's, by the study's own models, for whoever runs the exported ones to compare with."""
+    """Scores of images that are nobody's, by the study's own models, for whoever runs the exported
+    ones to compare with."""
     study = heads[0].run.study
     size, plain = study.images.size, study.precision == study.activation_dtype == "float32"
-    scores = {one.head.value: [voter.score for voter in vote(one, [example(size)], workshop)[0].voters] for one in heads}
-    return {"size": size, "images": "example(size) of predict_onnx.py", "tolerance": TOLERANCE if plain else ROUGH_TOLERANCE, "scores": scores}
+    scores = {
+        one.head.value: [voter.score for voter in vote(one, [example(size)], workshop)[0].voters]
+        for one in heads
+    }
+    return {
+        "size": size,
+        "images": "example(size) of predict_onnx.py",
+        "tolerance": TOLERANCE if plain else ROUGH_TOLERANCE,
+        "scores": scores,
+    }
 
 
 def _config(chosen: Chosen, folds: list[dict[str, Any]]) -> dict[str, Any]:
@@ -161,7 +200,10 @@ def _config(chosen: Chosen, folds: list[dict[str, Any]]) -> dict[str, Any]:
             "fc": "on the maximum over the slices' embeddings",
             "gru": "on the embeddings, head to foot",
         },
-        "vote": "malignant where more than half of the fold models say so, score >= threshold after its calibrator; a tie by the mean score >= 0.5",
+        "vote": (
+            "malignant where more than half of the fold models say so, score >= "
+            "threshold after its calibrator; a tie by the mean score >= 0.5"
+        ),
         "rule": rule_of(study),
         "folds": folds,
     }

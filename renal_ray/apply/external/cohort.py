@@ -1,4 +1,5 @@
-"""Reading an external cohort: as prepare does, into a place of its own, without split, since everybody is tested."""
+"""Reading an external cohort: as prepare does, into a place of its own, without split, since
+everybody is tested."""
 
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +26,8 @@ class Read:
     Args:
         cohort: a row a patient, with what was measured.
         found: who was left out, and what is to be reported of the others.
-        twins: patients who share an image with one of the study's, by the role of that one: train or test.
+        twins: patients who share an image with one of the study's, by the role of that one: train
+            or test.
         compared: whether the study's fingerprints were there to be compared with.
     """
 
@@ -38,11 +40,23 @@ class Read:
     def labels(self) -> dict[str, int]:
         """Pathology of every patient, by id in order."""
         table = self.cohort.sort_values("patient_id")
-        return {str(patient): int(label) for patient, label in zip(table["patient_id"], table["label"], strict=True)}
+        return {
+            str(patient): int(label)
+            for patient, label in zip(table["patient_id"], table["label"], strict=True)
+        }
 
 
-def read_external(run: Run, external: External, place: Place, *, same_ids: bool, workers: int = 1, progress: Callable[[int, int], None] | None = None) -> Read:
-    """Reads the patients with the study's selection, windows, regions and size, and writes slices, cohort and quarantine.
+def read_external(
+    run: Run,
+    external: External,
+    place: Place,
+    *,
+    same_ids: bool,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Read:
+    """Reads the patients with the study's selection, windows, regions and size, and writes slices,
+    cohort and quarantine.
 
     What an earlier call made of the same files is kept.
 
@@ -62,7 +76,9 @@ def read_external(run: Run, external: External, place: Place, *, same_ids: bool,
     found = [replace(one, file=shown_file(one.file, external.cohort)) for one in listed]
     study = run.study.model_copy(update={"cohort": external.cohort, "work": place.uri})
     parts = list(_parts(study, place, table, workers, progress)) if len(table) else []
-    found += [Quarantined.read(row) for part in parts for row in [*part["quarantined"], *part["warnings"]]]
+    found += [
+        Quarantined.read(row) for part in parts for row in [*part["quarantined"], *part["warnings"]]
+    ]
     owners = owners_of_images(run)
     within, twins = _same_pixels(parts, owners)
     found += within
@@ -71,16 +87,30 @@ def read_external(run: Run, external: External, place: Place, *, same_ids: bool,
     place.write("quarantine.csv", quarantine.to_csv(index=False).encode())
     if measured.empty:
         first = next((one for one in found if one.left_out), None)
-        said = f"the first: {first.patient_id}: {first.code}: {first.message}" if first else "nobody is listed"
-        raise StudyError(f"{external.name}: no patient can be used, see {place.shown('quarantine.csv')}; {said}")
+        said = (
+            f"the first: {first.patient_id}: {first.code}: {first.message}"
+            if first
+            else "nobody is listed"
+        )
+        raise StudyError(
+            f"{external.name}: no patient can be used, see {place.shown('quarantine.csv')}; {said}"
+        )
     for dataset in DATASETS:
         rows = [row for part in parts for row in part["index"][dataset]]
         slices.write_index(place, dataset, rows)
-        for stale in set(place.entries(f"slices/{dataset}")) - {"index.parquet"} - {row["file"] for row in rows}:
+        for stale in (
+            set(place.entries(f"slices/{dataset}"))
+            - {"index.parquet"}
+            - {row["file"] for row in rows}
+        ):
             place.remove(f"slices/{dataset}/{stale}")
-    cohort = table.drop(columns=["image", "mask"]).merge(measured, on="patient_id", suffixes=("", "_measured"))
+    cohort = table.drop(columns=["image", "mask"]).merge(
+        measured, on="patient_id", suffixes=("", "_measured")
+    )
     if "max_diameter_mm_measured" in cohort:
-        cohort["max_diameter_mm"] = cohort["max_diameter_mm"].fillna(cohort.pop("max_diameter_mm_measured"))
+        cohort["max_diameter_mm"] = cohort["max_diameter_mm"].fillna(
+            cohort.pop("max_diameter_mm_measured")
+        )
     place.write_parquet("cohort.parquet", cohort)
     return Read(cohort, tuple(found), twins, bool(owners))
 
@@ -93,25 +123,40 @@ def content_digest(place: Place, read: Read) -> str:
 
 
 def _refuse_same_ids(run: Run, table: pd.DataFrame, same_ids: bool) -> None:
-    both = sorted(set(table["patient_id"]) & set(run.work.read_parquet("cohort.parquet", ["patient_id"])["patient_id"]))
+    both = sorted(
+        set(table["patient_id"])
+        & set(run.work.read_parquet("cohort.parquet", ["patient_id"])["patient_id"])
+    )
     if both and not same_ids:
         raise StudyError(
-            f"patient ids that the study has too: {len(both)}, the first {both[0]}: who trained a model cannot test it; "
-            "take them out of the external cohort, or give --same-ids where the same ids are other people"
+            f"patient ids that the study has too: {len(both)}, the first "
+            f"{both[0]}: who trained a model cannot test it; "
+            "take them out of the external cohort, or give --same-ids "
+            "where the same ids are other people"
         )
 
 
-def _parts(study: Study, place: Place, table: pd.DataFrame, workers: int, progress: Callable[[int, int], None] | None) -> Iterator[Part]:
+def _parts(
+    study: Study,
+    place: Place,
+    table: pd.DataFrame,
+    workers: int,
+    progress: Callable[[int, int], None] | None,
+) -> Iterator[Part]:
     shards = make_shards(study, table)
     todo = [shard for shard in shards if finished_part(place, shard) is None]
-    for done, _ in enumerate(_mapped(Sharder(study, place), todo, workers), len(shards) - len(todo) + 1):
+    for done, _ in enumerate(
+        _mapped(Sharder(study, place), todo, workers), len(shards) - len(todo) + 1
+    ):
         if progress:
             progress(done, len(shards))
     for shard in shards:
         yield place.read_checked_json(f"{SHARDS}/{shard['shard']}.json")
 
 
-def _mapped(sharder: Sharder, todo: Sequence[dict[str, str]], workers: int) -> Iterator[dict[str, str]]:
+def _mapped(
+    sharder: Sharder, todo: Sequence[dict[str, str]], workers: int
+) -> Iterator[dict[str, str]]:
     if workers <= 1 or len(todo) < 2:
         yield from map(sharder, todo)
         return
@@ -119,9 +164,13 @@ def _mapped(sharder: Sharder, todo: Sequence[dict[str, str]], workers: int) -> I
         yield from pool.map(sharder, todo)
 
 
-def _same_pixels(parts: Sequence[Part], of_study: dict[str, str]) -> tuple[list[Quarantined], dict[str, str]]:
+def _same_pixels(
+    parts: Sequence[Part], of_study: dict[str, str]
+) -> tuple[list[Quarantined], dict[str, str]]:
     """Patients who share an image with another of the cohort, or with one of the study."""
-    digests = {patient: set(found) for part in parts for patient, found in part["fingerprints"].items()}
+    digests = {
+        patient: set(found) for part in parts for patient, found in part["fingerprints"].items()
+    }
     owners: dict[str, set[str]] = {}
     for patient, found in digests.items():
         for one in found:
@@ -130,8 +179,22 @@ def _same_pixels(parts: Sequence[Part], of_study: dict[str, str]) -> tuple[list[
     for patient, found in sorted(digests.items()):
         others = sorted(set().union(*(owners[one] for one in found)) - {patient}) if found else []
         if others:
-            warnings.append(Quarantined(patient, "", Code.SAME_PIXELS, f"the same image as {', '.join(others)}: one person is counted twice; keep one"))
+            warnings.append(
+                Quarantined(
+                    patient,
+                    "",
+                    Code.SAME_PIXELS,
+                    f"the same image as {', '.join(others)}: one person is counted twice; keep one",
+                )
+            )
         if role := role_of(found, of_study):
             twins[patient] = role
-            warnings.append(Quarantined(patient, "", Code.SAME_PIXELS, f"the same image as {WHOSE[role]} of the study: no external patient; leave out"))
+            warnings.append(
+                Quarantined(
+                    patient,
+                    "",
+                    Code.SAME_PIXELS,
+                    f"the same image as {WHOSE[role]} of the study: no external patient; leave out",
+                )
+            )
     return warnings, twins

@@ -1,4 +1,5 @@
-"""test --cohort: the seal of an external cohort is opened, all fold models score it, and their votes are counted."""
+"""test --cohort: the seal of an external cohort is opened, all fold models score it, and their
+votes are counted."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +26,12 @@ from renal_ray.trial.subjects import seal_is_open
 from renal_ray.trial.workshop import Workshop, start_keras
 from renal_ray.types import Dataset, Head
 
-SEAL, PREDICTIONS, VOTES, COHORT = "seal.jsonl", "predictions.parquet", "votes.parquet", "cohort.yaml"
+SEAL, PREDICTIONS, VOTES, COHORT = (
+    "seal.jsonl",
+    "predictions.parquet",
+    "votes.parquet",
+    "cohort.yaml",
+)
 SLICES_AT_ONCE = 512  # whose activations are in memory
 
 
@@ -55,7 +61,12 @@ class ExternallyTested:
 
 
 def evaluate_external(
-    run: Run, external: External, *, same_ids: bool = False, workers: int = 1, progress: Callable[[int, int], None] | None = None
+    run: Run,
+    external: External,
+    *,
+    same_ids: bool = False,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
 ) -> ExternallyTested:
     """Tests a finished study's models on an external cohort, and writes WORK/external/<name>.
 
@@ -67,30 +78,47 @@ def evaluate_external(
         progress: called with shards of patients read and shards in all.
 
     Raises:
-        StudyError: trials are missing or damaged, nobody can be read, or an id is the study's too. The seal then stays closed.
+        StudyError: trials are missing or damaged, nobody can be read, or an id is the study's too.
+            The seal then stays closed.
     """
     models = {dataset: _models(run, dataset) for dataset in run.study.datasets}
-    decisions: Decisions = {key: value for _, made in models.values() for key, value in made.items()}
+    decisions: Decisions = {
+        key: value for _, made in models.values() for key, value in made.items()
+    }
     specs = [spec for found, _ in models.values() for spec in found]
     place = run.work.at(f"external/{external.name}")
-    read = read_external(run, external, place, same_ids=same_ids, workers=workers, progress=progress)
+    read = read_external(
+        run, external, place, same_ids=same_ids, workers=workers, progress=progress
+    )
     sealed = sum(role == "test" for role in read.twins.values())
     if sealed and not seal_is_open(run.work, run.plan, run.results):
         raise StudyError(
-            f"{external.name}: {sealed} of its patients share an image with sealed test patients of the study, whose seal is closed; "
+            f"{external.name}: {sealed} of its patients share an image with sealed "
+            "test patients of the study, whose seal is closed; "
             "leave them out, or run `renal-ray test` first"
         )
     opened = _score(run, place, read, specs, [found for found, _ in models.values()], decisions)
-    place.write(COHORT, yaml.safe_dump(external.model_dump(mode="json"), sort_keys=False, allow_unicode=True).encode())
+    place.write(
+        COHORT,
+        yaml.safe_dump(
+            external.model_dump(mode="json"), sort_keys=False, allow_unicode=True
+        ).encode(),
+    )
     page, lines = write_page(run, external.name, place, read)
     left_out = len({one.patient_id for one in read.found if one.left_out})
-    return ExternallyTested(len(read.cohort), left_out, len(specs), opened, len(read.twins), read.compared, page, lines)
+    return ExternallyTested(
+        len(read.cohort), left_out, len(specs), opened, len(read.twins), read.compared, page, lines
+    )
 
 
 def _models(run: Run, dataset: Dataset) -> tuple[list[TrialSpec], Decisions]:
-    """All trials of a dataset's selected freeze point, and how they decide; their weights checked."""
+    """All trials of a dataset's selected freeze point, and how they decide; their weights
+    checked."""
     image = choose(run, dataset)
-    chosen = [image, *(with_head(image, head) for head in run.study.heads.use if head is not Head.IMAGE)]
+    chosen = [
+        image,
+        *(with_head(image, head) for head in run.study.heads.use if head is not Head.IMAGE),
+    ]
     for one in chosen:
         check_weights(one)
     trials = {spec.trial_id: spec for one in chosen for spec in one.trials}
@@ -100,8 +128,16 @@ def _models(run: Run, dataset: Dataset) -> tuple[list[TrialSpec], Decisions]:
     return list(trials.values()), decisions
 
 
-def _score(run: Run, place: Place, read: Read, specs: Sequence[TrialSpec], by_dataset: Sequence[Sequence[TrialSpec]], decisions: Decisions) -> bool:
-    """Writes predictions and votes, unless those of the same models on the same patients under the same rule stand; says whether the seal was opened."""
+def _score(
+    run: Run,
+    place: Place,
+    read: Read,
+    specs: Sequence[TrialSpec],
+    by_dataset: Sequence[Sequence[TrialSpec]],
+    decisions: Decisions,
+) -> bool:
+    """Writes predictions and votes, unless those of the same models on the same patients under the
+    same rule stand; says whether the seal was opened."""
     weights = [run.results[spec.trial_id]["files"]["weights.h5"] for spec in specs]
     content, rule = content_digest(place, read), rule_of(run.study)
     before, same_rule = _scored_before(place, weights, content), last_rule(place, log=SEAL) == rule
@@ -109,7 +145,9 @@ def _score(run: Run, place: Place, read: Read, specs: Sequence[TrialSpec], by_da
         return False
     place.remove(VOTES)  # written again last, they say that the test is complete
     numbers = {"patients": len(read.cohort), "slices": int(read.cohort["n_images"].sum())}
-    opening = partial(open_seal, place, models=weights, rule=rule, log=SEAL, content_sha256=content, **numbers)
+    opening = partial(
+        open_seal, place, models=weights, rule=rule, log=SEAL, content_sha256=content, **numbers
+    )
     if before is not None:
         if not same_rule:
             opening()
@@ -118,7 +156,11 @@ def _score(run: Run, place: Place, read: Read, specs: Sequence[TrialSpec], by_da
         seal = opening()
         place.remove(PREDICTIONS)
         start_keras(run.study.backend, int(run.study.resources.cpus_per_trial))
-        tables = [table for trials in by_dataset for table in _tables(run, place, read, trials, decisions, seal)]
+        tables = [
+            table
+            for trials in by_dataset
+            for table in _tables(run, place, read, trials, decisions, seal)
+        ]
         predictions = pd.concat(tables, ignore_index=True)
     place.write_parquet(PREDICTIONS, predictions)
     place.write_parquet(VOTES, count_votes(predictions))
@@ -126,19 +168,34 @@ def _score(run: Run, place: Place, read: Read, specs: Sequence[TrialSpec], by_da
 
 
 def _scored_before(place: Place, weights: Sequence[str], content: str) -> pd.DataFrame | None:
-    """The scores of exactly these models on exactly these patients; None where they do not stand."""
+    """The scores of exactly these models on exactly these patients; None where they do not
+    stand."""
     if not place.exists(PREDICTIONS) or not was_opened_for(place, weights, log=SEAL):
         return None
     last = json.loads(place.read(SEAL).decode().splitlines()[-1])
     return place.read_parquet(PREDICTIONS) if last.get("content_sha256") == content else None
 
 
-def _tables(run: Run, place: Place, read: Read, trials: Sequence[TrialSpec], decisions: Decisions, seal: Seal) -> Iterator[pd.DataFrame]:
+def _tables(
+    run: Run,
+    place: Place,
+    read: Read,
+    trials: Sequence[TrialSpec],
+    decisions: Decisions,
+    seal: Seal,
+) -> Iterator[pd.DataFrame]:
     labels = read.labels
     sealed = Slices(place, trials[0].dataset, sealed=labels, seal=seal)
     workshop = Workshop(run.work)
     for group in _groups(sealed.counts(), list(labels)):
-        yield score_patients(trials, decisions, run.work, sealed, {patient: labels[patient] for patient in group}, workshop)
+        yield score_patients(
+            trials,
+            decisions,
+            run.work,
+            sealed,
+            {patient: labels[patient] for patient in group},
+            workshop,
+        )
 
 
 def _groups(counts: dict[str, int], patients: Sequence[str]) -> Iterator[list[str]]:

@@ -1,4 +1,5 @@
-"""What the votes on an external cohort come to, per patient, by the functions of the study's own report."""
+"""What the votes on an external cohort come to, per patient, by the functions of the study's own
+report."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -6,7 +7,14 @@ from dataclasses import dataclass
 import pandas as pd
 
 from renal_ray.config import Study
-from renal_ray.protocol.calibration import CalibrationLine, Reliability, brier, expected_calibration_error, reliability, slope_and_intercept
+from renal_ray.protocol.calibration import (
+    CalibrationLine,
+    Reliability,
+    brier,
+    expected_calibration_error,
+    reliability,
+    slope_and_intercept,
+)
 from renal_ray.protocol.metrics import Confusion, confusion
 from renal_ray.report.statistics.calibration import n_bins
 from renal_ray.report.statistics.estimates import Estimate, estimates
@@ -22,7 +30,8 @@ class Result:
         dataset, freeze_point, head: whose.
         samples: one a patient.
         confusion: of the vote.
-        estimates: metric -> value with its 95 % interval; AUC of the mean score, the others of the vote.
+        estimates: metric -> value with its 95 % interval; AUC of the mean score, the others of the
+            vote.
         brier, ece: of the mean score.
         line: calibration slope and intercept.
         curve: reliability.
@@ -54,12 +63,20 @@ def results(votes: pd.DataFrame, study: Study) -> Iterator[Result]:
     """The numbers of every dataset and head, in their order.
 
     Args:
-        votes: rows of votes.parquet; those per patient are used, because slices of a patient are not independent.
+        votes: rows of votes.parquet; those per patient are used, because slices of a patient are
+            not independent.
         study: how its report makes intervals.
     """
     per_patient = votes[votes["level"] == "patient"]
-    groups = {(Dataset(dataset), Head(head)): (point, table) for (dataset, point, head), table in per_patient.groupby(["dataset", "freeze_point", "head"])}
-    for (dataset, head), (point, table) in sorted(groups.items(), key=lambda pair: (DATASETS.index(pair[0][0]), HEADS.index(pair[0][1]))):
+    groups = {
+        (Dataset(dataset), Head(head)): (point, table)
+        for (dataset, point, head), table in per_patient.groupby(
+            ["dataset", "freeze_point", "head"]
+        )
+    }
+    for (dataset, head), (point, table) in sorted(
+        groups.items(), key=lambda pair: (DATASETS.index(pair[0][0]), HEADS.index(pair[0][1]))
+    ):
         yield _result(dataset, str(point), head, samples_of(table), study)
 
 
@@ -71,7 +88,9 @@ def _result(dataset: Dataset, point: str, head: Head, samples: Samples, study: S
         head=head,
         samples=samples,
         confusion=confusion(labels, samples.decisions),
-        estimates=estimates(samples, study.statistics, seed=study.seed, per_patient=True, independent=True),
+        estimates=estimates(
+            samples, study.statistics, seed=study.seed, per_patient=True, independent=True
+        ),
         brier=brier(labels, scores),
         ece=expected_calibration_error(labels, scores),
         line=slope_and_intercept(labels, scores),

@@ -1,4 +1,5 @@
-"""Phantom patients: a synthetic cohort after Zhou et al. 2019, for trying the whole program without anyone's images."""
+"""Phantom patients: a synthetic cohort after Zhou et al. 2019, for trying the whole program without
+anyone's images."""
 
 from renal_ray.cohort.phantom.write import write_phantom
 

@@ -1,4 +1,5 @@
-"""What the scanner adds: noise with the grain of filtered back-projection, streaks along the longest paths, and the cast to whole numbers."""
+"""What the scanner adds: noise with the grain of filtered back-projection, streaks along the
+longest paths, and the cast to whole numbers."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,11 +9,14 @@ from renal_ray.cohort.phantom.fields import Array, Grid
 _PLATES = 6
 
 
-def add_noise(hu: Array, grid: Grid, rng: np.random.Generator, *, sigma: float, sharpness: float) -> None:
+def add_noise(
+    hu: Array, grid: Grid, rng: np.random.Generator, *, sigma: float, sharpness: float
+) -> None:
     """Adds noise in place.
 
-    The noise power rises with frequency and falls off with the kernel, as filtered back-projection leaves it. Slices mix two of a few plates,
-    each rolled at random, which costs a tenth of a fresh field a slice.
+    The noise power rises with frequency and falls off with the kernel, as filtered back-projection
+    leaves it. Slices mix two of a few plates, each rolled at random, which costs a tenth of a fresh
+    field a slice.
 
     Args:
         hu: volume (slices, rows, columns), HU.
@@ -28,8 +32,12 @@ def add_noise(hu: Array, grid: Grid, rng: np.random.Generator, *, sigma: float, 
     for plane in hu:
         first, second = rng.choice(_PLATES, 2, replace=False)
         angle = rng.uniform(0, 2 * np.pi)
-        noise = np.float32(np.cos(angle)) * np.roll(plates[first], rng.integers(0, (rows, columns)), (0, 1))
-        noise += np.float32(np.sin(angle)) * np.roll(plates[second], rng.integers(0, (rows, columns)), (0, 1))
+        noise = np.float32(np.cos(angle)) * np.roll(
+            plates[first], rng.integers(0, (rows, columns)), (0, 1)
+        )
+        noise += np.float32(np.sin(angle)) * np.roll(
+            plates[second], rng.integers(0, (rows, columns)), (0, 1)
+        )
         noise *= level
         plane += noise
 
@@ -39,19 +47,30 @@ def to_int16(hu: Array) -> NDArray[np.int16]:
     return np.clip(np.rint(hu), -1024, 3071).astype(np.int16)
 
 
-def _noise_plates(rows: int, columns: int, pixel_mm: tuple[float, float], rng: np.random.Generator, sharpness: float) -> Array:
+def _noise_plates(
+    rows: int,
+    columns: int,
+    pixel_mm: tuple[float, float],
+    rng: np.random.Generator,
+    sharpness: float,
+) -> Array:
     from scipy import fft
 
     fy = fft.fftfreq(rows, pixel_mm[0]).astype(np.float32)[:, None]
     fx = fft.rfftfreq(columns, pixel_mm[1]).astype(np.float32)[None, :]
     f = np.hypot(fy, fx)
     grain = np.sqrt(f + 0.02) * np.exp(-((f / sharpness) ** 2))
-    streaks = np.exp(-((fx / 0.012) ** 2)) * np.exp(-((fy / (1.2 * sharpness)) ** 2))  # long from side to side
+    streaks = np.exp(-((fx / 0.012) ** 2)) * np.exp(
+        -((fy / (1.2 * sharpness)) ** 2)
+    )  # long from side to side
     plates = np.empty((_PLATES, rows, columns), np.float32)
     for plate in plates:
         parts = []
         for power in (grain, streaks):
-            part = fft.irfft2(fft.rfft2(rng.standard_normal((rows, columns), dtype=np.float32)) * power, s=(rows, columns))
+            part = fft.irfft2(
+                fft.rfft2(rng.standard_normal((rows, columns), dtype=np.float32)) * power,
+                s=(rows, columns),
+            )
             parts.append(part / part.std())
         plate[:] = 0.96 * parts[0] + 0.28 * parts[1]
     return plates

@@ -1,7 +1,9 @@
-"""Where voxels lie, smooth random fields over them, and the signed distances from which organs are painted.
+"""Where voxels lie, smooth random fields over them, and the signed distances from which organs are
+painted.
 
-Axes run as an axial image is shown: slices head to foot, rows anterior to posterior, columns from the patient's right to the left.
-Coordinates are DICOM patient coordinates in mm: x to the left, y to the back, z to the head.
+Axes run as an axial image is shown: slices head to foot, rows anterior to posterior, columns from
+the patient's right to the left. Coordinates are DICOM patient coordinates in mm: x to the left, y
+to the back, z to the head.
 """
 
 from dataclasses import dataclass
@@ -13,9 +15,13 @@ from numpy.typing import NDArray
 Array = NDArray[np.floating[Any]]
 Axes = tuple[Array, Array, Array]  # z, y, x in mm, each one-dimensional
 EDGE_MM = 2.2  # width over which an in-plane edge rises: the point spread of a soft-tissue kernel
-_NODE_MM = 3.0  # distance of the nodes at which large organs are computed before they are brought to the pixel grid
+# Distance of the nodes at which large organs are computed before they are brought to the pixel
+# grid.
+_NODE_MM = 3.0
 _LATTICE = 32
-_SPLINE_GAIN = (315 / 151) ** 1.5  # a cubic B-spline keeps 151/315 of white noise's variance along each axis
+_SPLINE_GAIN = (
+    315 / 151
+) ** 1.5  # a cubic B-spline keeps 151/315 of white noise's variance along each axis
 
 
 @dataclass(frozen=True)
@@ -45,8 +51,11 @@ class Grid:
         return self.slice_mm, float(self.y[1] - self.y[0]), float(self.x[1] - self.x[0])
 
 
-def centred_grid(n_slices: int, rows: int, columns: int, *, slice_mm: float, pixel_mm: tuple[float, float]) -> Grid:
-    """A grid whose middle is the origin of the coordinates; pixel_mm is (row distance, column distance)."""
+def centred_grid(
+    n_slices: int, rows: int, columns: int, *, slice_mm: float, pixel_mm: tuple[float, float]
+) -> Grid:
+    """A grid whose middle is the origin of the coordinates; pixel_mm is (row distance, column
+    distance)."""
     z = (np.arange(n_slices)[::-1] - (n_slices - 1) / 2) * slice_mm
     y = (np.arange(rows) - (rows - 1) / 2) * pixel_mm[0]
     x = (np.arange(columns) - (columns - 1) / 2) * pixel_mm[1]
@@ -73,7 +82,8 @@ def linear_weights(at: Array, source: Array) -> Array:
 
 
 class SmoothField:
-    """A Gaussian random field of unit variance, a function of the place alone, so that any piece of a volume can be computed by itself.
+    """A Gaussian random field of unit variance, a function of the place alone, so that any piece of
+    a volume can be computed by itself.
 
     Args:
         rng: source of the lattice values.
@@ -82,7 +92,9 @@ class SmoothField:
 
     def __init__(self, rng: np.random.Generator, scale_mm: float) -> None:
         self.scale_mm = scale_mm
-        self._lattice = rng.standard_normal((_LATTICE,) * 3, dtype=np.float32) * np.float32(_SPLINE_GAIN)
+        self._lattice = rng.standard_normal((_LATTICE,) * 3, dtype=np.float32) * np.float32(
+            _SPLINE_GAIN
+        )
 
     def _weights(self, points: Array) -> Array:
         position = points.astype(np.float64) / self.scale_mm
@@ -108,25 +120,43 @@ def open_axes(axes: Axes) -> Axes:
     return z[:, None, None], y[None, :, None], x[None, None, :]
 
 
-def ellipsoid(axes: Axes, centre: tuple[float, float, float], radii: tuple[float, float, float]) -> Array:
-    """First-order signed distance to an ellipsoid, mm, negative inside; centre and radii in the order z, y, x."""
-    scaled = [(axis - np.float32(middle)) / np.float32(radius) for axis, middle, radius in zip(open_axes(axes), centre, radii, strict=True)]
+def ellipsoid(
+    axes: Axes, centre: tuple[float, float, float], radii: tuple[float, float, float]
+) -> Array:
+    """First-order signed distance to an ellipsoid, mm, negative inside; centre and radii in the
+    order z, y, x."""
+    scaled = [
+        (axis - np.float32(middle)) / np.float32(radius)
+        for axis, middle, radius in zip(open_axes(axes), centre, radii, strict=True)
+    ]
     unit = scaled[0] ** 2 + scaled[1] ** 2 + scaled[2] ** 2
-    gradient = (scaled[0] / np.float32(radii[0])) ** 2 + (scaled[1] / np.float32(radii[1])) ** 2 + (scaled[2] / np.float32(radii[2])) ** 2
+    gradient = (
+        (scaled[0] / np.float32(radii[0])) ** 2
+        + (scaled[1] / np.float32(radii[1])) ** 2
+        + (scaled[2] / np.float32(radii[2])) ** 2
+    )
     root = np.sqrt(unit)
     return np.asarray((root - 1) * root / np.sqrt(gradient + np.float32(1e-9)), np.float32)
 
 
-def capsule(axes: Axes, start: tuple[float, float, float], end: tuple[float, float, float], radius: float) -> Array:
+def capsule(
+    axes: Axes, start: tuple[float, float, float], end: tuple[float, float, float], radius: float
+) -> Array:
     """Signed distance, mm, to a straight tube with round ends; points in the order z, y, x."""
     z, y, x = open_axes(axes)
     dz, dy, dx = (np.float32(b - a) for a, b in zip(start, end, strict=True))
     pz, py, px = z - np.float32(start[0]), y - np.float32(start[1]), x - np.float32(start[2])
     along = np.clip((pz * dz + py * dy + px * dx) / (dz * dz + dy * dy + dx * dx), 0, 1)
-    return np.asarray(np.sqrt((pz - along * dz) ** 2 + (py - along * dy) ** 2 + (px - along * dx) ** 2) - np.float32(radius), np.float32)
+    return np.asarray(
+        np.sqrt((pz - along * dz) ** 2 + (py - along * dy) ** 2 + (px - along * dx) ** 2)
+        - np.float32(radius),
+        np.float32,
+    )
 
 
-def superellipse(y: Array, x: Array, *, half_y: Array | float, half_x: Array | float, power: float = 2.4) -> Array:
+def superellipse(
+    y: Array, x: Array, *, half_y: Array | float, half_x: Array | float, power: float = 2.4
+) -> Array:
     """Signed distance along the ray from the origin, mm, to a superellipse in the axial plane."""
     unit = ((np.abs(x) / half_x) ** power + (np.abs(y) / half_y) ** power) ** np.float32(1 / power)
     return np.asarray(np.hypot(x, y) * (1 - 1 / np.maximum(unit, 1e-3)), np.float32)

@@ -1,4 +1,5 @@
-"""Who the phantom patients are: the composition of the cohort of Zhou et al. 2019, Table 1 and "General Information", for any number of patients."""
+"""Who the phantom patients are: the composition of the cohort of Zhou et al. 2019, Table 1 and
+"General Information", for any number of patients."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,9 @@ import numpy as np
 from renal_ray.types import Label
 
 Kind = Literal["cyst", "angiomyolipoma", "clear_cell_rcc", "papillary_rcc", "chromophobe_rcc"]
-Variant = Literal["simple", "dense", "septated", "classic", "fat_poor", "typical", "hypoenhancing", "cystic"]
+Variant = Literal[
+    "simple", "dense", "septated", "classic", "fat_poor", "typical", "hypoenhancing", "cystic"
+]
 Place = Literal["exophytic", "mesophytic", "endophytic"]
 Scanner = Literal["siemens", "philips"]
 
@@ -17,7 +20,8 @@ Name = TypeVar("Name", bound=str)
 
 BENIGN: Mapping[Kind, float] = {"cyst": 50, "angiomyolipoma": 8}
 MALIGNANT: Mapping[Kind, float] = {"clear_cell_rcc": 117, "papillary_rcc": 8, "chromophobe_rcc": 9}
-# the second and later variants are the hard cases, whose attenuation overlaps with that of the other class
+# the second and later variants are the hard cases, whose attenuation overlaps with that of the
+# other class
 VARIANTS: Mapping[Kind, Mapping[Variant, float]] = {
     "cyst": {"simple": 0.68, "dense": 0.2, "septated": 0.12},
     "angiomyolipoma": {"classic": 0.625, "fat_poor": 0.375},
@@ -30,7 +34,10 @@ _PLACES: Mapping[Label, Mapping[Place, float]] = {
     Label.MALIGNANT: {"exophytic": 45, "mesophytic": 56, "endophytic": 33},
 }
 _MALE: Mapping[Label, float] = {Label.BENIGN: 36 / 58, Label.MALIGNANT: 91 / 134}
-_AGE: Mapping[Label, tuple[float, float]] = {Label.BENIGN: (62.40, 13.83), Label.MALIGNANT: (62.22, 11.57)}
+_AGE: Mapping[Label, tuple[float, float]] = {
+    Label.BENIGN: (62.40, 13.83),
+    Label.MALIGNANT: (62.22, 11.57),
+}
 _GRADES: Mapping[str, float] = {"I": 20, "II": 68, "III": 24, "IV": 5}
 _SIZE_MEDIAN_MM, _SIZE_LOG_SD = 41.5, 0.60  # mean 48 mm, as in the paper
 _LARGEST_ENDOPHYTIC_MM = 55.0
@@ -70,7 +77,8 @@ class PatientPlan:
 
 
 def plan_cohort(patients: int, seed: int) -> list[PatientPlan]:
-    """A cohort with the paper's composition; every share is met to within one patient, and both classes appear from two patients on.
+    """A cohort with the paper's composition; every share is met to within one patient, and both
+    classes appear from two patients on.
 
     Args:
         patients: how many.
@@ -81,7 +89,9 @@ def plan_cohort(patients: int, seed: int) -> list[PatientPlan]:
     """
     rng = np.random.default_rng([seed, 0x9E3779B9])
     n_benign = 0 if patients < 2 else min(patients - 1, max(1, round(patients * 58 / 192)))
-    people = _class_plans(Label.BENIGN, n_benign, rng) + _class_plans(Label.MALIGNANT, patients - n_benign, rng)
+    people = _class_plans(Label.BENIGN, n_benign, rng) + _class_plans(
+        Label.MALIGNANT, patients - n_benign, rng
+    )
     order = rng.permutation(patients)
     return [PatientPlan(number=number, **people[index]) for number, index in enumerate(order, 1)]
 
@@ -108,20 +118,31 @@ def _class_plans(label: Label, n: int, rng: np.random.Generator) -> list[dict]:
     grades = iter(systematic(_GRADES, n, rng))
     return [
         {
-            "label": label, "kind": kinds[i], "variant": variants[i], "place": places[i], "side": int(sides[i]), "size_mm": float(sizes[i]),
-            "sex": sexes[i], "age": int(ages[i]), "stage": _stage(float(sizes[i]), rng) if label else None,
-            "grade": next(grades) if kinds[i] == "clear_cell_rcc" else None, "scanner": scanners[i],
+            "label": label,
+            "kind": kinds[i],
+            "variant": variants[i],
+            "place": places[i],
+            "side": int(sides[i]),
+            "size_mm": float(sizes[i]),
+            "sex": sexes[i],
+            "age": int(ages[i]),
+            "stage": _stage(float(sizes[i]), rng) if label else None,
+            "grade": next(grades) if kinds[i] == "clear_cell_rcc" else None,
+            "scanner": scanners[i],
         }
         for i in range(n)
-    ]  # fmt: skip
+    ]
 
 
 def _kinds(shares: Mapping[Kind, float], n: int, rng: np.random.Generator) -> list[Kind]:
-    """Histologies in the paper's proportions; each appears at least once as soon as there are as many patients as histologies."""
+    """Histologies in the paper's proportions; each appears at least once as soon as there are as
+    many patients as histologies."""
     kinds = sorted(shares, key=lambda kind: -shares[kind])
     counts = dict.fromkeys(kinds[:n], 1)
     for _ in range(n - len(counts)):  # largest shortfall first
-        counts[max(kinds, key=lambda kind: shares[kind] / sum(shares.values()) * n - counts[kind])] += 1
+        counts[
+            max(kinds, key=lambda kind: shares[kind] / sum(shares.values()) * n - counts[kind])
+        ] += 1
     drawn = [kind for kind in counts for _ in range(counts[kind])]
     return [drawn[i] for i in rng.permutation(n)]
 
@@ -136,21 +157,33 @@ def _sizes(n: int, rng: np.random.Generator) -> np.ndarray:
     from scipy.special import ndtri
 
     levels = (rng.permutation(n) + rng.random(n)) / max(n, 1)
-    return np.clip(_SIZE_MEDIAN_MM * np.exp(_SIZE_LOG_SD * ndtri(np.clip(levels, 1e-4, 1 - 1e-4))), 5.5, 158.0)
+    return np.clip(
+        _SIZE_MEDIAN_MM * np.exp(_SIZE_LOG_SD * ndtri(np.clip(levels, 1e-4, 1 - 1e-4))), 5.5, 158.0
+    )
 
 
 def _fit_places(places: Sequence[Place], sizes: np.ndarray) -> list[Place]:
-    """Gives the endophytic places to lesions that a kidney can hold, by exchange, so that the counts stay."""
+    """Gives the endophytic places to lesions that a kidney can hold, by exchange, so that the
+    counts stay."""
     fitted = list(places)
-    too_large = [i for i, place in enumerate(fitted) if place == "endophytic" and sizes[i] > _LARGEST_ENDOPHYTIC_MM]
-    free = [i for i, place in enumerate(fitted) if place != "endophytic" and sizes[i] <= _LARGEST_ENDOPHYTIC_MM]
+    too_large = [
+        i
+        for i, place in enumerate(fitted)
+        if place == "endophytic" and sizes[i] > _LARGEST_ENDOPHYTIC_MM
+    ]
+    free = [
+        i
+        for i, place in enumerate(fitted)
+        if place != "endophytic" and sizes[i] <= _LARGEST_ENDOPHYTIC_MM
+    ]
     for large, small in zip(too_large, free, strict=False):
         fitted[large], fitted[small] = fitted[small], fitted[large]
     return fitted
 
 
 def _stage(size_mm: float, rng: np.random.Generator) -> str:
-    """AJCC stage: II above 70 mm, and a share that has grown into the vein or the fat (III) rising with size."""
+    """AJCC stage: II above 70 mm, and a share that has grown into the vein or the fat (III) rising
+    with size."""
     if rng.random() < (0.33 if size_mm > 70 else 0.12):
         return "III"
     return "II" if size_mm > 70 else "I"

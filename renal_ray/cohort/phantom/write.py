@@ -1,4 +1,5 @@
-"""A whole phantom cohort on disk: one process a core, one random stream a patient, the tables last."""
+"""A whole phantom cohort on disk: one process a core, one random stream a patient, the tables
+last."""
 
 import json
 import os
@@ -17,7 +18,21 @@ if TYPE_CHECKING:
 Format = Literal["dicom-seg", "kits"]
 MARKER, MANIFEST = "phantom.json", "manifest.csv"
 _VERSION = 1  # raised whenever the same request gives other voxels
-COLUMNS = ["patient_id", "label", "image", "mask", "sex", "age", "histology", "max_diameter_mm", "location", "stage", "grade", "scanner", "phase"]
+COLUMNS = [
+    "patient_id",
+    "label",
+    "image",
+    "mask",
+    "sex",
+    "age",
+    "histology",
+    "max_diameter_mm",
+    "location",
+    "stage",
+    "grade",
+    "scanner",
+    "phase",
+]
 
 
 @dataclass(frozen=True)
@@ -40,12 +55,17 @@ class Job:
         """As in the manifest, and the name of the patient's folder."""
         if self.outline is not None:
             return self.outline.parent.name
-        return f"case_{self.plan.number - 1:05d}" if self.format == "kits" else f"phantom-{self.plan.number:04d}"
+        return (
+            f"case_{self.plan.number - 1:05d}"
+            if self.format == "kits"
+            else f"phantom-{self.plan.number:04d}"
+        )
 
 
 @dataclass(frozen=True)
 class Written:
-    """What a patient adds to the tables: a row of the manifest, and an entry of kits23.json for the KiTS layout."""
+    """What a patient adds to the tables: a row of the manifest, and an entry of kits23.json for the
+    KiTS layout."""
 
     row: dict[str, Any]
     entry: dict[str, Any] | None = None
@@ -65,16 +85,20 @@ def write_phantom(
     progress: Callable[[int, int], None] | None = None,
     workers: int | None = None,
 ) -> Path:
-    """Writes a cohort of phantom patients after Zhou et al. 2019: abdomens in the corticomedullary phase, lesions with the paper's histologies.
+    """Writes a cohort of phantom patients after Zhou et al. 2019: abdomens in the corticomedullary
+    phase, lesions with the paper's histologies.
 
-    The same arguments give the same pixels, whatever the number of workers. A finished cohort of the same request is left as it is.
+    The same arguments give the same pixels, whatever the number of workers. A finished cohort of
+    the same request is left as it is.
 
     Args:
         out: folder to write; made if absent, refused if it holds anything else.
         patients: how many; with anatomy at most this many of its cases.
         seed: of everything that is drawn.
-        format: "dicom-seg" writes OUT/<patient_id>/{ct/*.dcm, seg.dcm} and labels.csv; "kits" writes OUT/<case>/{imaging,segmentation}.nii.gz and kits23.json.
-        anatomy: folder in the KiTS layout whose segmentations are kept and painted, with or without pathology; goes with format "kits".
+        format: "dicom-seg" writes OUT/<patient_id>/{ct/*.dcm, seg.dcm} and labels.csv; "kits"
+            writes OUT/<case>/{imaging,segmentation}.nii.gz and kits23.json.
+        anatomy: folder in the KiTS layout whose segmentations are kept and painted, with or without
+            pathology; goes with format "kits".
         matrix: rows and columns of an image; the field of view stays.
         slice_mm: slice thickness and distance, mm.
         image: kind of the images; goes with format "dicom-seg", as does mask.
@@ -90,13 +114,24 @@ def write_phantom(
     """
     _check_request(patients, format, anatomy, matrix, slice_mm)
     if format == "kits" and (image, mask) != ("dicom", "seg"):
-        raise StudyError("phantom: --image and --mask go with format dicom-seg; the KiTS layout is NIfTI")
+        raise StudyError(
+            "phantom: --image and --mask go with format dicom-seg; the KiTS layout is NIfTI"
+        )
     out = Path(out)
-    jobs = _anatomy_jobs(out, anatomy, patients, seed) if anatomy else _cohort_jobs(out, patients, seed, format, matrix, slice_mm, image, mask)
+    jobs = (
+        _anatomy_jobs(out, anatomy, patients, seed)
+        if anatomy
+        else _cohort_jobs(out, patients, seed, format, matrix, slice_mm, image, mask)
+    )
     request = {
-        "version": _VERSION, "patients": patients, "seed": seed, "format": format, "matrix": matrix, "slice_mm": slice_mm,
+        "version": _VERSION,
+        "patients": patients,
+        "seed": seed,
+        "format": format,
+        "matrix": matrix,
+        "slice_mm": slice_mm,
         "anatomy": [job.patient_id for job in jobs] if anatomy else None,
-    } | ({} if (image, mask) == ("dicom", "seg") else {"image": image, "mask": mask})  # fmt: skip
+    } | ({} if (image, mask) == ("dicom", "seg") else {"image": image, "mask": mask})
     if _claim(out, request, jobs):
         return out / MANIFEST
     written = []
@@ -109,7 +144,8 @@ def write_phantom(
 
 
 def write_patient(job: Job) -> Written:
-    """Draws and writes one patient: into a temporary folder first, so that a folder of the patient's name is always whole."""
+    """Draws and writes one patient: into a temporary folder first, so that a folder of the
+    patient's name is always whole."""
     from renal_ray.cohort.phantom import dicom_files, kits_anatomy, kits_files, patient
 
     folder = job.out / job.patient_id
@@ -118,7 +154,9 @@ def write_patient(job: Job) -> Written:
         shutil.rmtree(leftover, ignore_errors=True)
     if job.outline is not None:
         size = kits_anatomy.write_case(temporary, job.outline, job.pathology or {}, seed=job.seed)
-        written = Written(kits_files.row_of_entry(job.patient_id, job.pathology or {}, size), job.pathology)
+        written = Written(
+            kits_files.row_of_entry(job.patient_id, job.pathology or {}, size), job.pathology
+        )
     else:
         scan = patient.build_scan(job.plan, seed=job.seed, matrix=job.matrix, slice_mm=job.slice_mm)
         if job.format == "kits":
@@ -126,7 +164,15 @@ def write_patient(job: Job) -> Written:
             row = _row(job, scan.max_diameter_mm, "imaging.nii.gz", "segmentation.nii.gz")
             written = Written(row, kits_files.entry(job.patient_id, job.plan, scan.max_diameter_mm))
         else:
-            names = dicom_files.write_dicom(temporary, job.plan, scan, patient_id=job.patient_id, seed=job.seed, image=job.image, mask=job.mask)
+            names = dicom_files.write_dicom(
+                temporary,
+                job.plan,
+                scan,
+                patient_id=job.patient_id,
+                seed=job.seed,
+                image=job.image,
+                mask=job.mask,
+            )
             written = Written(_row(job, scan.max_diameter_mm, *names))
     temporary.rename(folder)
     return written
@@ -135,34 +181,66 @@ def write_patient(job: Job) -> Written:
 def _row(job: Job, max_diameter_mm: float, image: str, mask: str) -> dict[str, Any]:
     plan, name = job.plan, job.patient_id
     return {
-        "patient_id": name, "label": int(plan.label), "image": f"{name}/{image}", "mask": f"{name}/{mask}",
-        "sex": plan.sex, "age": plan.age, "histology": plan.kind,
-        "max_diameter_mm": round(max_diameter_mm, 1), "location": plan.place, "stage": plan.stage, "grade": plan.grade, "scanner": plan.scanner,
+        "patient_id": name,
+        "label": int(plan.label),
+        "image": f"{name}/{image}",
+        "mask": f"{name}/{mask}",
+        "sex": plan.sex,
+        "age": plan.age,
+        "histology": plan.kind,
+        "max_diameter_mm": round(max_diameter_mm, 1),
+        "location": plan.place,
+        "stage": plan.stage,
+        "grade": plan.grade,
+        "scanner": plan.scanner,
         "phase": "corticomedullary",
-    }  # fmt: skip
+    }
 
 
-def _check_request(patients: int, format: str, anatomy: Path | None, matrix: int, slice_mm: float) -> None:
+def _check_request(
+    patients: int, format: str, anatomy: Path | None, matrix: int, slice_mm: float
+) -> None:
     if patients < 1:
         raise StudyError(f"phantom: {patients} patients make no cohort; ask for 1 or more")
     if format not in ("dicom-seg", "kits"):
         raise StudyError(f"phantom: unknown format {format!r}; use dicom-seg or kits")
     if anatomy is not None and format != "kits":
-        raise StudyError(f"phantom: anatomy paints into KiTS segmentations and goes with format kits, not {format}; add --format kits")
+        raise StudyError(
+            "phantom: anatomy paints into KiTS segmentations and goes with "
+            f"format kits, not {format}; add --format kits"
+        )
     if not 64 <= matrix <= 1024:
         raise StudyError(f"phantom: a matrix of {matrix} is out of range; use 64 to 1024")
     if not 0.5 <= slice_mm <= 10:
         raise StudyError(f"phantom: slices of {slice_mm} mm are out of range; use 0.5 to 10 mm")
 
 
-def _cohort_jobs(out: Path, patients: int, seed: int, format: Format, matrix: int, slice_mm: float, image: "ImageKind", mask: "MaskKind") -> list[Job]:
+def _cohort_jobs(
+    out: Path,
+    patients: int,
+    seed: int,
+    format: Format,
+    matrix: int,
+    slice_mm: float,
+    image: "ImageKind",
+    mask: "MaskKind",
+) -> list[Job]:
     from renal_ray.cohort.phantom.plan import plan_cohort
 
-    return [Job(out, format, seed, matrix, slice_mm, plan, image=image, mask=mask) for plan in plan_cohort(patients, seed)]
+    return [
+        Job(out, format, seed, matrix, slice_mm, plan, image=image, mask=mask)
+        for plan in plan_cohort(patients, seed)
+    ]
 
 
 def _anatomy_jobs(out: Path, anatomy: Path, patients: int, seed: int) -> list[Job]:
-    from renal_ray.cohort.kits import case_folders, mask_names, mask_of, pathology_file, read_pathology
+    from renal_ray.cohort.kits import (
+        case_folders,
+        mask_names,
+        mask_of,
+        pathology_file,
+        read_pathology,
+    )
 
     cases = case_folders(anatomy)
     names = mask_names(cases)
@@ -170,8 +248,23 @@ def _anatomy_jobs(out: Path, anatomy: Path, patients: int, seed: int) -> list[Jo
     table = pathology_file(cases[0].parent)
     entries = read_pathology(table) if table else {}
     if not outlines:
-        raise StudyError(f"phantom: no case_NNNNN/segmentation.nii.gz under {anatomy}; give a folder in the KiTS layout")
-    return [Job(out, "kits", seed, 0, 0.0, None, one, entries.get(one.parent.name, {"case_id": one.parent.name})) for one in outlines[:patients]]
+        raise StudyError(
+            "phantom: no case_NNNNN/segmentation.nii.gz under "
+            f"{anatomy}; give a folder in the KiTS layout"
+        )
+    return [
+        Job(
+            out,
+            "kits",
+            seed,
+            0,
+            0.0,
+            None,
+            one,
+            entries.get(one.parent.name, {"case_id": one.parent.name}),
+        )
+        for one in outlines[:patients]
+    ]
 
 
 def _claim(out: Path, request: dict, jobs: list[Job]) -> bool:
@@ -179,10 +272,16 @@ def _claim(out: Path, request: dict, jobs: list[Job]) -> bool:
     marker = out / MARKER
     if marker.is_file():
         if json.loads(marker.read_text(encoding="utf-8")) != request:
-            raise StudyError(f"phantom: {out} holds a phantom cohort of another request (see {MARKER} there); choose another folder or delete this one")
+            raise StudyError(
+                f"phantom: {out} holds a phantom cohort of another request (see {MARKER} "
+                "there); choose another folder or delete this one"
+            )
         return (out / MANIFEST).is_file() and all((out / job.patient_id).is_dir() for job in jobs)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise StudyError(f"phantom: {out} is not empty and was not written by this command; choose an empty or new folder")
+        raise StudyError(
+            f"phantom: {out} is not empty and was not written by this "
+            "command; choose an empty or new folder"
+        )
     out.mkdir(parents=True, exist_ok=True)
     _write_text(marker, json.dumps(request, indent=1) + "\n")
     return False
@@ -201,7 +300,8 @@ def _run(jobs: list[Job], workers: int) -> Iterator[Written]:
 
 
 def _one_thread() -> None:
-    """Linear algebra in small pieces on all cores at once makes the workers wait for each other: three times the CPU time."""
+    """Linear algebra in small pieces on all cores at once makes the workers wait for each other:
+    three times the CPU time."""
     import scipy.linalg  # noqa: F401 - it and numpy bring the libraries whose threads are limited
     from threadpoolctl import threadpool_limits
 
@@ -214,10 +314,14 @@ def _write_tables(out: Path, format: Format, written: list[Written]) -> None:
     table = pd.DataFrame([result.row for result in written], columns=COLUMNS)
     table["label"] = table["label"].astype("Int8")
     if format == "kits":
-        _write_text(out / "kits23.json", json.dumps([result.entry for result in written], indent=4) + "\n")
+        _write_text(
+            out / "kits23.json", json.dumps([result.entry for result in written], indent=4) + "\n"
+        )
     else:
         _write_text(out / "labels.csv", table.drop(columns=["image", "mask"]).to_csv(index=False))
-    _write_text(out / MANIFEST, table.to_csv(index=False))  # last: a cohort with a manifest is complete
+    _write_text(
+        out / MANIFEST, table.to_csv(index=False)
+    )  # last: a cohort with a manifest is complete
 
 
 def _write_text(path: Path, text: str) -> None:

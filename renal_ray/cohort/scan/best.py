@@ -30,9 +30,20 @@ def best(masks: Sequence[Mask], folder: Path, called: str) -> tuple[list[Mask], 
         beside = [mask for mask in top if mask.path.parent == folder]
         top = beside if len(beside) == 1 else top
     aside = [mask for mask in masks if mask not in top]
-    others = "another mask of this image is proposed" if len(top) == 1 else f"{len(top)} other masks of this image go before it, and none of them is proposed"
+    others = (
+        "another mask of this image is proposed"
+        if len(top) == 1
+        else f"{len(top)} other masks of this image go before it, and none of them is proposed"
+    )
     why = others if top else "called after an organ, and not proposed as a lesion"
-    return top, [PatientError(Code.MASK_UNPAIRED, f"{why}; enter this one in the manifest if it is the lesion's", str(mask.path)) for mask in aside]
+    return top, [
+        PatientError(
+            Code.MASK_UNPAIRED,
+            f"{why}; enter this one in the manifest if it is the lesion's",
+            str(mask.path),
+        )
+        for mask in aside
+    ]
 
 
 def _rank(mask: Mask, called: frozenset[str]) -> int:

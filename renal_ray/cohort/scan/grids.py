@@ -35,18 +35,26 @@ def fit(image: Grid | None, mask: Grid | None) -> Fit:
         return Fit.UNKNOWN
     if sorted(image.shape) != sorted(mask.shape):
         return Fit.OTHER
-    return Fit.SAME if _covers(image.index_of(mask.corners()[1]), np.array(image.shape)) else Fit.SIZE
+    return (
+        Fit.SAME if _covers(image.index_of(mask.corners()[1]), np.array(image.shape)) else Fit.SIZE
+    )
 
 
 def fit_series(series: CtSeries, mask: Grid | None) -> Fit:
-    """Compares a mask with a series; of one that is no volume, with the matrix of its first image."""
+    """Compares a mask with a series; of one that is no volume, with the matrix of its first
+    image."""
     if series.grid is not None or mask is None or not series.planes:
         return fit(series.grid, mask)
     plane = series.planes[0]
-    index = Grid((1, *plane.shape), plane.position, plane_steps(plane)).index_of(mask.corners()[1])[:, 1:]
+    index = Grid((1, *plane.shape), plane.position, plane_steps(plane)).index_of(mask.corners()[1])[
+        :, 1:
+    ]
     return Fit.UNKNOWN if _covers(index, np.array(plane.shape)) else Fit.OTHER
 
 
 def _covers(index: np.ndarray, shape: np.ndarray) -> bool:
     """Whether corners, given by indices (8, n) on an image, are the image's own."""
-    return bool(np.abs(index.min(axis=0)).max() <= GRID_TOLERANCE and np.abs(index.max(axis=0) - (shape - 1)).max() <= GRID_TOLERANCE)
+    return bool(
+        np.abs(index.min(axis=0)).max() <= GRID_TOLERANCE
+        and np.abs(index.max(axis=0) - (shape - 1)).max() <= GRID_TOLERANCE
+    )

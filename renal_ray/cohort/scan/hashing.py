@@ -31,7 +31,13 @@ def keyed_hash(key_file: Path) -> Callable[[str], str]:
                 file.write(secrets.token_hex(32))
         key = bytes.fromhex(key_file.read_text(encoding="ascii").strip())
     except (OSError, ValueError):
-        raise StudyError(f"{key_file}: the key of cohort.keep_ids: false cannot be made or read; make its folder writable or restore the key") from None
+        raise StudyError(
+            f"{key_file}: the key of cohort.keep_ids: false cannot be made or "
+            "read; make its folder writable or restore the key"
+        ) from None
     if len(key) < 16:
-        raise StudyError(f"{key_file}: the key is shorter than 16 bytes; restore it, or remove it to make a new one")
+        raise StudyError(
+            f"{key_file}: the key is shorter than 16 bytes; restore "
+            "it, or remove it to make a new one"
+        )
     return lambda patient: hmac.new(key, patient.encode(), hashlib.sha256).hexdigest()[:16]

@@ -13,8 +13,17 @@ NO_NAME = re.compile(  # what de-identification and phantoms write in place of a
     r"anon\w*|deid\w*|deident\w*|unknown|unnamed|none|null|nobody|noname|nomen|na|no|name|patient|subject|case|person|removed|redacted|test|phantom|study|"
     r"volunteer|hidden|withheld|dummy|default|x+|male|female"
 )
-PLAIN = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "a", "œ": "o", "ı": "i"})
-SPELLINGS = (("ph", "f"), ("th", "t"), ("ck", "k"), ("c", "k"), ("y", "i"), ("j", "i"))  # one sound: Stephan and Stefan
+PLAIN = str.maketrans(
+    {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "a", "œ": "o", "ı": "i"}
+)
+SPELLINGS = (
+    ("ph", "f"),
+    ("th", "t"),
+    ("ck", "k"),
+    ("c", "k"),
+    ("y", "i"),
+    ("j", "i"),
+)  # one sound: Stephan and Stefan
 OLDEST = "19010101"  # birth dates before it stand for none
 
 Element = TypeVar("Element")
@@ -47,7 +56,8 @@ class Identity:
     digest: bytes = b""
 
     def contradicts(self, other: "Identity") -> bool:
-        """Whether sex or birth date differ, the names have nothing in common, or the family name alone.
+        """Whether sex or birth date differ, the names have nothing in common, or the family name
+        alone.
 
         One birth date goes before given names, which may be short forms of one: Hans, Johannes.
         """
@@ -60,7 +70,9 @@ class Identity:
         if not self.initials or not other.initials or not self.scripts & other.scripts:
             return False
         if self.names and other.names:
-            return not self.names & other.names or (not self._born_with(other) and self._is_sibling_of(other))
+            return not self.names & other.names or (
+                not self._born_with(other) and self._is_sibling_of(other)
+            )
         return not (self.initials <= other.initials or other.initials <= self.initials)
 
     def _born_with(self, other: "Identity") -> bool:
@@ -68,7 +80,11 @@ class Identity:
 
     def _is_sibling_of(self, other: "Identity") -> bool:
         """Whether both have given names, of which none is like one of the other's."""
-        return bool(self.given and other.given) and not self.given & other.alike and not other.given & self.alike
+        return (
+            bool(self.given and other.given)
+            and not self.given & other.alike
+            and not other.given & self.alike
+        )
 
 
 NOBODY = Identity()
@@ -89,18 +105,32 @@ def identity(name: str, born: str, sex: str, patient: str) -> Identity:
     words = [word for group in groups for word in group]
     long = [word for word in words if len(word) > 1 or not word.isascii()]
     given = [word for group in name.split("=") for word in _given(group, patient)]
-    joined = {"".join(group[:count]) for group in groups for count in range(2, len(group) + 1)} if long else set()
+    joined = (
+        {"".join(group[:count]) for group in groups for count in range(2, len(group) + 1)}
+        if long
+        else set()
+    )
     date = born if len(born) == 8 and born.isdecimal() and born >= OLDEST else ""
     return Identity(
         frozenset(map(_digest, {*long, *joined})),
         frozenset(_digest(word[0]) for word in words),
         frozenset(_digest(form) for word in given for form in _forms(word)),
-        frozenset(map(_digest, {*map(_sound, long), *(form for word in given for form in (*_forms(word), *_beginnings(word)))})),
+        frozenset(
+            map(
+                _digest,
+                {
+                    *map(_sound, long),
+                    *(form for word in given for form in (*_forms(word), *_beginnings(word))),
+                },
+            )
+        ),
         frozenset(word.isascii() for word in words),
         (_digest(date), _digest(date[:4])) if date else (b"", b""),
         date.endswith("0101"),
         SEXES.get(sex.upper(), ""),
-        _digest(f"{name.upper()}|{date}") if date and any(_components(group, "") for group in name.split("=")) else b"",
+        _digest(f"{name.upper()}|{date}")
+        if date and any(_components(group, "") for group in name.split("="))
+        else b"",
     )
 
 
@@ -131,20 +161,34 @@ def _components(group: str, patient: str) -> Sequence[str]:
     own = set(re.split(r"[\W\d_]+", _folded(patient)))
     if "".join(words) == re.sub(r"[\W_]+", "", _folded(patient)):
         return []
-    return [word for word in words if word and not any(letter.isdigit() for letter in word) and not NO_NAME.fullmatch(word) and word not in own]
+    return [
+        word
+        for word in words
+        if word
+        and not any(letter.isdigit() for letter in word)
+        and not NO_NAME.fullmatch(word)
+        and word not in own
+    ]
 
 
 def _given(group: str, patient: str) -> list[str]:
     """Given and middle name; none where the given name is an initial or is not told apart."""
     _, *rest = group.split("^")[:3]
-    parts = [[word for word in _components(part, patient) if len(word) > 1 or not word.isascii()] for part in rest]
+    parts = [
+        [word for word in _components(part, patient) if len(word) > 1 or not word.isascii()]
+        for part in rest
+    ]
     return [word for part in parts for word in part] if parts and parts[0] else []
 
 
 def _forms(word: str) -> set[str]:
     """A name as it sounds; a long one also with any one letter left out, as a slip would."""
     sound = _sound(word)
-    return {sound} | ({sound[:place] + sound[place + 1 :] for place in range(len(sound))} if len(sound) > 4 else set())
+    return {sound} | (
+        {sound[:place] + sound[place + 1 :] for place in range(len(sound))}
+        if len(sound) > 4
+        else set()
+    )
 
 
 def _beginnings(word: str) -> set[str]:
@@ -160,7 +204,11 @@ def _sound(word: str) -> str:
 
 def _folded(text: str) -> str:
     """Small letters without accents; umlauts written out are as those with dots."""
-    plain = "".join(letter for letter in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(letter))
+    plain = "".join(
+        letter
+        for letter in unicodedata.normalize("NFKD", text.casefold())
+        if not unicodedata.combining(letter)
+    )
     return re.sub(r"([aou])e", r"\1", plain.translate(PLAIN))
 
 

@@ -39,7 +39,12 @@ class Scanned:
 
 
 def look(
-    folders: Sequence[Path], phase: Phase, *, labelled: Iterable[str] = (), workers: int = 1, progress: Callable[[int, int], None] | None = None
+    folders: Sequence[Path],
+    phase: Phase,
+    *,
+    labelled: Iterable[str] = (),
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Scanned:
     """Finds patients, series and masks by headers, and by the values of a few images.
 
@@ -56,17 +61,42 @@ def look(
         return _sorted(found, roots, phase, labelled, workers)
 
 
-def _sorted(found: Sequence[Found], roots: Sequence[Path], phase: Phase, labelled: Iterable[str], workers: int) -> Scanned:
+def _sorted(
+    found: Sequence[Found],
+    roots: Sequence[Path],
+    phase: Phase,
+    labelled: Iterable[str],
+    workers: int,
+) -> Scanned:
     people, unpaired = gather(found)
-    images, masks, unread = sort_volumes(sampled([one for one in found if one.kind is Kind.VOLUME], workers=workers))
+    images, masks, unread = sort_volumes(
+        sampled([one for one in found if one.kind is Kind.VOLUME], workers=workers)
+    )
     unpaired += pair_masks(masks, images, people, roots, labelled)
     proposals = [propose(person, phase) for person in people if person.series or person.masks]
-    problems = [problem for one in found if one.kind is Kind.DICOMDIR for problem in check_dicomdir(Path(one.path))]
+    problems = [
+        problem
+        for one in found
+        if one.kind is Kind.DICOMDIR
+        for problem in check_dicomdir(Path(one.path))
+    ]
     told = {id(problem) for proposal in proposals for problem in proposal.problems}
-    others = [(person.patient, problem) for person in people for problem in person.no_ct if id(problem) not in told]
+    others = [
+        (person.patient, problem)
+        for person in people
+        for problem in person.no_ct
+        if id(problem) not in told
+    ]
     broken = _give_broken(_broken(found), proposals)
     no_images = [*others, *(("", one) for one in unread)]
-    return Scanned(proposals, [image.pair for image in images], [*problems, *unpaired], broken, no_images, _passed_over(found, proposals))
+    return Scanned(
+        proposals,
+        [image.pair for image in images],
+        [*problems, *unpaired],
+        broken,
+        no_images,
+        _passed_over(found, proposals),
+    )
 
 
 def _passed_over(found: Sequence[Found], proposals: Sequence[Proposal]) -> dict[Code, list[str]]:
@@ -80,18 +110,31 @@ def _passed_over(found: Sequence[Found], proposals: Sequence[Proposal]) -> dict[
     return passed
 
 
-def _give_broken(broken: list[tuple[Found, PatientError]], proposals: Sequence[Proposal]) -> list[tuple[str, PatientError]]:
+def _give_broken(
+    broken: list[tuple[Found, PatientError]], proposals: Sequence[Proposal]
+) -> list[tuple[str, PatientError]]:
     """Gives damaged files of proposed series to their proposals.
 
     Returns:
         The others, each with the PatientID where its header tells it.
     """
-    of_path = {one.path: proposal for proposal in proposals if proposal.series for one in proposal.series.files}
-    of_series = {(proposal.person.patient, proposal.series.first.series): proposal for proposal in proposals if proposal.series}
+    of_path = {
+        one.path: proposal
+        for proposal in proposals
+        if proposal.series
+        for one in proposal.series.files
+    }
+    of_series = {
+        (proposal.person.patient, proposal.series.first.series): proposal
+        for proposal in proposals
+        if proposal.series
+    }
     left = []
     for one, error in broken:
         patient = normal_id(one.patient)
-        proposal = of_path.get(one.path) or (of_series.get((patient, one.series)) if one.series else None)
+        proposal = of_path.get(one.path) or (
+            of_series.get((patient, one.series)) if one.series else None
+        )
         if proposal and not _is_copy(one, proposal):
             proposal.damaged.append(error)
         else:
@@ -100,7 +143,8 @@ def _give_broken(broken: list[tuple[Found, PatientError]], proposals: Sequence[P
 
 
 def _is_copy(one: Found, proposal: Proposal) -> bool:
-    """Whether a damaged image lies where a sound one of its series does, which is complete without it then."""
+    """Whether a damaged image lies where a sound one of its series does, which is complete without
+    it then."""
     files = proposal.series.files if proposal.series else ()
     return bool(one.plane) and any(other.plane == one.plane and not other.code for other in files)
 
@@ -117,8 +161,14 @@ def _broken(found: Sequence[Found]) -> list[tuple[Found, PatientError]]:
 
 def _error(one: Found, number: int) -> PatientError:
     assert one.code is not None
-    what = "has a header that cannot be read" if one.kind is Kind.BROKEN else "has no pixels, or fewer than its header says"
-    return PatientError(one.code, f"file {number} by name in its folder {what}; copy or export it again", one.path)
+    what = (
+        "has a header that cannot be read"
+        if one.kind is Kind.BROKEN
+        else "has no pixels, or fewer than its header says"
+    )
+    return PatientError(
+        one.code, f"file {number} by name in its folder {what}; copy or export it again", one.path
+    )
 
 
 def same_person(people: Sequence[Person]) -> dict[str, set[str]]:
@@ -146,5 +196,12 @@ def not_found(labelled: Iterable[str], present: Container[str]) -> dict[str, Pat
     Returns:
         Id -> FILE_MISSING.
     """
-    message = "no CT series of this patient in the folder; add it, or check that patient_id is the DICOM PatientID"
-    return {patient: PatientError(Code.FILE_MISSING, message) for patient in labelled if patient not in present}
+    message = (
+        "no CT series of this patient in the folder; add it, or check "
+        "that patient_id is the DICOM PatientID"
+    )
+    return {
+        patient: PatientError(Code.FILE_MISSING, message)
+        for patient in labelled
+        if patient not in present
+    }

@@ -14,18 +14,24 @@ def _set(*words: str) -> frozenset[str]:
 
 
 MASK_WORDS = _set(
-    "mask masks msk msks seg segs segmentation segmentations segmented label labels labelmap labelmaps dseg gt groundtruth",
+    "mask masks msk msks seg segs segmentation segmentations segmented "
+    "label labels labelmap labelmaps dseg gt groundtruth",
     "annotation annotations contour contours delineation delineations maske masken masque masques",
 )
 LESION_WORDS = _set(
-    "lesion lesions tumor tumors tumour tumours gtv ctv mass masses cancer neoplasm nodule rcc ccrcc carcinoma",
+    "lesion lesions tumor tumors tumour tumours gtv ctv mass masses "
+    "cancer neoplasm nodule rcc ccrcc carcinoma",
     "metastasis metastases roi rois",
 )
 ORGAN_WORDS = _set(
-    "liver spleen pancreas stomach gallbladder bladder duodenum bowel colon rectum esophagus oesophagus trachea lung",
-    "lungs heart atrium ventricle myocardium aorta vena cava vein veins artery arteries vessel vessels brain brainstem",
-    "skull spine cord vertebra vertebrae rib ribs sternum sacrum femur hip hips humerus scapula clavicula clavicle",
-    "pelvis bone bones muscle muscles gluteus autochthon iliopsoas thyroid parotid mandible eye eyes lens prostate",
+    "liver spleen pancreas stomach gallbladder bladder duodenum bowel "
+    "colon rectum esophagus oesophagus trachea lung",
+    "lungs heart atrium ventricle myocardium aorta vena cava vein veins "
+    "artery arteries vessel vessels brain brainstem",
+    "skull spine cord vertebra vertebrae rib ribs sternum sacrum femur "
+    "hip hips humerus scapula clavicula clavicle",
+    "pelvis bone bones muscle muscles gluteus autochthon iliopsoas "
+    "thyroid parotid mandible eye eyes lens prostate",
     "uterus adrenal adrenals body skin fat leber milz lunge herz foie rate poumon coeur",
 )
 KIDNEY_WORDS = _set("kidney kidneys renal niere nieren rein reins")
@@ -41,7 +47,9 @@ def id_words(name: str) -> tuple[str, ...]:
 def role_words(name: str) -> frozenset[str]:
     """The words of a name in small letters, also those that only a capital parts."""
     plain = ENDING.sub("", name)
-    return frozenset(WORD.findall(plain.lower())) | {word.lower() for word in WORD_WITHIN.findall(plain)}
+    return frozenset(WORD.findall(plain.lower())) | {
+        word.lower() for word in WORD_WITHIN.findall(plain)
+    }
 
 
 def is_called_mask(name: str) -> bool:
@@ -70,6 +78,15 @@ def case_words(path: Path) -> tuple[str, ...]:
 
 def named_in(name: Sequence[str], ids: Container[tuple[str, ...]]) -> set[tuple[str, ...]]:
     """The ids that stand in a name word by word; an id within a longer one does not count."""
-    places = [(start, end) for end in range(1, len(name) + 1) for start in range(end) if tuple(name[start:end]) in ids]
-    longest = [(a, b) for a, b in places if not any((c, d) != (a, b) and c <= a and b <= d for c, d in places)]
+    places = [
+        (start, end)
+        for end in range(1, len(name) + 1)
+        for start in range(end)
+        if tuple(name[start:end]) in ids
+    ]
+    longest = [
+        (a, b)
+        for a, b in places
+        if not any((c, d) != (a, b) and c <= a and b <= d for c, d in places)
+    ]
     return {tuple(name[start:end]) for start, end in longest}

@@ -3,7 +3,14 @@
 from collections.abc import Iterable
 from itertools import combinations
 
-from renal_ray.cohort.scan.names import IMAGE_WORDS, LESION_WORDS, MASK_WORDS, id_words, is_of_organ, role_words
+from renal_ray.cohort.scan.names import (
+    IMAGE_WORDS,
+    LESION_WORDS,
+    MASK_WORDS,
+    id_words,
+    is_of_organ,
+    role_words,
+)
 
 Words = tuple[str, ...]
 NUMBER = "#"
@@ -45,13 +52,18 @@ class OtherIds:
             if _has_letters(run):
                 if not (is_home and is_of_organ(role_words(name))):
                     return True
-            elif words[start:end] == bare and not is_home and (bare == words or self._is_as_long(bare, own)):
+            elif (
+                words[start:end] == bare
+                and not is_home
+                and (bare == words or self._is_as_long(bare, own))
+            ):
                 return True
         return False
 
     @staticmethod
     def _is_as_long(number: Words, own: Iterable[Words]) -> bool:
-        """Whether a number in a name has as many digits as an id: mask1 is no patient beside 4711."""
+        """Whether a number in a name has as many digits as an id: mask1 is no patient beside
+        4711."""
         return any(list(map(len, number)) == list(map(len, one)) for one in own)
 
 

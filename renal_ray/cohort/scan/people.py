@@ -100,7 +100,13 @@ def gather(found: Sequence[Found]) -> tuple[list[Person], list[PatientError]]:
 
 def _owner(one: Found) -> str:
     patient = normal_id(one.patient)
-    return f"id {patient}" if patient else f"study {one.study}" if one.study else f"folder {Path(one.path).parent}"
+    return (
+        f"id {patient}"
+        if patient
+        else f"study {one.study}"
+        if one.study
+        else f"folder {Path(one.path).parent}"
+    )
 
 
 def _person(owner: str, files: list[Found]) -> Person:
@@ -113,15 +119,27 @@ def _person(owner: str, files: list[Found]) -> Person:
     drawn_on = frozenset().union(*(one.refers_to for one in kinds[Kind.OBJECT]))
     for key, of_series in _by_key(kinds[Kind.CT]).items():
         _take(person, key, of_series, named=of_series[0].series in drawn_on)
-    derived = {key: of_key for key, of_key in _by_key(kinds[Kind.DERIVED]).items() if key not in person.series}
-    person.derived = {part.key: part for key, of_key in derived.items() for part in split(key, of_key)}
+    derived = {
+        key: of_key
+        for key, of_key in _by_key(kinds[Kind.DERIVED]).items()
+        if key not in person.series
+    }
+    person.derived = {
+        part.key: part for key, of_key in derived.items() for part in split(key, of_key)
+    }
     person.masks += [Mask(Path(one.path), one.modality, one) for one in kinds[Kind.OBJECT]]
     person.masks += [_mask_of_images(of_key) for of_key in _by_key(kinds[Kind.LABELS]).values()]
     if not person.patient and not person.studies:
         person.owner = f"series {sorted(person.series)}"  # a folder can move
     person.parts = [
-        sorted(key for key, series in person.series.items() if any(one.startswith(series.series_key) for one in set(part)))
-        for part in persons((one.identity, one.series_key) for one in files if one.kind is not Kind.DERIVED)
+        sorted(
+            key
+            for key, series in person.series.items()
+            if any(one.startswith(series.series_key) for one in set(part))
+        )
+        for part in persons(
+            (one.identity, one.series_key) for one in files if one.kind is not Kind.DERIVED
+        )
     ]
     return person
 
@@ -143,7 +161,10 @@ def _bring_home(people: list[Person]) -> list[PatientError]:
             elif person.patient:
                 person.masks.append(mask)
             else:
-                message = f"a mask ({mask.name}) without a PatientID that names no series in the folders; enter it in the manifest beside its image"
+                message = (
+                    f"a mask ({mask.name}) without a PatientID that names no series in the "
+                    "folders; enter it in the manifest beside its image"
+                )
                 unpaired.append(PatientError(Code.MASK_UNPAIRED, message, str(mask.path)))
     return unpaired
 
@@ -153,7 +174,11 @@ def _home(mask: Mask, homes: list[Person], *, nameless: bool) -> Person | None:
     study, frame = mask.found.study, mask.frame_of_reference
 
     def files(person: Person) -> Iterator[Found]:
-        return (one for series in [*person.series.values(), *person.derived.values()] for one in series.files)
+        return (
+            one
+            for series in [*person.series.values(), *person.derived.values()]
+            for one in series.files
+        )
 
     named = [person for person in homes if any(one.series in mask.series for one in files(person))]
     if not named and (slices := named_slices(mask.path)):
@@ -161,16 +186,24 @@ def _home(mask: Mask, homes: list[Person], *, nameless: bool) -> Person | None:
     if not named and nameless and study:
         named = [person for person in homes if study in person.studies]
     if not named and nameless and frame:
-        named = [person for person in homes if any(one.frame_of_reference == frame for one in files(person))]
+        named = [
+            person
+            for person in homes
+            if any(one.frame_of_reference == frame for one in files(person))
+        ]
     return named[0] if len(named) == 1 else None
 
 
 def _by_key(files: list[Found]) -> dict[str, list[Found]]:
-    return {key: [files[place] for place in places] for key, places in by_series([one.series_key for one in files]).items()}
+    return {
+        key: [files[place] for place in places]
+        for key, places in by_series([one.series_key for one in files]).items()
+    }
 
 
 def _take(person: Person, key: str, files: list[Found], *, named: bool) -> None:
-    """Enters a series: a candidate an acquisition, or a mask, or no CT by its values, unless a mask names it."""
+    """Enters a series: a candidate an acquisition, or a mask, or no CT by its values, unless a mask
+    names it."""
     reason = None if named else _no_ct(files)
     if reason is None:
         person.series |= {part.key: part for part in split(key, files)}
@@ -178,7 +211,10 @@ def _take(person: Person, key: str, files: list[Found], *, named: bool) -> None:
         person.masks.append(_mask_of_images(files))
     else:
         folder = common_folder(files)
-        message = f"CT series {key} ({len(files)} files) is not proposed: {reason}; if it is the mask, enter its folder in the manifest"
+        message = (
+            f"CT series {key} ({len(files)} files) is not proposed: {reason}; if "
+            "it is the mask, enter its folder in the manifest"
+        )
         person.no_ct.append(PatientError(Code.NOT_CT, message, str(folder)))
 
 

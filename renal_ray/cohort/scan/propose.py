@@ -1,4 +1,5 @@
-"""One CT series and one mask proposed for each patient; what is not clear is asked for, not decided."""
+"""One CT series and one mask proposed for each patient; what is not clear is asked for, not
+decided."""
 
 import re
 from collections.abc import Sequence
@@ -62,15 +63,26 @@ def propose(person: Person, rules: Phase) -> Proposal:
     masks, aside = best(masks, series.folder, person.patient)
     proposal.problems += aside
     if any(one.derived for one in series.files):
-        message = "the images of the series are derived ones, computed from others; look at them, and take the original series where there is one"
+        message = (
+            "the images of the series are derived ones, computed from others; look at "
+            "them, and take the original series where there is one"
+        )
         proposal.problems.append(PatientError(Code.DERIVED_IMAGE, message, str(series.folder)))
     if len(masks) > 1:
-        several = PatientError(Code.SEVERAL_MASKS, f"{len(masks)} masks on one CT series; keep one, or name it in the manifest")
+        several = PatientError(
+            Code.SEVERAL_MASKS,
+            f"{len(masks)} masks on one CT series; keep one, or name it in the manifest",
+        )
         return Proposal(person, problems=[*proposal.problems, several])
     if masks:
         proposal.mask = masks[0].path
     else:
-        proposal.problems.append(PatientError(Code.SERIES_WITHOUT_MASK, "a CT series but no mask; add the mask, or enter its path in the manifest"))
+        proposal.problems.append(
+            PatientError(
+                Code.SERIES_WITHOUT_MASK,
+                "a CT series but no mask; add the mask, or enter its path in the manifest",
+            )
+        )
     return proposal
 
 
@@ -89,27 +101,47 @@ def pair(person: Person, rules: Phase) -> tuple[CtSeries, list[Mask]]:
     pairs = [(one, mask) for mask in person.masks for one in _drawn_on(mask, list(series.values()))]
     if person.masks and not pairs:
         if all(mask.series for mask in person.masks):
-            raise PatientError(Code.MASK_WITHOUT_SERIES, f"the mask was drawn on a series that is {_absence(person)}")
-        raise PatientError(Code.SEVERAL_SERIES, f"{len(series)} CT series, and the mask does not say on which it was drawn: {_listed(series, rules)}")
+            raise PatientError(
+                Code.MASK_WITHOUT_SERIES,
+                f"the mask was drawn on a series that is {_absence(person)}",
+            )
+        raise PatientError(
+            Code.SEVERAL_SERIES,
+            f"{len(series)} CT series, and the mask does not say on which "
+            f"it was drawn: {_listed(series, rules)}",
+        )
     if not pairs:
         return _by_phase(list(series.values()), rules), []
     drawn = {one.key: one for one, _ in pairs}
-    chosen = next(iter(drawn.values())) if len(drawn) == 1 else _by_phase(list(drawn.values()), rules)
+    chosen = (
+        next(iter(drawn.values())) if len(drawn) == 1 else _by_phase(list(drawn.values()), rules)
+    )
     return chosen, [mask for one, mask in pairs if one is chosen]
 
 
 def _require_one_person(person: Person) -> None:
     if len(person.parts) > 1:
-        listed = "; ".join(f"person {n}: {', '.join(keys) or 'masks alone'}" for n, keys in enumerate(person.parts, 1))
-        message = f"files of {len(person.parts)} persons have this PatientID (name, sex or birth date differ): {listed}; enter one series in the manifest"
-        raise PatientError(Code.DIFFERENT_PERSONS, f"{message}, and give the other person an id of its own")
+        listed = "; ".join(
+            f"person {n}: {', '.join(keys) or 'masks alone'}"
+            for n, keys in enumerate(person.parts, 1)
+        )
+        message = (
+            f"files of {len(person.parts)} persons have this PatientID (name, sex or birth "
+            f"date differ): {listed}; enter one series in the manifest"
+        )
+        raise PatientError(
+            Code.DIFFERENT_PERSONS, f"{message}, and give the other person an id of its own"
+        )
 
 
 def _no_series(person: Person) -> PatientError:
     if person.series:
         return PatientError(Code.NOT_AXIAL, "only coronal or sagittal CT series; add the axial one")
     if person.masks:
-        return PatientError(Code.MASK_WITHOUT_SERIES, f"a mask ({person.masks[0].name}), but the CT series is {_absence(person)}")
+        return PatientError(
+            Code.MASK_WITHOUT_SERIES,
+            f"a mask ({person.masks[0].name}), but the CT series is {_absence(person)}",
+        )
     return PatientError(Code.FILE_MISSING, "no CT series of this patient; add it")
 
 
@@ -118,9 +150,15 @@ def _absence(person: Person) -> str:
     if person.no_ct:
         return "not proposed, because its values are no CT's; look at it"
     wanted = {uid for mask in person.masks for uid in mask.series}
-    codes = {one.code for one in person.passed_over if one.code and (one.series in wanted or not wanted)}
+    codes = {
+        one.code for one in person.passed_over if one.code and (one.series in wanted or not wanted)
+    }
     if codes:
-        return f"passed over ({', '.join(sorted(code.meaning.rstrip('.').lower() for code in codes))}); name its folder in the manifest if it is the right one"
+        return (
+            "passed over "
+            f"({', '.join(sorted(code.meaning.rstrip('.').lower() for code in codes))}); name "
+            "its folder in the manifest if it is the right one"
+        )
     return "not in the folder; add that series"
 
 
@@ -151,7 +189,11 @@ def _on_grid(mask: Mask, series: Sequence[CtSeries]) -> list[CtSeries]:
     """The one series whose grid a label map fits best; of several that in whose folder it lies."""
     grid = volume_grid(mask.path)
     fits = [fit_series(one, grid) for one in series]
-    fitting = [one for one, how in zip(series, fits, strict=True) if how == max(fits) and how is not Fit.OTHER]
+    fitting = [
+        one
+        for one, how in zip(series, fits, strict=True)
+        if how == max(fits) and how is not Fit.OTHER
+    ]
     if len(fitting) > 1:
         around = [one for one in fitting if mask.path.is_relative_to(one.folder)]
         deepest = max((len(one.folder.parts) for one in around), default=0)
@@ -174,8 +216,16 @@ def _by_phase(series: list[CtSeries], rules: Phase) -> CtSeries:
     found = "none is" if not wanted else f"{len(wanted)} are"
     keyed = {one.key: one for one in series}
     parts = all(one.is_part for one in series) and len({one.series_key for one in series}) == 1
-    code, what = (Code.MIXED_ACQUISITIONS, "acquisitions in one CT series") if parts else (Code.SEVERAL_SERIES, "CT series")
-    raise PatientError(code, f"{len(series)} {what}, of which {found} {rules.use}; enter one in the manifest: {_listed(keyed, rules)}")
+    code, what = (
+        (Code.MIXED_ACQUISITIONS, "acquisitions in one CT series")
+        if parts
+        else (Code.SEVERAL_SERIES, "CT series")
+    )
+    raise PatientError(
+        code,
+        f"{len(series)} {what}, of which {found} {rules.use}; enter one "
+        f"in the manifest: {_listed(keyed, rules)}",
+    )
 
 
 def phase_of(series: CtSeries, rules: Phase) -> str:
@@ -184,8 +234,16 @@ def phase_of(series: CtSeries, rules: Phase) -> str:
     Acquisitions of one series have one description, so the time goes before it.
     """
     text, delay = series.first.description, series.first.delay_s
-    named = [name for name, rule in rules.rules.items() if any(re.search(pattern, text, re.IGNORECASE) for pattern in rule.description)]
-    timed = [name for name, rule in rules.rules.items() if rule.delay_s and delay is not None and rule.delay_s[0] <= delay <= rule.delay_s[1]]
+    named = [
+        name
+        for name, rule in rules.rules.items()
+        if any(re.search(pattern, text, re.IGNORECASE) for pattern in rule.description)
+    ]
+    timed = [
+        name
+        for name, rule in rules.rules.items()
+        if rule.delay_s and delay is not None and rule.delay_s[0] <= delay <= rule.delay_s[1]
+    ]
     if series.is_part and len(timed) == 1:
         return timed[0]
     if len(named) == 1:
@@ -195,4 +253,7 @@ def phase_of(series: CtSeries, rules: Phase) -> str:
 
 
 def _listed(series: dict[str, CtSeries], rules: Phase) -> str:
-    return ", ".join(f"{key} ({one.n_images} images, {phase_of(one, rules) or 'phase unknown'})" for key, one in sorted(series.items()))
+    return ", ".join(
+        f"{key} ({one.n_images} images, {phase_of(one, rules) or 'phase unknown'})"
+        for key, one in sorted(series.items())
+    )

@@ -30,7 +30,17 @@ def named_slices(path: Path) -> frozenset[bytes]:
     try:
         require_bounded_inflation(path, where="the mask")
         with quiet():
-            dataset = dcmread(path, force=True, stop_before_pixels=True, specific_tags=[*GROUPS, *CONTOURS, "ReferencedSeriesSequence", "SourceImageSequence"])
+            dataset = dcmread(
+                path,
+                force=True,
+                stop_before_pixels=True,
+                specific_tags=[
+                    *GROUPS,
+                    *CONTOURS,
+                    "ReferencedSeriesSequence",
+                    "SourceImageSequence",
+                ],
+            )
             return frozenset(sop_digest(str(uid)) for uid in _named(dataset)) - {b""}
     except (*DICOM_FAULTS, PatientError):
         return frozenset()
@@ -41,8 +51,15 @@ def _named(dataset: Dataset) -> Iterator[str]:
     yield from _uids(_items(dataset, "SourceImageSequence"))
     for groups in GROUPS:
         yield from _uids(_items(dataset, groups, "DerivationImageSequence", "SourceImageSequence"))
-    yield from _uids(_items(dataset, "ROIContourSequence", "ContourSequence", "ContourImageSequence"))
-    frames = "ReferencedFrameOfReferenceSequence", "RTReferencedStudySequence", "RTReferencedSeriesSequence", "ContourImageSequence"
+    yield from _uids(
+        _items(dataset, "ROIContourSequence", "ContourSequence", "ContourImageSequence")
+    )
+    frames = (
+        "ReferencedFrameOfReferenceSequence",
+        "RTReferencedStudySequence",
+        "RTReferencedSeriesSequence",
+        "ContourImageSequence",
+    )
     yield from _uids(_items(dataset, *frames))
 
 

@@ -69,7 +69,9 @@ class CtSeries:
     def grid(self) -> Grid | None:
         """Its grid; None where its images are no volume, or some frames of their files alone."""
         try:
-            return stack(self.planes)[1] if self.planes and len(self.planes) == self.n_images else None
+            return (
+                stack(self.planes)[1] if self.planes and len(self.planes) == self.n_images else None
+            )
         except PatientError:
             return None
 
@@ -100,12 +102,18 @@ def split(key: str, files: list[Found]) -> list[CtSeries]:
     if len(groups) == 1:
         return [CtSeries(key, files, len(images))]
     parts = [list(dict.fromkeys(images[place][0] for place in group)) for group in groups]
-    return [CtSeries(acquisition_key(key, n), part, len(group), is_part=True) for n, (part, group) in enumerate(zip(parts, groups, strict=True), 1)]
+    return [
+        CtSeries(acquisition_key(key, n), part, len(group), is_part=True)
+        for n, (part, group) in enumerate(zip(parts, groups, strict=True), 1)
+    ]
 
 
 def _may_be_mixed(files: list[Found]) -> bool:
     times = sorted(one.acquired_at[:6] for one in files)
-    return len({one.acquired for one in files}) > 1 or _seconds(times[-1]) - _seconds(times[0]) > PAUSE_S
+    return (
+        len({one.acquired for one in files}) > 1
+        or _seconds(times[-1]) - _seconds(times[0]) > PAUSE_S
+    )
 
 
 def _seconds(time: str) -> float:
@@ -121,7 +129,14 @@ def _acquired(one: Found) -> list[Acquired]:
         return acquired(header) if header else []
     texts = dict(zip(ACQUIRED, one.acquired, strict=True)) if one.acquired else {}
     place = PLANE.unpack(one.plane) if one.plane else ()
-    dataset = FlatDataset(texts | {"AcquisitionTime": one.acquired_at, "ImagePositionPatient": place[:3], "ImageOrientationPatient": place[3:9]})
+    dataset = FlatDataset(
+        texts
+        | {
+            "AcquisitionTime": one.acquired_at,
+            "ImagePositionPatient": place[:3],
+            "ImageOrientationPatient": place[3:9],
+        }
+    )
     return acquired(Header(path, 1, dataset, Pixels.PRESENT))
 
 
@@ -132,4 +147,11 @@ def _planes(one: Found) -> list[Plane]:
     if not one.plane:
         return []
     numbers = np.array(PLANE.unpack(one.plane))
-    return [Plane(numbers[:3], numbers[3:9], (float(numbers[9]), float(numbers[10])), (int(numbers[11]), int(numbers[12])))]
+    return [
+        Plane(
+            numbers[:3],
+            numbers[3:9],
+            (float(numbers[9]), float(numbers[10])),
+            (int(numbers[11]), int(numbers[12])),
+        )
+    ]

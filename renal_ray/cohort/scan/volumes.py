@@ -8,14 +8,27 @@ from pathlib import Path
 
 from renal_ray.cohort.scan.best import best
 from renal_ray.cohort.scan.grids import Fit, fit, fit_series, volume_grid
-from renal_ray.cohort.scan.names import ENDING, IMAGE_WORDS, MASK_WORDS, case_words, id_words, is_called_mask, is_of_organ, is_surely_mask, named_in, role_words
+from renal_ray.cohort.scan.names import (
+    ENDING,
+    IMAGE_WORDS,
+    MASK_WORDS,
+    case_words,
+    id_words,
+    is_called_mask,
+    is_of_organ,
+    is_surely_mask,
+    named_in,
+    role_words,
+)
 from renal_ray.cohort.scan.others import OtherIds
 from renal_ray.cohort.scan.people import Mask, Person
 from renal_ray.cohort.scan.walk import Found
 from renal_ray.imaging.geometry.grid import Grid
 from renal_ray.problems import Code, PatientError
 
-ROLES = IMAGE_WORDS | MASK_WORDS | frozenset({"tr", "ts", "va", "train", "test", "val"})  # of folders that hold many patients
+ROLES = (
+    IMAGE_WORDS | MASK_WORDS | frozenset({"tr", "ts", "va", "train", "test", "val"})
+)  # of folders that hold many patients
 DEPTH = 2  # folders between a patient's folder and the image, or the mask
 
 
@@ -43,10 +56,22 @@ class VolumeImage:
         """The image with the one mask that is the lesion's."""
         masks, aside = best(self.masks, self.path.parent, self.path.name)
         if len(masks) == 1:
-            together = self.is_alone and masks[0].path.parent == self.path.parent and self.path.parent.name in self.names
+            together = (
+                self.is_alone
+                and masks[0].path.parent == self.path.parent
+                and self.path.parent.name in self.names
+            )
             return VolumePair(self.names[:: -1 if together else 1], self.path, masks[0].path, aside)
-        code, what = (Code.SEVERAL_MASKS, f"{len(masks)} masks") if masks else (Code.SERIES_WITHOUT_MASK, "no mask")
-        problem = PatientError(code, f"{what} of the image's name or folder and size; enter the right one in the manifest", str(self.path))
+        code, what = (
+            (Code.SEVERAL_MASKS, f"{len(masks)} masks")
+            if masks
+            else (Code.SERIES_WITHOUT_MASK, "no mask")
+        )
+        problem = PatientError(
+            code,
+            f"{what} of the image's name or folder and size; enter the right one in the manifest",
+            str(self.path),
+        )
         return VolumePair(self.names, self.path, None, [problem, *aside])
 
 
@@ -80,7 +105,9 @@ class _Target:
         return max(fit_series(series, mask) for series in self.owner.series.values())
 
 
-def sort_volumes(found: Sequence[Found]) -> tuple[list[VolumeImage], list[Path], list[PatientError]]:
+def sort_volumes(
+    found: Sequence[Found],
+) -> tuple[list[VolumeImage], list[Path], list[PatientError]]:
     """Parts volume files into images and masks, by names that say mask, else by values.
 
     Args:
@@ -101,9 +128,23 @@ def sort_volumes(found: Sequence[Found]) -> tuple[list[VolumeImage], list[Path],
         elif is_called_mask(path.name) or _may_be_mask(path):
             masks.append(path)
         else:
-            problems.append(PatientError(Code.NOT_CT, f"not proposed as an image: {one.remark}; if it is a mask, enter it in the manifest", one.path))
+            problems.append(
+                PatientError(
+                    Code.NOT_CT,
+                    f"not proposed as an image: {one.remark}; if it is a "
+                    "mask, enter it in the manifest",
+                    one.path,
+                )
+            )
     images_in = Counter(path.parent for path in images)
-    return [VolumeImage(path, volume_grid(path), _names(path), is_alone=images_in[path.parent] == 1) for path in images], masks, problems
+    return (
+        [
+            VolumeImage(path, volume_grid(path), _names(path), is_alone=images_in[path.parent] == 1)
+            for path in images
+        ],
+        masks,
+        problems,
+    )
 
 
 def _may_be_mask(path: Path) -> bool:
@@ -113,8 +154,13 @@ def _may_be_mask(path: Path) -> bool:
 
 
 def _names(path: Path) -> tuple[str, ...]:
-    """What says who it is: the file's name, and the nearest folder's that says more than its role."""
-    folders = [folder.name for folder in path.parents if folder.name and not role_words(folder.name) <= ROLES]
+    """What says who it is: the file's name, and the nearest folder's that says more than its
+    role."""
+    folders = [
+        folder.name
+        for folder in path.parents
+        if folder.name and not role_words(folder.name) <= ROLES
+    ]
     return tuple(name for name in ("_".join(_case(path)), *folders[:1]) if name) or (path.name,)
 
 
@@ -126,13 +172,18 @@ def _case(path: Path) -> list[str]:
 
 
 def pair_masks(
-    masks: Sequence[Path], images: Sequence[VolumeImage], people: Sequence[Person], roots: Sequence[Path], labelled: Iterable[str]
+    masks: Sequence[Path],
+    images: Sequence[VolumeImage],
+    people: Sequence[Person],
+    roots: Sequence[Path],
+    labelled: Iterable[str],
 ) -> list[PatientError]:
     """Gives each mask to the image or patient that it belongs to.
 
     A mask belongs where its name or a folder's says so, or to the only patient of its own folder,
-    and in any case by its grid; nowhere if its name or a folder's holds the id of another. Mask objects of patients without DICOM images go to the volume
-    file that is called by their PatientID, or lies alone in their folder.
+    and in any case by its grid; nowhere if its name or a folder's holds the id of another. Mask
+    objects of patients without DICOM images go to the volume file that is called by their
+    PatientID, or lies alone in their folder.
 
     Args:
         masks: volume files.
@@ -148,11 +199,21 @@ def pair_masks(
     for path in masks:
         target = search.target(path)
         if isinstance(target, str):
-            unpaired.append(PatientError(Code.MASK_UNPAIRED, f"{target}; enter it in the manifest beside its image", str(path)))
+            unpaired.append(
+                PatientError(
+                    Code.MASK_UNPAIRED,
+                    f"{target}; enter it in the manifest beside its image",
+                    str(path),
+                )
+            )
         else:
             target.masks.append(Mask(path, "volume file"))
     for person in people:
-        homes = [] if person.series or person.derived else [(mask, search.image_of(mask, person.patient)) for mask in person.masks]
+        homes = (
+            []
+            if person.series or person.derived
+            else [(mask, search.image_of(mask, person.patient)) for mask in person.masks]
+        )
         for mask, home in homes:
             if home:
                 home.masks.append(mask)
@@ -169,16 +230,28 @@ class _Search:
         labelled: ids of patients who need not be there.
     """
 
-    def __init__(self, images: Sequence[VolumeImage], people: Sequence[Person], roots: Sequence[Path], labelled: Iterable[str]) -> None:
+    def __init__(
+        self,
+        images: Sequence[VolumeImage],
+        people: Sequence[Person],
+        roots: Sequence[Path],
+        labelled: Iterable[str],
+    ) -> None:
         targets = [_Target(image, frozenset({image.path.parent})) for image in images]
-        targets += [_Target(one, frozenset(series.folder for series in one.series.values())) for one in people if one.series]
+        targets += [
+            _Target(one, frozenset(series.folder for series in one.series.values()))
+            for one in people
+            if one.series
+        ]
         self._roots = set(roots)
         self._ids: dict[tuple[str, ...], list[_Target]] = defaultdict(list)
         self._near: dict[Path, list[_Target]] = defaultdict(list)
         for target in targets:
             for words in _ids(target.owner):
                 self._ids[words].append(target)
-            for near in {above for folder in target.folders for above in self._above(folder)[: DEPTH + 1]}:
+            for near in {
+                above for folder in target.folders for above in self._above(folder)[: DEPTH + 1]
+            }:
                 self._near[near].append(target)
         self._others = OtherIds(self._ids, filter(None, map(_id, labelled)))
 
@@ -196,15 +269,31 @@ class _Search:
                 if len(near) == 1 and near[0].fit(grid) is Fit.SAME:
                     return self._own(near, folder, grid, path, "an image lies near")
             if named := self._named(id_words(folder.name)):
-                return self._own(named, folder, grid, path, "a folder above has the name of an image or patient")
+                return self._own(
+                    named, folder, grid, path, "a folder above has the name of an image or patient"
+                )
         beside = self._near.get(path.parent) or self._near.get(path.parent.parent)
         if beside and len(beside) > 1:
             return f"a mask of which no image has the name, and {len(beside)} lie near it"
-        return "a mask whose grid is not that of the image beside it" if beside else "a mask of which no image has the name, and none lies beside it"
+        return (
+            "a mask whose grid is not that of the image beside it"
+            if beside
+            else "a mask of which no image has the name, and none lies beside it"
+        )
 
-    def _own(self, targets: list[_Target], common: Path, grid: Grid | None, path: Path, why: str) -> VolumeImage | Person | str:
-        """The one of `_chosen`, unless the mask's name, or a folder's below the common one, is another's."""
-        names = [path.name, *(folder.name for folder in self._above(path.parent) if folder != common and folder.is_relative_to(common))]
+    def _own(
+        self, targets: list[_Target], common: Path, grid: Grid | None, path: Path, why: str
+    ) -> VolumeImage | Person | str:
+        """The one of `_chosen`, unless the mask's name, or a folder's below the common one, is
+        another's."""
+        names = [
+            path.name,
+            *(
+                folder.name
+                for folder in self._above(path.parent)
+                if folder != common and folder.is_relative_to(common)
+            ),
+        ]
         homes = [folder for folder in self._above(path.parent) if folder not in self._roots]
         own = []
         for target in targets:
@@ -212,13 +301,27 @@ class _Search:
             is_home = any(named_in(id_words(folder.name), ids) for folder in homes)
             if not any(self._others.stand_in(name, ids, is_home=is_home) for name in names):
                 own.append(target)
-        return self._chosen(own, grid, path, why) if own else f"{why}, but the mask's name or folder is that of another patient or image"
+        return (
+            self._chosen(own, grid, path, why)
+            if own
+            else f"{why}, but the mask's name or folder is that of another patient or image"
+        )
 
     def image_of(self, mask: Mask, patient: str) -> VolumeImage | None:
         """The volume file that a mask object belongs to."""
-        named = [one.owner for one in self._ids.get(id_words(patient), []) if isinstance(one.owner, VolumeImage)]
-        beside = [one.owner for one in self._near.get(mask.path.parent, []) if mask.path.parent in one.folders]
-        found = named or [owner for owner in beside if isinstance(owner, VolumeImage) and len(beside) == 1]
+        named = [
+            one.owner
+            for one in self._ids.get(id_words(patient), [])
+            if isinstance(one.owner, VolumeImage)
+        ]
+        beside = [
+            one.owner
+            for one in self._near.get(mask.path.parent, [])
+            if mask.path.parent in one.folders
+        ]
+        found = named or [
+            owner for owner in beside if isinstance(owner, VolumeImage) and len(beside) == 1
+        ]
         return found[0] if len(found) == 1 else None
 
     def _above(self, folder: Path) -> list[Path]:
@@ -240,17 +343,27 @@ class _Search:
         return [target for one in sorted(found) for target in self._ids[one]]
 
     @staticmethod
-    def _chosen(targets: list[_Target], grid: Grid | None, path: Path, why: str) -> VolumeImage | Person | str:
-        """The one that the mask's grid fits best; of several equal ones that whose folder is nearest."""
+    def _chosen(
+        targets: list[_Target], grid: Grid | None, path: Path, why: str
+    ) -> VolumeImage | Person | str:
+        """The one that the mask's grid fits best; of several equal ones that whose folder is
+        nearest."""
         fits = {id(target): target.fit(grid) for target in targets}
         best = max(fits.values())
         if best is Fit.OTHER:
             return f"{why}, but the mask is of another size than the image"
         fitting = [target for target in targets if fits[id(target)] == best]
         if len(fitting) > 1:
-            steps = {id(target): min(_steps(folder, path.parent) for folder in target.folders) for target in fitting}
+            steps = {
+                id(target): min(_steps(folder, path.parent) for folder in target.folders)
+                for target in fitting
+            }
             fitting = [target for target in fitting if steps[id(target)] == min(steps.values())]
-        return fitting[0].owner if len(fitting) == 1 else f"{why}, but {len(fitting)} images fit the mask"
+        return (
+            fitting[0].owner
+            if len(fitting) == 1
+            else f"{why}, but {len(fitting)} images fit the mask"
+        )
 
 
 def _ids(owner: VolumeImage | Person) -> set[tuple[str, ...]]:

@@ -21,13 +21,44 @@ from renal_ray.imaging.sample import volume_no_ct
 from renal_ray.problems import Code, PatientError
 
 ACQUIRED = (  # what differs between the acquisitions of a series
-    *("AcquisitionNumber", "ConvolutionKernel", "KVP", "ContrastBolusAgent", "ContrastBolusStartTime"),
+    *(
+        "AcquisitionNumber",
+        "ConvolutionKernel",
+        "KVP",
+        "ContrastBolusAgent",
+        "ContrastBolusStartTime",
+    ),
     *("TemporalPositionIdentifier", "TemporalPositionIndex", "StackID", "AcquisitionDate"),
 )
 TAGS = [
-    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "PatientAge", "Manufacturer", "Modality", "SOPClassUID", "SOPInstanceUID", "ImageType"),
-    *("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SeriesDescription", "ProtocolName", "ImageOrientationPatient", "PixelSpacing"),
-    *("ImagePositionPatient", "AcquisitionTime", "AcquisitionDateTime", "ReferencedSeriesSequence", "ReferencedFrameOfReferenceSequence"),
+    *(
+        "PatientID",
+        "PatientName",
+        "PatientBirthDate",
+        "PatientSex",
+        "PatientAge",
+        "Manufacturer",
+        "Modality",
+        "SOPClassUID",
+        "SOPInstanceUID",
+        "ImageType",
+    ),
+    *(
+        "StudyInstanceUID",
+        "SeriesInstanceUID",
+        "FrameOfReferenceUID",
+        "SeriesDescription",
+        "ProtocolName",
+        "ImageOrientationPatient",
+        "PixelSpacing",
+    ),
+    *(
+        "ImagePositionPatient",
+        "AcquisitionTime",
+        "AcquisitionDateTime",
+        "ReferencedSeriesSequence",
+        "ReferencedFrameOfReferenceSequence",
+    ),
     *ACQUIRED,
 ]
 VOLUMES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -35,7 +66,17 @@ PACKED = (".zip", ".gz", ".tgz", ".tar", ".7z", ".rar", ".bz2", ".xz", ".zst", "
 IMAGE_ENDINGS = ("", ".dcm", ".dicom", ".ima", ".img")  # of files that were expected to be DICOM
 DICOMDIR = "1.2.840.10008.1.3.10"
 SECONDARY = "1.2.840.10008.5.1.4.1.1.7"  # and its multi-frame kinds
-DERIVED = ("MPR", "MIP", "MINIP", "PROJECTION", "REFORMATTED", "SCREEN SAVE", "SUMMED", "VRT", "CSA")
+DERIVED = (
+    "MPR",
+    "MIP",
+    "MINIP",
+    "PROJECTION",
+    "REFORMATTED",
+    "SCREEN SAVE",
+    "SUMMED",
+    "VRT",
+    "CSA",
+)
 OBJECTS = ("SEG", "RTSTRUCT")
 FAULTS = {Pixels.ABSENT: Code.NO_PIXEL_DATA, Pixels.CUT_OFF: Code.FILE_TRUNCATED}
 PLANE = struct.Struct("13d")
@@ -77,7 +118,8 @@ class Found:
         derived: whether the image says that it was computed from others (PS3.3, C.7.6.1.1.2).
         plane: position, orientation, pixel spacing and matrix of a single-frame image, 13 numbers.
         frames: of a multi-frame image.
-        acquired: values of `ACQUIRED`, the date also from the moment; acquired_at is the time, HHMMSS and fraction.
+        acquired: values of `ACQUIRED`, the date also from the moment; acquired_at is the time,
+            HHMMSS and fraction.
         sex, age, scanner: as a manifest has them.
         remark: why a volume file cannot be a CT by its values, or cannot be read.
     """
@@ -113,7 +155,9 @@ class Found:
         return self.path.rpartition(os.sep)[0] or os.sep
 
 
-def walk(folders: Iterable[Path], *, workers: int = 1, progress: Callable[[int, int], None] | None = None) -> list[Found]:
+def walk(
+    folders: Iterable[Path], *, workers: int = 1, progress: Callable[[int, int], None] | None = None
+) -> list[Found]:
     """Reads the header of every file below some folders; links and hidden files are left alone.
 
     Args:
@@ -145,12 +189,20 @@ def sampled(volumes: Sequence[Found], *, workers: int = 1) -> list[Found]:
         read.
     """
     asked = [one.path for one in volumes if not is_surely_mask(Path(one.path))]
-    looked = [one for part in _mapped(_sample_all, asked, FEW_VOLUMES, workers if len(asked) > FEW_VOLUMES else 1) for one in part]
+    looked = [
+        one
+        for part in _mapped(
+            _sample_all, asked, FEW_VOLUMES, workers if len(asked) > FEW_VOLUMES else 1
+        )
+        for one in part
+    ]
     by_path = {one.path: one for one in looked}
     return [by_path.get(one.path, one) for one in volumes]
 
 
-def _mapped(function: Callable[[list[str]], list[Found]], paths: list[str], size: int, workers: int) -> Iterator[list[Found]]:
+def _mapped(
+    function: Callable[[list[str]], list[Found]], paths: list[str], size: int, workers: int
+) -> Iterator[list[Found]]:
     chunks = [paths[start : start + size] for start in range(0, len(paths), size)]
     if workers <= 1:
         yield from map(function, chunks)
@@ -192,7 +244,11 @@ def look_at(path: str) -> Found:
     if header is None:
         return Found(path, Kind.PASSED_OVER, Code.PACKED if _packed(path) else Code.NOT_DICOM)
     if header.fault:
-        return _large(path, header) if header.fault.code is Code.TOO_LARGE else _broken(path, header, header.fault.code)
+        return (
+            _large(path, header)
+            if header.fault.code is Code.TOO_LARGE
+            else _broken(path, header, header.fault.code)
+        )
     try:
         with readable("the file"):
             return _found(path, header)
@@ -228,12 +284,21 @@ def _broken(path: str, header: Header, code: Code) -> Found:
 
 def _whose(header: Header) -> dict[str, Any]:
     text = header.text
-    return {"patient": text("PatientID"), "study": text("StudyInstanceUID"), "series": text("SeriesInstanceUID"), "modality": text("Modality")}
+    return {
+        "patient": text("PatientID"),
+        "study": text("StudyInstanceUID"),
+        "series": text("SeriesInstanceUID"),
+        "modality": text("Modality"),
+    }
 
 
 def _found(path: str, header: Header) -> Found:
     meta = str(getattr(header.dataset, "file_meta", {}).get("MediaStorageSOPClassUID") or "")
-    storage, image_type, modality = header.text("SOPClassUID"), header.text("ImageType").upper(), header.text("Modality")
+    storage, image_type, modality = (
+        header.text("SOPClassUID"),
+        header.text("ImageType").upper(),
+        header.text("Modality"),
+    )
     if meta == DICOMDIR:
         return Found(path, Kind.DICOMDIR)
     kind, code = Kind.PASSED_OVER, Code.NOT_AN_IMAGE
@@ -248,7 +313,10 @@ def _found(path: str, header: Header) -> Found:
     elif not is_ct and _holds_labels(path, header):
         return Found(path, Kind.LABELS, **_facts(header))
     elif storage.startswith(SECONDARY) or is_derived:
-        kind, code = Kind.DERIVED if is_ct and not header.is_localizer else kind, Code.SECONDARY_CAPTURE
+        kind, code = (
+            Kind.DERIVED if is_ct and not header.is_localizer else kind,
+            Code.SECONDARY_CAPTURE,
+        )
     elif header.is_localizer:
         code = Code.LOCALIZER
     elif is_ct:
@@ -257,9 +325,18 @@ def _found(path: str, header: Header) -> Found:
 
 
 def _holds_labels(path: str, header: Header) -> bool:
-    """Whether images that are no CT are called a mask, lie in the patient, and come from no scanner."""
-    placed = header.text("ImageOrientationPatient") or header.text("NumberOfFrames") not in ("", "0", "1")
-    if header.text("Modality") not in ("OT", "CT", "") or not placed or header.text("SamplesPerPixel") not in ("", "1"):
+    """Whether images that are no CT are called a mask, lie in the patient, and come from no
+    scanner."""
+    placed = header.text("ImageOrientationPatient") or header.text("NumberOfFrames") not in (
+        "",
+        "0",
+        "1",
+    )
+    if (
+        header.text("Modality") not in ("OT", "CT", "")
+        or not placed
+        or header.text("SamplesPerPixel") not in ("", "1")
+    ):
         return False
     return is_called_mask(f"{header.text('SeriesDescription')} {Path(path).parent.name}")
 
@@ -267,9 +344,15 @@ def _holds_labels(path: str, header: Header) -> bool:
 def _facts(header: Header) -> dict[str, Any]:
     text = header.text
     orientation = header.dataset.get("ImageOrientationPatient")
-    cosines = [float(value) for value in orientation] if orientation is not None and len(orientation) == 6 else [1.0, 0, 0, 0, 1, 0]
+    cosines = (
+        [float(value) for value in orientation]
+        if orientation is not None and len(orientation) == 6
+        else [1.0, 0, 0, 0, 1, 0]
+    )
     normal = abs(cosines[0] * cosines[4] - cosines[1] * cosines[3])
-    who = identity(text("PatientName"), text("PatientBirthDate"), text("PatientSex"), text("PatientID"))
+    who = identity(
+        text("PatientName"), text("PatientBirthDate"), text("PatientSex"), text("PatientID")
+    )
     return {
         "patient": text("PatientID"),
         "identity": who,
@@ -286,10 +369,15 @@ def _facts(header: Header) -> dict[str, Any]:
         "derived": text("ImageType").strip("[]'").startswith("DERIVED"),
         "plane": _plane(header),
         "frames": int(text("NumberOfFrames") or 1) if text("NumberOfFrames").isdecimal() else 1,
-        "acquired": (*map(text, ACQUIRED[:-1]), text("AcquisitionDate") or text("AcquisitionDateTime")[:8]),
+        "acquired": (
+            *map(text, ACQUIRED[:-1]),
+            text("AcquisitionDate") or text("AcquisitionDateTime")[:8],
+        ),
         "acquired_at": text("AcquisitionTime") or text("AcquisitionDateTime")[8:],
         "sex": who.sex,
-        "age": float(text("PatientAge")[:3]) if text("PatientAge")[:3].isdecimal() and text("PatientAge").endswith("Y") else None,
+        "age": float(text("PatientAge")[:3])
+        if text("PatientAge")[:3].isdecimal() and text("PatientAge").endswith("Y")
+        else None,
         "scanner": _scanner(text("Manufacturer")),
     }
 
@@ -297,12 +385,18 @@ def _facts(header: Header) -> dict[str, Any]:
 def _plane(header: Header) -> bytes:
     """Where a single-frame image lies; empty where that is not said."""
     values: list[float] = []
-    for keyword, count in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2)):
+    for keyword, count in (
+        ("ImagePositionPatient", 3),
+        ("ImageOrientationPatient", 6),
+        ("PixelSpacing", 2),
+    ):
         numbers = header.dataset.get(keyword)
         if numbers is None or isinstance(numbers, str) or len(numbers) != count:
             return b""
         values += numbers
-    return PLANE.pack(*values, int(header.dataset.get("Rows") or 0), int(header.dataset.get("Columns") or 0))
+    return PLANE.pack(
+        *values, int(header.dataset.get("Rows") or 0), int(header.dataset.get("Columns") or 0)
+    )
 
 
 def _scanner(manufacturer: str) -> str:
@@ -320,8 +414,11 @@ def _references(header: Header) -> frozenset[str]:
 
 
 def _delay(start: str, acquired: str) -> float | None:
-    """Seconds between two DICOM times (HHMMSS.F) of one day; None where one is missing or they do not follow each other."""
+    """Seconds between two DICOM times (HHMMSS.F) of one day; None where one is missing or they do
+    not follow each other."""
     if len(start) < 6 or len(acquired) < 6 or not (start[:6] + acquired[:6]).isdecimal():
         return None
-    seconds = [int(one[:2]) * 3600 + int(one[2:4]) * 60 + float(one[4:]) for one in (start, acquired)]
+    seconds = [
+        int(one[:2]) * 3600 + int(one[2:4]) * 60 + float(one[4:]) for one in (start, acquired)
+    ]
     return seconds[1] - seconds[0] if 0 <= seconds[1] - seconds[0] < 3600 else None

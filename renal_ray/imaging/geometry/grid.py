@@ -1,4 +1,5 @@
-"""A patient's kept slices, and the voxel grid in patient coordinates that every image and mask is brought to."""
+"""A patient's kept slices, and the voxel grid in patient coordinates that every image and mask is
+brought to."""
 
 from dataclasses import dataclass, replace
 from itertools import permutations, product
@@ -8,10 +9,14 @@ import numpy as np
 
 from renal_ray.problems import Code, Finding, PatientError
 
-MAX_OBLIQUITY = np.cos(np.deg2rad(5.0))  # an axis further than this from its patient axis is not axial
+MAX_OBLIQUITY = np.cos(
+    np.deg2rad(5.0)
+)  # an axis further than this from its patient axis is not axial
 MAX_SHEAR = 0.005  # cosine allowed between two grid axes: 0.3 degrees
 GRID_TOLERANCE = 0.2  # of a voxel, in every axis, between a mask's grid and the image's
-AXIAL_DISPLAY = np.array([[0, 0, -1], [0, 1, 0], [1, 0, 0]], float)  # slices to the feet, rows to the back, columns to the left, in LPS
+AXIAL_DISPLAY = np.array(
+    [[0, 0, -1], [0, 1, 0], [1, 0, 0]], float
+)  # slices to the feet, rows to the back, columns to the left, in LPS
 
 Policy = Literal["refuse", "resample"]
 
@@ -39,23 +44,30 @@ class LesionExtent:
 
 @dataclass(frozen=True)
 class PatientSlices:
-    """The kept axial slices of one patient in the standard axial display: rows anterior to posterior, columns patient right to left.
+    """The kept axial slices of one patient in the standard axial display: rows anterior to
+    posterior, columns patient right to left.
 
     Args:
-        slice_index: int32 (n,), place in the whole series ordered head to foot; 0 is the most superior.
-        position_mm: float32 (n,), position along the slice normal in patient coordinates, superior positive.
+        slice_index: int32 (n,), place in the whole series ordered head to foot; 0 is the most
+            superior.
+        position_mm: float32 (n,), position along the slice normal in patient coordinates, superior
+            positive.
         lesion_area_mm2: float32 (n,), area of all lesions in the slice.
         hu: int16 or float32 (n, rows, cols), attenuation in HU.
         mask: bool (n, rows, cols), every lesion; `shown` is what roi, rbr and measurements are of.
         spacing_mm: distance between rows and between columns.
         n_slices_total: slices of the whole series.
-        max_diameter_mm: largest in-plane Feret diameter of the largest lesion - of all together where they are shown so -, over all of its slices, kept or not.
-        image_facts: what the image is, one sentence for a person: kind of file, slices, matrix, spacing, codec.
+        max_diameter_mm: largest in-plane Feret diameter of the largest lesion - of all together
+            where they are shown so -, over all of its slices, kept or not.
+        image_facts: what the image is, one sentence for a person: kind of file, slices, matrix,
+            spacing, codec.
         mask_facts: what the mask is, one sentence.
         findings: what is to be reported of the patient.
-        fingerprint: digests of the HU of some slices: two patients who share one have the same image.
+        fingerprint: digests of the HU of some slices: two patients who share one have the same
+            image.
         lesions: every separate lesion of the patient, shown or not, the largest volume first.
-        largest: bool (n, rows, cols), in each slice the largest of the lesions that it has; None where the whole mask is (`config.Selection.lesions`).
+        largest: bool (n, rows, cols), in each slice the largest of the lesions that it has; None
+            where the whole mask is (`config.Selection.lesions`).
     """
 
     slice_index: np.ndarray
@@ -84,7 +96,14 @@ class PatientSlices:
         Args:
             rows: int (k,), places among the kept slices, ascending.
         """
-        per_slice = ["slice_index", "position_mm", "lesion_area_mm2", "hu", "mask", *(["largest"] if self.largest is not None else [])]
+        per_slice = [
+            "slice_index",
+            "position_mm",
+            "lesion_area_mm2",
+            "hu",
+            "mask",
+            *(["largest"] if self.largest is not None else []),
+        ]
         return replace(self, **{name: getattr(self, name)[rows] for name in per_slice})
 
 
@@ -94,7 +113,8 @@ class Grid:
 
     Args:
         shape: slices, rows, columns.
-        origin: (3,) centre of voxel (0, 0, 0) in mm, DICOM's axes: x to the left, y to the back, z to the head (LPS).
+        origin: (3,) centre of voxel (0, 0, 0) in mm, DICOM's axes: x to the left, y to the back, z
+            to the head (LPS).
         steps: (3, 3), row i is the step along array axis i in mm.
     """
 
@@ -117,7 +137,8 @@ class Grid:
         return (points - self.origin) @ np.linalg.inv(self.steps)
 
     def corners(self) -> tuple[np.ndarray, np.ndarray]:
-        """The eight corner voxels: their indices (8, 3) and the patient coordinates (8, 3) of their centres."""
+        """The eight corner voxels: their indices (8, 3) and the patient coordinates (8, 3) of their
+        centres."""
         index = np.array(list(product(*((0, n - 1) for n in self.shape))), float)
         return index, self.origin + index @ self.steps
 
@@ -143,7 +164,9 @@ class Turn:
 
     def apply(self, stored: np.ndarray) -> np.ndarray:
         """The array in the standard axial display; a view."""
-        return stored.transpose(self.axes)[tuple(slice(None, None, -1 if flip else None) for flip in self.flips)]
+        return stored.transpose(self.axes)[
+            tuple(slice(None, None, -1 if flip else None) for flip in self.flips)
+        ]
 
     def grid(self, stored: Grid) -> Grid:
         """The grid of the turned array."""
@@ -157,7 +180,9 @@ class Turn:
 AS_STORED = Turn((0, 1, 2), (False, False, False))
 
 
-def turn_to_axial(grid: Grid, *, tilt: Policy = "refuse", oblique: Policy = "refuse") -> Turn | None:
+def turn_to_axial(
+    grid: Grid, *, tilt: Policy = "refuse", oblique: Policy = "refuse"
+) -> Turn | None:
     """Finds the turn from a stored grid to the standard axial display.
 
     Args:
@@ -166,7 +191,8 @@ def turn_to_axial(grid: Grid, *, tilt: Policy = "refuse", oblique: Policy = "ref
         oblique: what to do where they are more than 5 degrees off the patient's.
 
     Returns:
-        The turn; slices head to foot, rows anterior to posterior, columns patient right to left. None where the volume is to be resampled.
+        The turn; slices head to foot, rows anterior to posterior, columns patient right to left.
+        None where the volume is to be resampled.
 
     Raises:
         PatientError: TILT or NOT_AXIAL where that is to be refused.
@@ -178,28 +204,42 @@ def turn_to_axial(grid: Grid, *, tilt: Policy = "refuse", oblique: Policy = "ref
     if lean > MAX_SHEAR and tilt == "refuse":
         angle = np.rad2deg(np.arcsin(lean))
         raise PatientError(
-            Code.TILT, f"the slices are shifted against their normal by {angle:.1f} degrees (gantry tilt); set cohort.tilt: resample, or leave out"
+            Code.TILT,
+            f"the slices are shifted against their normal by {angle:.1f} degrees "
+            "(gantry tilt); set cohort.tilt: resample, or leave out",
         )
-    if near.sum() < (2 if lean > MAX_SHEAR else 3):  # a leaning gantry takes one axis with it: the columns, or the way of the table against them
+    if near.sum() < (
+        2 if lean > MAX_SHEAR else 3
+    ):  # a leaning gantry takes one axis with it: the columns, or the way of the table against them
         if oblique == "refuse":
             raise PatientError(
-                Code.NOT_AXIAL, "the slices are oblique to the patient's axes by more than 5 degrees; use axial slices, or set cohort.oblique: resample"
+                Code.NOT_AXIAL,
+                "the slices are oblique to the patient's axes by more than 5 degrees; "
+                "use axial slices, or set cohort.oblique: resample",
             )
         if min(grid.shape) == 1:
-            raise PatientError(Code.NOT_AXIAL, "a single oblique slice is no volume that axial slices could be resampled from; use the whole series")
+            raise PatientError(
+                Code.NOT_AXIAL,
+                "a single oblique slice is no volume that axial slices could "
+                "be resampled from; use the whole series",
+            )
         return None
     return turn if lean <= MAX_SHEAR else None
 
 
 def nearest_turn(grid: Grid) -> Turn:
-    """The turn that brings each axis of a grid to the display axis nearest to it, each to one of its own, however oblique they are."""
+    """The turn that brings each axis of a grid to the display axis nearest to it, each to one of
+    its own, however oblique they are."""
     cosines = AXIAL_DISPLAY @ (grid.steps / grid.spacing[:, None]).T
-    axes = max(permutations(range(3)), key=lambda axes: float(np.abs(cosines[np.arange(3), axes]).sum()))
+    axes = max(
+        permutations(range(3)), key=lambda axes: float(np.abs(cosines[np.arange(3), axes]).sum())
+    )
     return _turn(np.array(axes), cosines[np.arange(3), axes])
 
 
 def _lean(grid: Grid) -> float:
-    """Sine of the largest angle between an axis and the normal of the other two: 0 for axes at right angles."""
+    """Sine of the largest angle between an axis and the normal of the other two: 0 for axes at
+    right angles."""
     units = grid.steps / grid.spacing[:, None]
     normals = np.cross(units[[1, 2, 0]], units[[2, 0, 1]])
     height = np.abs(np.sum(units * normals, axis=1) / np.linalg.norm(normals, axis=1))
@@ -219,9 +259,15 @@ def turn_onto(grid: Grid, target: Grid) -> Turn:
     cosines = (target.steps / target.spacing[:, None]) @ (grid.steps / grid.spacing[:, None]).T
     axes = np.abs(cosines).argmax(axis=1)
     if len(set(axes)) < 3:
-        raise PatientError(Code.MASK_OFF_GRID, "the mask's axes are oblique to the image's; use the mask that was drawn on this image")
+        raise PatientError(
+            Code.MASK_OFF_GRID,
+            "the mask's axes are oblique to the image's; use the mask that was drawn on this image",
+        )
     return _turn(axes, cosines[np.arange(3), axes])
 
 
 def _turn(axes: np.ndarray, along: np.ndarray) -> Turn:
-    return Turn((int(axes[0]), int(axes[1]), int(axes[2])), (bool(along[0] < 0), bool(along[1] < 0), bool(along[2] < 0)))
+    return Turn(
+        (int(axes[0]), int(axes[1]), int(axes[2])),
+        (bool(along[0] < 0), bool(along[1] < 0), bool(along[2] < 0)),
+    )

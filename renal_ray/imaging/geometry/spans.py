@@ -1,4 +1,5 @@
-"""How far each plane of a mask reaches: planes may be missing, jitter, or lie at other distances here and there."""
+"""How far each plane of a mask reaches: planes may be missing, jitter, or lie at other distances
+here and there."""
 
 from itertools import pairwise
 
@@ -33,9 +34,11 @@ def heights_of(along: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def plane_spans(heights: np.ndarray, *, declared: float, alone: float) -> np.ndarray:
-    """From where to where each plane reaches: half way to its neighbours, and at a hole or an end half of its own distance.
+    """From where to where each plane reaches: half way to its neighbours, and at a hole or an end
+    half of its own distance.
 
-    The step comes from all gaps, each a whole number of it. Where they are none, the gaps around say what is usual.
+    The step comes from all gaps, each a whole number of it. Where they are none, the gaps around
+    say what is usual.
 
     Args:
         heights: (n,) ascending, in mm.
@@ -46,7 +49,9 @@ def plane_spans(heights: np.ndarray, *, declared: float, alone: float) -> np.nda
         (n, 2) in mm; neighbours share an edge, and none overlap.
     """
     gaps = np.diff(heights)
-    step, joined = _neighbours(gaps, declared) if len(gaps) else (declared or alone, np.zeros(0, bool))
+    step, joined = (
+        _neighbours(gaps, declared) if len(gaps) else (declared or alone, np.zeros(0, bool))
+    )
     beside = np.where(joined, gaps, np.inf)
     own = np.minimum(np.append(np.inf, beside), np.append(beside, np.inf))
     half = np.where(np.isfinite(own), own, step) / 2
@@ -70,7 +75,8 @@ def _neighbours(gaps: np.ndarray, declared: float) -> tuple[float, np.ndarray]:
 
 
 def _step(gaps: np.ndarray, declared: float) -> float:
-    """The distance of which each gap is a whole number; known the better, the more gaps were looked at, the narrow ones first."""
+    """The distance of which each gap is a whole number; known the better, the more gaps were looked
+    at, the narrow ones first."""
     step = declared if 0 < HOLE * declared < gaps.min() else float(gaps.min())
     length, steps = 0.0, 0
     for gap in np.sort(gaps):

@@ -1,4 +1,5 @@
-"""From stored values of a DICOM CT image to attenuation, and the refusal of values that are none."""
+"""From stored values of a DICOM CT image to attenuation, and the refusal of values that are
+none."""
 
 import re
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ from renal_ray.problems import Code, PatientError
 
 MOST_WHOLE = 2**14  # slope or intercept with which 16-bit pixels stay within 32 bits
 UNSAID = frozenset({"US", "UNSPECIFIED", "NONE", "UNKNOWN"})
-MAPS = re.compile(r"PERFUSION|R?CB[FV]|MTT|TTP|TMAX|PERMEABILITY|IODINE|CALCIUM|FAT_|WATER|EFF_ATOMIC_NUM|Z_?EFF|RHO|ELECTRON_DENSITY|MAT_|UNCERTAINTY|DOSE")
+MAPS = re.compile(
+    r"PERFUSION|R?CB[FV]|MTT|TTP|TMAX|PERMEABILITY|IODINE|CALCIUM|FAT_|WATER|EFF_ATOMIC_NUM|Z_?EFF|RHO|ELECTRON_DENSITY|MAT_|UNCERTAINTY|DOSE"
+)
 AIR_HU, FAT_HU, SOFT_HU = (-1100, -850), (-150, -30), (-20, 150)
 LEAST_AIR, LEAST_FAT, LEAST_SOFT = 0.01, 0.005, 0.02  # share of the pixels
 LEAST_NEGATIVE_HU = -1100
@@ -43,7 +46,8 @@ class CtSlice:
 
 
 def is_hounsfield(header: Header, rescale_type: str) -> bool:
-    """Whether rescaled values are HU: the type says so, or is absent, as it is where the unit is HU, or is left open in an original image (PS3.3, C.8.2.1).
+    """Whether rescaled values are HU: the type says so, or is absent, as it is where the unit is
+    HU, or is left open in an original image (PS3.3, C.8.2.1).
 
     Args:
         header: of the file.
@@ -63,12 +67,17 @@ def is_hounsfield(header: Header, rescale_type: str) -> bool:
     kinds = header.text("ImageType").upper()
     original = kinds.strip("[]'").startswith("ORIGINAL")
     if unit not in UNSAID or (not original and MAPS.search(kinds)):
-        raise PatientError(Code.NOT_CT, f"file {header.number} by name holds values in another unit than HU (a derived map); use the original series")
+        raise PatientError(
+            Code.NOT_CT,
+            f"file {header.number} by name holds values in another unit than "
+            "HU (a derived map); use the original series",
+        )
     return original
 
 
 def looks_like_ct(hu: np.ndarray) -> bool:
-    """Whether values are those of a body in HU: soft tissue where it belongs, and air or fat where they do.
+    """Whether values are those of a body in HU: soft tissue where it belongs, and air or fat where
+    they do.
 
     Args:
         hu: some slices.
@@ -77,7 +86,9 @@ def looks_like_ct(hu: np.ndarray) -> bool:
     def share(low: int, high: int) -> float:
         return float(np.mean((hu >= low) & (hu <= high)))
 
-    return share(*SOFT_HU) >= LEAST_SOFT and (share(*AIR_HU) >= LEAST_AIR or share(*FAT_HU) >= LEAST_FAT)
+    return share(*SOFT_HU) >= LEAST_SOFT and (
+        share(*AIR_HU) >= LEAST_AIR or share(*FAT_HU) >= LEAST_FAT
+    )
 
 
 def attenuation(item: CtSlice, whole: Dataset | None, native: np.ndarray | None) -> np.ndarray:
@@ -99,13 +110,21 @@ def attenuation(item: CtSlice, whole: Dataset | None, native: np.ndarray | None)
     stored = native if whole is None else pixels(whole, frame=item.frame, number=item.header.number)
     assert stored is not None
     if stored.shape != item.plane.shape:
-        raise PatientError(Code.FILE_UNREADABLE, f"{where} has pixels of another matrix than its header says; export it again")
+        raise PatientError(
+            Code.FILE_UNREADABLE,
+            f"{where} has pixels of another matrix than its header says; export it again",
+        )
     padding = _padding(dataset, stored, where)
     if whole is not None and (precision := unsigned_precision(whole)):
         stored = _signed_or_not(stored, padding, precision, item)
     ends = int(stored.min()), int(stored.max())
     hu: np.ndarray
-    if item.slope.is_integer() and item.intercept.is_integer() and abs(item.slope) < MOST_WHOLE and abs(item.intercept) < MOST_WHOLE:
+    if (
+        item.slope.is_integer()
+        and item.intercept.is_integer()
+        and abs(item.slope) < MOST_WHOLE
+        and abs(item.intercept) < MOST_WHOLE
+    ):
         hu = whole_hu(stored, int(item.slope), int(item.intercept), ends)
     else:
         hu = stored * item.slope + item.intercept
@@ -120,17 +139,28 @@ def attenuation(item: CtSlice, whole: Dataset | None, native: np.ndarray | None)
 def _padding(dataset: Dataset | FlatDataset, stored: np.ndarray, where: str) -> np.ndarray | None:
     """Which pixels are padding; None where the header names no such value."""
     with readable(where):
-        values = [dataset.get(keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+        values = [
+            dataset.get(keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")
+        ]
         bits = int(dataset.get("BitsStored") or 8 * stored.dtype.itemsize)
-    # a wrong sign in the header wraps right, and so does a value that needs more bits than are stored
-    ends = [within_bits(np.array(int(value)).astype(stored.dtype), bits) for value in values if isinstance(value, int)]
+    # a wrong sign in the header wraps right, and so does a value that needs more bits than are
+    # stored
+    ends = [
+        within_bits(np.array(int(value)).astype(stored.dtype), bits)
+        for value in values
+        if isinstance(value, int)
+    ]
     return (stored >= min(ends)) & (stored <= max(ends)) if ends else None
 
 
-def _signed_or_not(stored: np.ndarray, padding: np.ndarray | None, precision: int, item: CtSlice) -> np.ndarray:
-    """The one of two readings that can be a CT, where a codestream says unsigned and the header signed.
+def _signed_or_not(
+    stored: np.ndarray, padding: np.ndarray | None, precision: int, item: CtSlice
+) -> np.ndarray:
+    """The one of two readings that can be a CT, where a codestream says unsigned and the header
+    signed.
 
-    Encoders that know no sign write negative values as large ones, and headers are wrong about the sign.
+    Encoders that know no sign write negative values as large ones, and headers are wrong about the
+    sign.
 
     Raises:
         PatientError: FILE_UNREADABLE where both can be.
@@ -140,27 +170,37 @@ def _signed_or_not(stored: np.ndarray, padding: np.ndarray | None, precision: in
         return stored
     unsigned = np.where(stored < 0, stored.astype(np.int32) + (1 << precision), stored)
     below = stored[negative] * item.slope + item.intercept
-    as_signed = ((below >= LEAST_NEGATIVE_HU) & (below < 0)).any() or np.ptp(below) == 0  # air, fat, or a padding of one value
+    as_signed = ((below >= LEAST_NEGATIVE_HU) & (below < 0)).any() or np.ptp(
+        below
+    ) == 0  # air, fat, or a padding of one value
     values = unsigned * item.slope + item.intercept
     as_unsigned = values.min() < FAT_HU[1] and values.max() <= HU_RANGE[1]
     if as_signed and as_unsigned:
         raise PatientError(
             Code.FILE_UNREADABLE,
-            f"file {item.header.number} by name: its JPEG 2000 codestream says that pixels are unsigned,"
+            f"file {item.header.number} by name: its JPEG 2000 "
+            "codestream says that pixels are unsigned,"
             " its header that they are signed; export it uncompressed",
         )
     return stored if as_signed else unsigned
 
 
 def whole_hu(stored: np.ndarray, slope: int, intercept: int, ends: tuple[int, int]) -> np.ndarray:
-    """stored * slope + intercept: in 16 bits where neither stored values nor what becomes of them need more, as in nearly every CT.
+    """stored * slope + intercept: in 16 bits where neither stored values nor what becomes of them
+    need more, as in nearly every CT.
 
     Args:
         stored: integer, of any shape.
         slope, intercept: whole numbers.
         ends: the smallest and the largest stored value.
     """
-    steps = (*ends, *(end * slope for end in ends), *(end * slope + intercept for end in ends), slope, intercept)
+    steps = (
+        *ends,
+        *(end * slope for end in ends),
+        *(end * slope + intercept for end in ends),
+        slope,
+        intercept,
+    )
     if min(steps) >= -(2**15) and max(steps) < 2**15:
         hu = stored.astype(np.int16)
         if slope != 1:

@@ -1,6 +1,7 @@
 """NRRD and MetaImage, the formats of ITK and 3D Slicer.
 
-The headers are read here and not by SimpleITK, whose parsers crash on damaged ones; the tests hold that both see the same volume.
+The headers are read here and not by SimpleITK, whose parsers crash on damaged ones; the tests hold
+that both see the same volume.
 """
 
 import re
@@ -28,17 +29,41 @@ MILLIMETRES = ("mm", "millimeter", "millimeters", "millimetre", "millimetres", "
 NRRD_TYPES = {
     **dict.fromkeys(("signed char", "int8", "int8_t"), "i1"),
     **dict.fromkeys(("uchar", "unsigned char", "uint8", "uint8_t"), "u1"),
-    **dict.fromkeys(("short", "short int", "signed short", "signed short int", "int16", "int16_t"), "i2"),
+    **dict.fromkeys(
+        ("short", "short int", "signed short", "signed short int", "int16", "int16_t"), "i2"
+    ),
     **dict.fromkeys(("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"), "u2"),
     **dict.fromkeys(("int", "signed int", "int32", "int32_t"), "i4"),
     **dict.fromkeys(("uint", "unsigned int", "uint32", "uint32_t"), "u4"),
-    **dict.fromkeys(("longlong", "long long", "long long int", "signed long long", "signed long long int", "int64", "int64_t"), "i8"),
-    **dict.fromkeys(("ulonglong", "unsigned long long", "unsigned long long int", "uint64", "uint64_t"), "u8"),
+    **dict.fromkeys(
+        (
+            "longlong",
+            "long long",
+            "long long int",
+            "signed long long",
+            "signed long long int",
+            "int64",
+            "int64_t",
+        ),
+        "i8",
+    ),
+    **dict.fromkeys(
+        ("ulonglong", "unsigned long long", "unsigned long long int", "uint64", "uint64_t"), "u8"
+    ),
     **{"float": "f4", "double": "f8"},
 }
 ORDERS: dict[str, Literal["<", ">"]] = {"little": "<", "big": ">"}
 META_TYPES = {
-    **{"met_char": "i1", "met_uchar": "u1", "met_short": "i2", "met_ushort": "u2", "met_int": "i4", "met_uint": "u4", "met_long": "i4", "met_ulong": "u4"},
+    **{
+        "met_char": "i1",
+        "met_uchar": "u1",
+        "met_short": "i2",
+        "met_ushort": "u2",
+        "met_int": "i4",
+        "met_uint": "u4",
+        "met_long": "i4",
+        "met_ulong": "u4",
+    },
     **{"met_long_long": "i8", "met_ulong_long": "u8", "met_float": "f4", "met_double": "f8"},
 }
 
@@ -68,13 +93,15 @@ def open_itk(path: Path) -> Voxels:
     """Reads the header of an NRRD or MetaImage file and checks what it declares.
 
     Args:
-        path: .nrrd, .nhdr, .mha or .mhd; a header's data file must lie in or below the header's folder.
+        path: .nrrd, .nhdr, .mha or .mhd; a header's data file must lie in or below the header's
+            folder.
 
     Returns:
         Its voxels, still on disk.
 
     Raises:
-        PatientError: FILE_UNREADABLE, FILE_MISSING, NO_POSITION, NO_PIXEL_SPACING, NO_RESCALE, PATH_OUTSIDE, TOO_LARGE or FILE_TRUNCATED.
+        PatientError: FILE_UNREADABLE, FILE_MISSING, NO_POSITION, NO_PIXEL_SPACING, NO_RESCALE,
+            PATH_OUTSIDE, TOO_LARGE or FILE_TRUNCATED.
     """
     nrrd = path.suffix.lower() in (".nrrd", ".nhdr")
     kind = "NRRD volume" if nrrd else "MetaImage volume"
@@ -85,12 +112,19 @@ def open_itk(path: Path) -> Voxels:
         data = _data_file(path, fields.get("datafile" if nrrd else "elementdatafile", ""))
         told = _nrrd(fields) if nrrd else _meta_image(fields)
     except (LookupError, ValueError, OverflowError):
-        message = f"not readable as {kind}: its header is damaged, says something twice, or describes no single volume of numbers; convert the series again"
+        message = (
+            f"not readable as {kind}: its header is damaged, says something twice, or "
+            "describes no single volume of numbers; convert the series again"
+        )
         raise PatientError(Code.FILE_UNREADABLE, message) from None
     stored, bytes_of_all = data.stat().st_size, prod(told.size) * told.dtype.itemsize
     raw = told.packing == "raw"
     if told.skip < -1 or (told.skip and not raw):
-        raise PatientError(Code.FILE_UNREADABLE, f"the header of the {kind} skips bytes of its data that cannot be skipped; convert it to one file")
+        raise PatientError(
+            Code.FILE_UNREADABLE,
+            f"the header of the {kind} skips bytes of its data that "
+            "cannot be skipped; convert it to one file",
+        )
     start = end if data == path else 0
     start = max(start, stored - bytes_of_all) if told.skip == -1 else start + told.skip
     require_sane(told.size, told.dtype.itemsize, max(0, stored - start), compressed=not raw)
@@ -107,15 +141,34 @@ def _nrrd(fields: dict[str, str]) -> Described:
     """
     space = re.sub(r"[- ]", "", fields.get("space", "").lower())
     if space not in ANATOMICAL or not fields.keys() >= {"spaceorigin", "spacedirections"}:
-        raise PatientError(Code.NO_POSITION, "the NRRD header names no anatomical space, or no origin or directions in it; convert the series again")
-    if any(unit.strip().lower() not in MILLIMETRES for unit in re.findall(r'"([^"]*)"', fields.get("spaceunits", ""))):
-        raise PatientError(Code.NO_PIXEL_SPACING, "the NRRD header gives distances in another unit than mm; convert the series again, in mm")
+        raise PatientError(
+            Code.NO_POSITION,
+            "the NRRD header names no anatomical space, or no origin or "
+            "directions in it; convert the series again",
+        )
+    if any(
+        unit.strip().lower() not in MILLIMETRES
+        for unit in re.findall(r'"([^"]*)"', fields.get("spaceunits", ""))
+    ):
+        raise PatientError(
+            Code.NO_PIXEL_SPACING,
+            "the NRRD header gives distances in another unit than "
+            "mm; convert the series again, in mm",
+        )
     if int(fields.get("lineskip", "0")):
-        raise PatientError(Code.FILE_UNREADABLE, "the NRRD header skips lines of its data file; convert it to one .nrrd file")
+        raise PatientError(
+            Code.FILE_UNREADABLE,
+            "the NRRD header skips lines of its data file; convert it to one .nrrd file",
+        )
     encoding, turn = fields["encoding"].lower(), np.array(ANATOMICAL[space])
     if encoding not in ("raw", "gzip", "gz"):
-        raise PatientError(Code.FILE_UNREADABLE, "the NRRD volume is neither raw nor compressed by gzip; convert it")
-    directions = [_vector(part) for part in re.findall(r"\([^()]*\)|none", fields["spacedirections"])]
+        raise PatientError(
+            Code.FILE_UNREADABLE,
+            "the NRRD volume is neither raw nor compressed by gzip; convert it",
+        )
+    directions = [
+        _vector(part) for part in re.findall(r"\([^()]*\)|none", fields["spacedirections"])
+    ]
     dtype = np.dtype(NRRD_TYPES[fields["type"].lower()])
     if int(fields["dimension"]) != 3 or len(directions) != 3:
         raise ValueError
@@ -123,33 +176,73 @@ def _nrrd(fields: dict[str, str]) -> Described:
         dtype = dtype.newbyteorder(ORDERS[fields["endian"].lower()])
     packing: Packing = "raw" if encoding == "raw" else "deflated"
     size, skip = _size(fields["sizes"]), int(fields.get("byteskip", "0"))
-    return Described(size, np.stack(directions) * turn, _vector(fields["spaceorigin"]) * turn, dtype, packing, skip)
+    return Described(
+        size,
+        np.stack(directions) * turn,
+        _vector(fields["spaceorigin"]) * turn,
+        dtype,
+        packing,
+        skip,
+    )
 
 
 def _meta_image(fields: dict[str, str]) -> Described:
-    """Reads MetaImage fields (MetaIO); as in ITK, AnatomicalOrientation says nothing beside the matrix.
+    """Reads MetaImage fields (MetaIO); as in ITK, AnatomicalOrientation says nothing beside the
+    matrix.
 
     Raises:
         LookupError, ValueError: a field is absent or of another kind.
     """
-    matrix = [fields[name] for name in ("transformmatrix", "rotation", "orientation") if name in fields]
+    matrix = [
+        fields[name] for name in ("transformmatrix", "rotation", "orientation") if name in fields
+    ]
     origin = [fields[name] for name in ("offset", "position", "origin") if name in fields]
     if not matrix or not origin:
-        raise PatientError(Code.NO_POSITION, "the MetaImage header gives no orientation or no origin; convert the series again")
+        raise PatientError(
+            Code.NO_POSITION,
+            "the MetaImage header gives no orientation or no origin; convert the series again",
+        )
     if "elementspacing" not in fields:
-        raise PatientError(Code.NO_PIXEL_SPACING, "the MetaImage header gives no spacing; convert the series again")
-    if float(fields.get("elementtointensityfunctionslope", 1)) != 1 or float(fields.get("elementtointensityfunctionoffset", 0)) != 0:
-        raise PatientError(Code.NO_RESCALE, "the MetaImage header scales its values, which not every program heeds; convert the series again, in HU")
+        raise PatientError(
+            Code.NO_PIXEL_SPACING, "the MetaImage header gives no spacing; convert the series again"
+        )
+    if (
+        float(fields.get("elementtointensityfunctionslope", 1)) != 1
+        or float(fields.get("elementtointensityfunctionoffset", 0)) != 0
+    ):
+        raise PatientError(
+            Code.NO_RESCALE,
+            "the MetaImage header scales its values, which not every "
+            "program heeds; convert the series again, in HU",
+        )
     if not _true(fields.get("binarydata", "True")):
-        raise PatientError(Code.FILE_UNREADABLE, "the MetaImage volume is stored as text; convert it")
-    if int(fields["ndims"]) != 3 or int(fields.get("elementnumberofchannels", 1)) != 1 or len(matrix) > 1 or len(origin) > 1:
+        raise PatientError(
+            Code.FILE_UNREADABLE, "the MetaImage volume is stored as text; convert it"
+        )
+    if (
+        int(fields["ndims"]) != 3
+        or int(fields.get("elementnumberofchannels", 1)) != 1
+        or len(matrix) > 1
+        or len(origin) > 1
+    ):
         raise ValueError
-    big = _true(fields.get("binarydatabyteordermsb", "")) or _true(fields.get("elementbyteordermsb", ""))
+    big = _true(fields.get("binarydatabyteordermsb", "")) or _true(
+        fields.get("elementbyteordermsb", "")
+    )
     dtype = np.dtype(META_TYPES[fields["elementtype"].lower()]).newbyteorder(">" if big else "<")
-    axes = np.array(_numbers(matrix[0])).reshape(3, 3)  # the direction of each axis, one after the other
+    axes = np.array(_numbers(matrix[0])).reshape(
+        3, 3
+    )  # the direction of each axis, one after the other
     steps = axes * _vector(fields["elementspacing"])[:, None]
     packing: Packing = "deflated" if _true(fields.get("compresseddata", "")) else "raw"
-    return Described(_size(fields["dimsize"]), steps, _vector(origin[0]), dtype, packing, int(fields.get("headersize", 0)))
+    return Described(
+        _size(fields["dimsize"]),
+        steps,
+        _vector(origin[0]),
+        dtype,
+        packing,
+        int(fields.get("headersize", 0)),
+    )
 
 
 def _true(text: str) -> bool:
@@ -176,7 +269,8 @@ def _size(text: str) -> tuple[int, ...]:
 
 
 def _nrrd_fields(path: Path) -> tuple[dict[str, str], int]:
-    """The fields of an NRRD header, names in lower case without spaces, and the bytes of the header.
+    """The fields of an NRRD header, names in lower case without spaces, and the bytes of the
+    header.
 
     Raises:
         ValueError: it is none, or says something twice.
@@ -188,7 +282,9 @@ def _nrrd_fields(path: Path) -> tuple[dict[str, str], int]:
         fields.setdefault("", line)
         if not line:
             return fields, end
-        if match := re.fullmatch(r"([^:=#]+): (.*)", line):  # neither a comment nor one of the key:=value pairs, which say nothing of the voxels
+        if match := re.fullmatch(
+            r"([^:=#]+): (.*)", line
+        ):  # neither a comment nor one of the key:=value pairs, which say nothing of the voxels
             _add(fields, match[1].replace(" ", ""), match[2])
     return fields, path.stat().st_size  # a detached header may end with its file
 
@@ -230,14 +326,24 @@ def _data_file(header: Path, name: str) -> Path:
     if name.upper() in ("", "LOCAL"):
         return header
     if name.upper().startswith("LIST") or "%" in name:
-        raise PatientError(Code.FILE_UNREADABLE, "the volume is spread over a list of files; convert it to one")
+        raise PatientError(
+            Code.FILE_UNREADABLE, "the volume is spread over a list of files; convert it to one"
+        )
     try:
         data = (header.parent / name).resolve()
         inside, there = data.is_relative_to(header.parent.resolve()), data.is_file()
     except (OSError, ValueError, RuntimeError):
-        raise PatientError(Code.FILE_UNREADABLE, "the header names a data file that no file can be; convert it to one file") from None
+        raise PatientError(
+            Code.FILE_UNREADABLE,
+            "the header names a data file that no file can be; convert it to one file",
+        ) from None
     if not inside:
-        raise PatientError(Code.PATH_OUTSIDE, "the header names a data file outside of its folder; put both into one folder")
+        raise PatientError(
+            Code.PATH_OUTSIDE,
+            "the header names a data file outside of its folder; put both into one folder",
+        )
     if not there:
-        raise PatientError(Code.FILE_MISSING, "the header names a data file that is not there; copy it too")
+        raise PatientError(
+            Code.FILE_MISSING, "the header names a data file that is not there; copy it too"
+        )
     return data

@@ -20,4 +20,8 @@ def open_image(path: Path, wanted: References, cohort: Cohort, *, series: str = 
     Raises:
         PatientError: with the code of what is wrong.
     """
-    return open_volume_image(path, cohort) if is_volume(path) else open_series(path, wanted, cohort, series=series)
+    return (
+        open_volume_image(path, cohort)
+        if is_volume(path)
+        else open_series(path, wanted, cohort, series=series)
+    )

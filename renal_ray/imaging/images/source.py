@@ -36,7 +36,8 @@ class ImageSource(Protocol):
 
     @property
     def straight(self) -> bool:
-        """False for a tilted or oblique image, which is to be resampled once the mask lies on it."""
+        """False for a tilted or oblique image, which is to be resampled once the mask lies on
+        it."""
         ...
 
     @property
@@ -55,20 +56,25 @@ class ImageSource(Protocol):
         ...
 
     def slices_named(self, sop_uids: set[str]) -> set[int]:
-        """Slices with these SOPInstanceUIDs; empty where the image knows none of them or has no unique UIDs."""
+        """Slices with these SOPInstanceUIDs; empty where the image knows none of them or has no
+        unique UIDs."""
         ...
 
     def read(self, slices: np.ndarray) -> np.ndarray:
-        """Attenuation of some slices, int16 or float32 (n, rows, cols) in HU, in the standard axial display."""
+        """Attenuation of some slices, int16 or float32 (n, rows, cols) in HU, in the standard axial
+        display."""
         ...
 
 
 def compact_hu(hu: np.ndarray) -> np.ndarray:
-    """The same attenuation as int16 where that loses nothing, else as float32; voxels that are not a number stay so."""
+    """The same attenuation as int16 where that loses nothing, else as float32; voxels that are not
+    a number stay so."""
     if hu.dtype == np.int16:
         return hu
     if not np.issubdtype(hu.dtype, np.integer):
-        with np.errstate(over="ignore"):  # what float32 does not hold is infinite then, and beyond any CT
+        with np.errstate(
+            over="ignore"
+        ):  # what float32 does not hold is infinite then, and beyond any CT
             hu = hu.astype(np.float32)
         if not np.array_equal(hu, np.rint(hu)):
             return hu
@@ -78,7 +84,8 @@ def compact_hu(hu: np.ndarray) -> np.ndarray:
 
 
 def require_ct_range(hu: np.ndarray) -> None:
-    """Refuses attenuation that no CT has, as a wrong sign, slope or type of the stored values makes it.
+    """Refuses attenuation that no CT has, as a wrong sign, slope or type of the stored values makes
+    it.
 
     Args:
         hu: in HU, of any shape, padding already replaced; NaN is passed over.
@@ -88,17 +95,23 @@ def require_ct_range(hu: np.ndarray) -> None:
     """
     if hu.size == 0:
         return
-    low, high = float(np.fmin.reduce(hu, axis=None)), float(np.fmax.reduce(hu, axis=None))  # which pass over NaN
+    low, high = (
+        float(np.fmin.reduce(hu, axis=None)),
+        float(np.fmax.reduce(hu, axis=None)),
+    )  # which pass over NaN
     if low < HU_RANGE[0] or high > HU_RANGE[1]:
         raise PatientError(
             Code.HU_OUT_OF_RANGE,
-            f"values from {low:.0f} to {high:.0f} HU, and no CT lies beyond {HU_RANGE[0]:,} to {HU_RANGE[1]:,};"
-            " the values' sign, slope or type was lost, or they are padding: export the series again, with padding at -1024",
+            f"values from {low:.0f} to {high:.0f} HU, and no CT lies "
+            f"beyond {HU_RANGE[0]:,} to {HU_RANGE[1]:,};"
+            " the values' sign, slope or type was lost, or they are padding: "
+            "export the series again, with padding at -1024",
         )
 
 
 class HuStack:
-    """Attenuation that arrives piece by piece: int16 as long as that loses nothing, float32 from the first piece on that it would.
+    """Attenuation that arrives piece by piece: int16 as long as that loses nothing, float32 from
+    the first piece on that it would.
 
     Args:
         shape: of the whole.
@@ -124,4 +137,7 @@ class HuStack:
 def sized(grid: Grid) -> str:
     """Slices, matrix and spacing of a grid, in words: slices, then rows, then columns."""
     down, rows, columns = grid.spacing
-    return f"{grid.shape[0]} slices of {grid.shape[1]} x {grid.shape[2]}, {down:.2f} mm apart, pixels of {rows:.2f} x {columns:.2f} mm"
+    return (
+        f"{grid.shape[0]} slices of {grid.shape[1]} x {grid.shape[2]}, {down:.2f} "
+        f"mm apart, pixels of {rows:.2f} x {columns:.2f} mm"
+    )

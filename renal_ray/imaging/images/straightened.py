@@ -12,7 +12,8 @@ from renal_ray.imaging.images.source import ImageSource, References, compact_hu,
 from renal_ray.imaging.masks.lesion import Lesion, lesion_of
 from renal_ray.problems import Code, Finding, PatientError
 
-MOST_EDGE = 2048  # pixels of a straight slice; a header with voxels of very unlike edges would ask for many more
+# Pixels of a straight slice; a header with voxels of very unlike edges would ask for many more.
+MOST_EDGE = 2048
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,11 @@ class Straightened:
         """
         grid = straight_grid(self.native.grid)
         if max(grid.shape[1:]) > MOST_EDGE or grid.shape[0] > MOST_PIXELS:
-            raise PatientError(Code.TOO_LARGE, f"as straight axial slices the image would have {sized(grid)}, more than any CT series has; leave it out")
+            raise PatientError(
+                Code.TOO_LARGE,
+                f"as straight axial slices the image would have {sized(grid)}, "
+                "more than any CT series has; leave it out",
+            )
         return grid
 
     @property
@@ -55,7 +60,10 @@ class Straightened:
     @property
     def findings(self) -> tuple[Finding, ...]:
         """Those of the native image, and that it was resampled."""
-        message = "the tilted or oblique series was resampled to straight axial slices by trilinear interpolation, the mask by nearest neighbour"
+        message = (
+            "the tilted or oblique series was resampled to straight axial slices by "
+            "trilinear interpolation, the mask by nearest neighbour"
+        )
         return (*self.native.findings, Finding(Code.IMAGE_RESAMPLED, message))
 
     def slices_named(self, sop_uids: set[str]) -> set[int]:
@@ -64,9 +72,13 @@ class Straightened:
 
     def read(self, slices: np.ndarray) -> np.ndarray:
         """Attenuation of some slices, int16 (n, rows, cols) in whole HU."""
-        return compact_hu(np.rint(resample_linear(self.native.read, self.native.grid, self.grid, slices)))
+        return compact_hu(
+            np.rint(resample_linear(self.native.read, self.native.grid, self.grid, slices))
+        )
 
     def carry(self, lesion: Lesion) -> Lesion:
         """A lesion on the native image's grid, brought to this one's by nearest neighbour."""
         frames = resample_nearest(lesion.mask, lesion.slices, self.native.grid, self.grid)
-        return lesion_of(frames, "nothing of the lesion is left on the straight grid; it is smaller than a voxel")
+        return lesion_of(
+            frames, "nothing of the lesion is left on the straight grid; it is smaller than a voxel"
+        )

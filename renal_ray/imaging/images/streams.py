@@ -5,7 +5,12 @@ from typing import BinaryIO, Protocol
 
 from isal import igzip_lib
 
-UNPACKING_FAULTS: tuple[type[Exception], ...] = (OSError, ValueError, zlib.error, igzip_lib.IsalError)  # type: ignore[assignment] # a class, though its stub says otherwise
+UNPACKING_FAULTS: tuple[type[Exception], ...] = (
+    OSError,
+    ValueError,
+    zlib.error,
+    igzip_lib.IsalError,
+)  # type: ignore[assignment] # a class, though its stub says otherwise
 BLOCK = 4 << 20  # bytes of voxels that are unpacked at once; more leave the processor's cache
 CHUNK = 512 << 10  # bytes of a packed file that are read at once
 GZIP_MAGIC = b"\x1f\x8b"
@@ -53,7 +58,8 @@ class Raw:
 
 
 class Deflated:
-    """A zlib stream (RFC 1950), or a gzip stream of one or more members (RFC 1952). As for gzip, what follows the last member and is none is no part of it.
+    """A zlib stream (RFC 1950), or a gzip stream of one or more members (RFC 1952). As for gzip,
+    what follows the last member and is none is no part of it.
 
     Args:
         file: at the first byte.
@@ -62,7 +68,9 @@ class Deflated:
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._left = file, file.read(CHUNK)
         self._another = self._left.startswith(GZIP_MAGIC)  # whether members can follow
-        self._inflate = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP if self._another else igzip_lib.DECOMP_ZLIB)
+        self._inflate = igzip_lib.IgzipDecompressor(
+            flag=igzip_lib.DECOMP_GZIP if self._another else igzip_lib.DECOMP_ZLIB
+        )
 
     def read(self, count: int) -> bytes:
         """So many bytes; EOFError where the stream or its file ends before."""
@@ -72,7 +80,8 @@ class Deflated:
         return data
 
     def read_up_to(self, count: int) -> bytes:
-        """So many bytes, fewer at the end of the stream; EOFError where the file ends before the stream does."""
+        """So many bytes, fewer at the end of the stream; EOFError where the file ends before the
+        stream does."""
         parts = []
         while count > 0 and (not self._inflate.eof or self._next_member()):
             more = (self._left or self._file.read(CHUNK)) if self._inflate.needs_input else b""
@@ -93,7 +102,10 @@ class Deflated:
             rest = (rest + more).lstrip(b"\0")
         self._another = rest.startswith(GZIP_MAGIC)
         if self._another:
-            self._left, self._inflate = rest, igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+            self._left, self._inflate = (
+                rest,
+                igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP),
+            )
         return self._another
 
     def skip(self, count: int) -> None:
@@ -102,5 +114,6 @@ class Deflated:
             count -= len(self.read(min(count, BLOCK)))
 
     def verify(self) -> None:
-        """The checksum is compared once the end is reached; what follows the voxels in the stream is left alone."""
+        """The checksum is compared once the end is reached; what follows the voxels in the stream
+        is left alone."""
         self.read_up_to(1)

@@ -102,18 +102,22 @@ def open_volume_image(path: Path, cohort: Cohort) -> VolumeImage:
 
 
 def _axial(grid: Grid, cohort: Cohort) -> bool:
-    """Whether the slices were acquired as axial ones: a volume file names no slice axis, but pixels that are long in the axial plane and fine along
+    """Whether the slices were acquired as axial ones: a volume file names no slice axis, but pixels
+    that are long in the axial plane and fine along
     the patient betray another plane.
 
     Raises:
         PatientError: NOT_AXIAL where that is to be refused.
     """
     slices, rows, columns = grid.spacing
-    if max(rows, columns) <= MAX_PIXEL_ASPECT * min(rows, columns) or slices > 1.01 * min(rows, columns):
+    if max(rows, columns) <= MAX_PIXEL_ASPECT * min(rows, columns) or slices > 1.01 * min(
+        rows, columns
+    ):
         return True
     if cohort.oblique == "resample":
         return False
     raise PatientError(
         Code.NOT_AXIAL,
-        f"the volume is a coronal or sagittal stack (axial pixels of {rows:.2f} x {columns:.2f} mm); use the axial series, or set cohort.oblique: resample",
+        f"the volume is a coronal or sagittal stack (axial pixels of {rows:.2f} x "
+        f"{columns:.2f} mm); use the axial series, or set cohort.oblique: resample",
     )

@@ -1,4 +1,5 @@
-"""The voxels of a volume file, streamed: of a long case only what is wanted ever stands in memory."""
+"""The voxels of a volume file, streamed: of a long case only what is wanted ever stands in
+memory."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,14 +46,19 @@ class Voxels:
     intercept: float = 0.0
 
     def take(self, axis: int, places: np.ndarray) -> np.ndarray:
-        """Attenuation at ascending places along one axis, the others whole, int16 or float32; voxels that are not a number stay so.
+        """Attenuation at ascending places along one axis, the others whole, int16 or float32;
+        voxels that are not a number stay so.
 
         Raises:
             PatientError: FILE_TRUNCATED or FILE_UNREADABLE.
         """
         shape = tuple(len(places) if one == axis else n for one, n in enumerate(self.grid.shape))
         out = HuStack(shape, order="C" if axis == 0 else "F")  # as the display will want it
-        wanted = slice(int(places[0]), int(places[-1]) + 1) if places[-1] - places[0] + 1 == len(places) else places
+        wanted = (
+            slice(int(places[0]), int(places[-1]) + 1)
+            if places[-1] - places[0] + 1 == len(places)
+            else places
+        )
         planes = np.ones(self.grid.shape[2], bool)
         if axis == 2:
             planes = np.isin(np.arange(self.grid.shape[2]), places)
@@ -60,25 +66,37 @@ class Voxels:
             here = slice(first, first + block.shape[2])
             if axis == 2:
                 inside = (places >= first) & (places < here.stop)
-                out.put((slice(None), slice(None), inside), self._scaled(block[:, :, places[inside] - first]))
+                out.put(
+                    (slice(None), slice(None), inside),
+                    self._scaled(block[:, :, places[inside] - first]),
+                )
             else:
-                out.put((slice(None), slice(None), here), self._scaled(block[wanted] if axis == 0 else block[:, wanted]))
+                out.put(
+                    (slice(None), slice(None), here),
+                    self._scaled(block[wanted] if axis == 0 else block[:, wanted]),
+                )
         return out.array
 
     def hits(self, axis: int, labels: list[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Places along an axis where any rounded value is one of the labels, ascending, and there where: bool, the others whole.
+        """Places along an axis where any rounded value is one of the labels, ascending, and there
+        where: bool, the others whole.
 
         Raises:
-            PatientError: MASK_UNSUPPORTED when the values are those of an image, MASK_INTERPOLATED, FILE_TRUNCATED or FILE_UNREADABLE.
+            PatientError: MASK_UNSUPPORTED when the values are those of an image, MASK_INTERPOLATED,
+                FILE_TRUNCATED or FILE_UNREADABLE.
         """
         rows, columns, depth = self.grid.shape
-        packed: dict[int, np.ndarray] = {}  # a plane's bits, eight to the byte: a label map is as large as its image
+        packed: dict[
+            int, np.ndarray
+        ] = {}  # a plane's bits, eight to the byte: a label map is as large as its image
         hit = np.zeros(self.grid.shape[axis], bool)
         for first, block in self._blocks(np.ones(depth, bool)):
             values = self._whole(block)
             if values is None or (values.dtype.kind != "u" and (values < LEAST_LABEL).any()):
                 raise self._no_labels()
-            mask = reduce(np.logical_or, (values == label for label in labels))  # several times faster than a set test
+            mask = reduce(
+                np.logical_or, (values == label for label in labels)
+            )  # several times faster than a set test
             for k in np.flatnonzero(mask.any(axis=(0, 1))).tolist():
                 packed[first + k] = np.packbits(mask[:, :, k].T)
                 if axis == 2:
@@ -119,17 +137,29 @@ class Voxels:
             PatientError: FILE_TRUNCATED or FILE_UNREADABLE.
         """
         wanted = np.isin(np.arange(self.grid.shape[2]), planes)
-        return np.concatenate([self._scaled(block[:, :, wanted[first : first + block.shape[2]]]).ravel() for first, block in self._blocks(wanted)])
+        return np.concatenate(
+            [
+                self._scaled(block[:, :, wanted[first : first + block.shape[2]]]).ravel()
+                for first, block in self._blocks(wanted)
+            ]
+        )
 
     def _scaled(self, block: np.ndarray) -> np.ndarray:
-        return block if (self.slope, self.intercept) == (1, 0) else block * np.float64(self.slope) + self.intercept
+        return (
+            block
+            if (self.slope, self.intercept) == (1, 0)
+            else block * np.float64(self.slope) + self.intercept
+        )
 
     def _whole(self, block: np.ndarray) -> np.ndarray | None:
-        """Scaled values, rounded: label maps are often saved as floating point. None where they are no whole numbers."""
+        """Scaled values, rounded: label maps are often saved as floating point. None where they are
+        no whole numbers."""
         scaled = self._scaled(block)
         if scaled.dtype.kind in "iu":
             return scaled
-        with np.errstate(invalid="ignore"):  # what 16 bits do not hold, or is infinite, is another number then
+        with np.errstate(
+            invalid="ignore"
+        ):  # what 16 bits do not hold, or is infinite, is another number then
             short = scaled.astype(np.int16)
             if np.array_equal(short, scaled):
                 return short
@@ -147,7 +177,9 @@ class Voxels:
             known = values[np.isfinite(values)]
             finite = finite and known.size == values.size
             ends += [float(known.min()), float(known.max())] if known.size else []
-        return refuse_fractions(odd / held, min(ends, default=0.0), max(ends, default=0.0), finite=finite)
+        return refuse_fractions(
+            odd / held, min(ends, default=0.0), max(ends, default=0.0), finite=finite
+        )
 
     def _blocks(self, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         """Unpacks planes along the slowest axis, block by block, up to the last one wanted.
@@ -169,7 +201,12 @@ class Voxels:
                 if not wanted[first : first + count].any():
                     stream.skip(count * plane)
                     continue
-                yield first, np.frombuffer(stream.read(count * plane), self.dtype).reshape((rows, columns, count), order="F")
+                yield (
+                    first,
+                    np.frombuffer(stream.read(count * plane), self.dtype).reshape(
+                        (rows, columns, count), order="F"
+                    ),
+                )
             if last == depth:
                 stream.verify()
 
@@ -177,11 +214,17 @@ class Voxels:
     def _stream(self) -> Iterator[Stream]:
         """The bytes of the file from the voxels on, unpacked as they are asked for."""
         try:
-            # read, not mapped: mapped pages that were looked at count as memory of the process, and a file that shrinks meanwhile ends it
+            # read, not mapped: mapped pages that were looked at count as memory of the process, and
+            # a file that shrinks meanwhile ends it
             with self.path.open("rb") as file:
                 file.seek(self.start)
                 yield Raw(file) if self.packing == "raw" else Deflated(file)
         except EOFError:
-            raise PatientError(Code.FILE_TRUNCATED, f"the {self.kind} ends before its voxels do; copy it again") from None
+            raise PatientError(
+                Code.FILE_TRUNCATED, f"the {self.kind} ends before its voxels do; copy it again"
+            ) from None
         except UNPACKING_FAULTS:
-            raise PatientError(Code.FILE_UNREADABLE, f"the {self.kind} is damaged: its voxels cannot be unpacked; copy it again") from None
+            raise PatientError(
+                Code.FILE_UNREADABLE,
+                f"the {self.kind} is damaged: its voxels cannot be unpacked; copy it again",
+            ) from None

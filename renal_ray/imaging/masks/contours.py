@@ -64,17 +64,21 @@ def placed(contour: Contour, grid: Grid) -> Placed:
     if outside or np.abs(index[:, 0]).max() > FURTHEST:
         raise PatientError(
             Code.MASK_OFF_GRID,
-            "a contour of the RTSTRUCT lies far outside of the image; use the series that it was drawn on",
+            "a contour of the RTSTRUCT lies far outside of the image; "
+            "use the series that it was drawn on",
         )
     if np.ptp(index[:, 0]) > 2 * GRID_TOLERANCE:
         raise PatientError(
             Code.MASK_OFF_GRID,
-            "a contour of the RTSTRUCT is not in the plane of a slice; use the series that it was drawn on",
+            "a contour of the RTSTRUCT is not in the plane of a slice; "
+            "use the series that it was drawn on",
         )
     return Placed(contour, index[:, 1:], float(index[:, 0].mean()))
 
 
-def require_on_slices(contours: Sequence[Placed], references: References, image: ImageSource, *, resample: bool) -> str:
+def require_on_slices(
+    contours: Sequence[Placed], references: References, image: ImageSource, *, resample: bool
+) -> str:
     """Refuses contours that lie on no slice of the image.
 
     Args:
@@ -95,7 +99,8 @@ def require_on_slices(contours: Sequence[Placed], references: References, image:
         if named and np.abs(np.array(sorted(named)) - one.level).min() >= ANOTHER_SLICE:
             raise PatientError(
                 Code.MASK_OFF_GRID,
-                "a contour of the RTSTRUCT refers to one slice and lies on another; export it again",
+                "a contour of the RTSTRUCT refers to one slice and "
+                "lies on another; export it again",
             )
     inside = [one for one in contours if -0.5 <= one.level <= count - 0.5]
     between = [one for one in inside if abs(one.level - round(one.level)) > GRID_TOLERANCE]
@@ -105,31 +110,51 @@ def require_on_slices(contours: Sequence[Placed], references: References, image:
     if where:
         raise PatientError(Code.MASK_OFF_GRID, where)
     edges = np.array(image.grid.shape[1:]) - 0.5
-    beside = [one for one in contours if (one.points.max(axis=0) < -0.5).any() or (one.points.min(axis=0) > edges).any()]
+    beside = [
+        one
+        for one in contours
+        if (one.points.max(axis=0) < -0.5).any() or (one.points.min(axis=0) > edges).any()
+    ]
     advice = "use the series that they were drawn on"
     if between:
         raise PatientError(
             Code.MASK_OFF_GRID,
-            f"{_several(between, image.grid)} between the image's slices; {advice}, or cohort.mask_resample",
+            f"{_several(between, image.grid)} between the image's "
+            f"slices; {advice}, or cohort.mask_resample",
         )
     if beside:
-        raise PatientError(Code.MASK_OFF_GRID, f"{_several(beside, image.grid)} wholly beside the image; {advice}")
+        raise PatientError(
+            Code.MASK_OFF_GRID, f"{_several(beside, image.grid)} wholly beside the image; {advice}"
+        )
     return ""
 
 
-def _missing(contours: Sequence[Placed], between: Sequence[Placed], references: References, image: ImageSource) -> str:
+def _missing(
+    contours: Sequence[Placed],
+    between: Sequence[Placed],
+    references: References,
+    image: ImageSource,
+) -> str:
     """Where slices are missing, in words: beyond the ends, or where contours name lost ones."""
     count = image.grid.shape[0]
     ends = _ends([one for one in contours if not -0.5 <= one.level <= count - 0.5], image.grid)
     known = {uid for one in contours for uid in one.contour.sources if image.slices_named({uid})}
     named = [one for one in between if one.contour.sources and not one.contour.sources & known]
     if known and named:
-        ends.append(f"{_several(named, image.grid)} between its slices and name images that are not there")
+        ends.append(
+            f"{_several(named, image.grid)} between its slices and name images that are not there"
+        )
     where = " and ".join(ends)
     if where and (known or references.series & image.references.series):
-        return f"slices are missing of the series that the RTSTRUCT was drawn on: {where}; use the whole series"
+        return (
+            "slices are missing of the series that the RTSTRUCT was "
+            f"drawn on: {where}; use the whole series"
+        )
     if where:
-        return f"{where}: slices are missing there, or it is another series; use the whole series that the RTSTRUCT was drawn on"
+        return (
+            f"{where}: slices are missing there, or it is another series; use "
+            "the whole series that the RTSTRUCT was drawn on"
+        )
     return ""
 
 
@@ -140,7 +165,10 @@ def _ends(contours: Sequence[Placed], grid: Grid) -> list[str]:
         its = [one for one in contours if way * (one.level - edge) > 0]
         if its:
             furthest = max(way * (one.level - edge) for one in its) * grid.spacing[0]
-            found.append(f"{_several(its, grid)} up to {furthest:.1f} mm beyond its last slice towards the {side_of(way * grid.steps[0])}")
+            found.append(
+                f"{_several(its, grid)} up to {furthest:.1f} mm beyond its last "
+                f"slice towards the {side_of(way * grid.steps[0])}"
+            )
     return found
 
 
@@ -169,7 +197,9 @@ def planes_of(contours: Sequence[Placed], grid: Grid) -> RoiPlanes:
     outlines: list[list[Outline]] = [[] for _ in planes]
     for n, one in zip(plane, contours, strict=True):
         outlines[n].append(Outline(one.points, one.contour.toggles))
-    return RoiPlanes(np.bincount(plane, along) / np.bincount(plane), [enclosed(its) for its in outlines])
+    return RoiPlanes(
+        np.bincount(plane, along) / np.bincount(plane), [enclosed(its) for its in outlines]
+    )
 
 
 def _one_plane(levels: np.ndarray) -> list[np.ndarray]:
@@ -201,11 +231,15 @@ def require_within(rois: Sequence[RoiPlanes], grid: Grid, ends: str) -> str:
     for roi in rois:
         thickness = np.diff(plane_spans(roi.levels * step, declared=step, alone=step))[:, 0]
         for level, area, thick in zip(roi.levels, roi.areas, thickness.tolist(), strict=True):
-            planes.append((area.mask, grid.origin + np.array([level, *area.corner]) @ grid.steps, thick))
+            planes.append(
+                (area.mask, grid.origin + np.array([level, *area.corner]) @ grid.steps, thick)
+            )
     try:
         return require_inside(planes, grid.steps[1:], grid)
     except PatientError as error:
-        raise PatientError(error.code, f"{error.message} ({ends})" if ends else error.message) from None
+        raise PatientError(
+            error.code, f"{error.message} ({ends})" if ends else error.message
+        ) from None
 
 
 def paste(area: Enclosed, frame: np.ndarray) -> None:
@@ -218,5 +252,8 @@ def paste(area: Enclosed, frame: np.ndarray) -> None:
     start = np.maximum(area.corner, 0)
     stop = np.minimum(np.array(area.corner) + area.mask.shape, frame.shape)
     if (start < stop).all():
-        own = [slice(low - first, high - first) for low, high, first in zip(start, stop, area.corner, strict=True)]
+        own = [
+            slice(low - first, high - first)
+            for low, high, first in zip(start, stop, area.corner, strict=True)
+        ]
         frame[start[0] : stop[0], start[1] : stop[1]] |= area.mask[own[0], own[1]]

@@ -60,7 +60,8 @@ def kept(lesion: Lesion, selection: Selection) -> np.ndarray:
         selection: least area as a share of the patient's largest, and most slices.
 
     Returns:
-        int (k,), ascending places in `lesion.slices`. Beyond `max_slices` the largest stay; of equal ones those nearer to the lesion's middle, then the upper.
+        int (k,), ascending places in `lesion.slices`. Beyond `max_slices` the largest stay; of
+        equal ones those nearer to the lesion's middle, then the upper.
     """
     pixels = lesion.pixels
     enough = np.flatnonzero(pixels >= selection.min_area_fraction * pixels.max() * (1 - 1e-12))
@@ -72,9 +73,11 @@ def kept(lesion: Lesion, selection: Selection) -> np.ndarray:
 
 
 def max_diameter_mm(lesion: Lesion, spacing_mm: tuple[float, float]) -> float:
-    """Largest in-plane Feret diameter: the longest distance between two points of the outline in any one slice.
+    """Largest in-plane Feret diameter: the longest distance between two points of the outline in
+    any one slice.
 
-    The outline runs through the middles of the outer pixel edges, so that one pixel is one pixel wide.
+    The outline runs through the middles of the outer pixel edges, so that one pixel is one pixel
+    wide.
 
     Args:
         lesion: the lesion.
@@ -84,15 +87,21 @@ def max_diameter_mm(lesion: Lesion, spacing_mm: tuple[float, float]) -> float:
         Diameter in mm.
     """
     rows, columns = lesion.box
-    return max(_feret(mask, spacing_mm, (rows.start, columns.start)) for mask in lesion.mask[:, rows, columns])
+    return max(
+        _feret(mask, spacing_mm, (rows.start, columns.start))
+        for mask in lesion.mask[:, rows, columns]
+    )
 
 
 def _feret(mask: np.ndarray, spacing_mm: tuple[float, float], origin: tuple[int, int]) -> float:
     rows = np.flatnonzero(mask.any(axis=1))
     first = mask[rows].argmax(axis=1)
     last = mask.shape[1] - 1 - mask[rows, ::-1].argmax(axis=1)
-    # only the outermost pixels of a row can lie on the convex hull; each contributes the middles of its four edges
-    pixels = np.concatenate([np.stack([rows, first], axis=1), np.stack([rows, last], axis=1)]) + np.array(origin, float)
+    # only the outermost pixels of a row can lie on the convex hull; each contributes the middles of
+    # its four edges
+    pixels = np.concatenate(
+        [np.stack([rows, first], axis=1), np.stack([rows, last], axis=1)]
+    ) + np.array(origin, float)
     edges = np.array([[0.5, 0], [-0.5, 0], [0, 0.5], [0, -0.5]])
     points = (pixels[:, None] + edges).reshape(-1, 2) * spacing_mm
     return float(pdist(points[ConvexHull(points).vertices]).max())

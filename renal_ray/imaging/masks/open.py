@@ -48,38 +48,58 @@ def open_mask(path: Path, cohort: Cohort, lesion: str = "") -> Mask:
     """Opens a lesion mask; each kind of file has its reader here.
 
     Args:
-        path: DICOM SEG or RTSTRUCT, a folder that holds one, a folder of a mask kept as an image series, or a label map in a volume file.
-        cohort: which values, segments or ROIs are the lesion, and what to do with a mask off the image's grid.
+        path: DICOM SEG or RTSTRUCT, a folder that holds one, a folder of a mask kept as an image
+            series, or a label map in a volume file.
+        cohort: which values, segments or ROIs are the lesion, and what to do with a mask off the
+            image's grid.
         lesion: those of this mask, separated by semicolons, in place of the cohort's.
 
     Returns:
         The mask, its pixels still to be placed on an image.
 
     Raises:
-        PatientError: MASK_UNSUPPORTED for another kind of file, SEVERAL_MASKS, or what stops the reading.
+        PatientError: MASK_UNSUPPORTED for another kind of file, SEVERAL_MASKS, or what stops the
+            reading.
     """
     names = [name.strip() for name in lesion.split(";") if name.strip()]
     if is_volume(path):
-        return LabelMap(open_voxels(path), _labels(names) or cohort.lesion_labels, resample=cohort.mask_resample)
+        return LabelMap(
+            open_voxels(path), _labels(names) or cohort.lesion_labels, resample=cohort.mask_resample
+        )
     headers = read_headers(path, ["Modality"])  # a SEG is large: its groups are not looked at twice
     if not headers:
         require_unpacked(path)
     objects = [header for header in headers if header.text("Modality") in OBJECTS]
     if len(objects) > 1:
-        raise PatientError(Code.SEVERAL_MASKS, f"the folder holds {len(objects)} masks; name the file of one")
+        raise PatientError(
+            Code.SEVERAL_MASKS, f"the folder holds {len(objects)} masks; name the file of one"
+        )
     if objects:
         return _open_object(objects[0], cohort, names)
     if not any(header.text("Rows") for header in headers):
-        raise PatientError(Code.MASK_UNSUPPORTED, "the mask is none of DICOM SEG, RTSTRUCT, DICOM images, NIfTI, NRRD and MetaImage; convert it to one")
+        raise PatientError(
+            Code.MASK_UNSUPPORTED,
+            "the mask is none of DICOM SEG, RTSTRUCT, DICOM images, "
+            "NIfTI, NRRD and MetaImage; convert it to one",
+        )
     images = [header for header in read_headers(path, TAGS) if header.text("Rows")]
-    return ImageSeriesMask(images, _labels(names) or cohort.lesion_labels, resample=cohort.mask_resample)
+    return ImageSeriesMask(
+        images, _labels(names) or cohort.lesion_labels, resample=cohort.mask_resample
+    )
 
 
 def _open_object(header: Header, cohort: Cohort, names: list[str]) -> Mask:
     if header.text("Modality") == "SEG":
         segments: list[str | int] | None = list(names) or cohort.lesion_segments
-        return open_seg(header.path, segments=segments, threshold=cohort.fractional_threshold, resample=cohort.mask_resample)
-    return open_rtstruct(header.path, rois=names or cohort.lesion_rois, resample=cohort.mask_resample)
+        return open_seg(
+            header.path,
+            segments=segments,
+            threshold=cohort.fractional_threshold,
+            resample=cohort.mask_resample,
+        )
+    return open_rtstruct(
+        header.path, rois=names or cohort.lesion_rois, resample=cohort.mask_resample
+    )
 
 
 def _labels(names: list[str]) -> list[int]:
@@ -88,5 +108,9 @@ def _labels(names: list[str]) -> list[int]:
     except ValueError:
         values = [np.nan]
     if not all(value.is_integer() for value in values):
-        raise PatientError(Code.MASK_EMPTY, f"the manifest's lesion {names} is no value of a label map; give whole numbers separated by semicolons")
+        raise PatientError(
+            Code.MASK_EMPTY,
+            f"the manifest's lesion {names} is no value of a label map; "
+            "give whole numbers separated by semicolons",
+        )
     return [int(value) for value in values]

@@ -1,4 +1,5 @@
-"""Masks as another reader might have drawn them: wider, tighter, or some millimetres aside, in the axial plane."""
+"""Masks as another reader might have drawn them: wider, tighter, or some millimetres aside, in the
+axial plane."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,12 @@ from scipy.ndimage import distance_transform_edt
 from renal_ray.imaging.geometry.grid import PatientSlices
 
 ROUNDING_MM = 1e-6  # distances between pixels are sums of squares of decimals
-ASIDE = {"anterior": (-1, 0), "posterior": (1, 0), "right": (0, -1), "left": (0, 1)}  # the patient's, in rows and columns of the axial display
+ASIDE = {
+    "anterior": (-1, 0),
+    "posterior": (1, 0),
+    "right": (0, -1),
+    "left": (0, 1),
+}  # the patient's, in rows and columns of the axial display
 
 
 @dataclass(frozen=True)
@@ -30,17 +36,26 @@ class Perturbation:
     @property
     def name(self) -> str:
         """As in tables: dilate 2 mm, shift 2 mm anterior."""
-        return self.kind if self.kind == "original" else f"{self.kind} {self.mm:g} mm {self.direction}".strip()
+        return (
+            self.kind
+            if self.kind == "original"
+            else f"{self.kind} {self.mm:g} mm {self.direction}".strip()
+        )
 
 
 ORIGINAL = Perturbation()
 
 
 def perturbations(distances_mm: Sequence[float]) -> list[Perturbation]:
-    """The original, then for each distance a wider mask, a tighter one, and four that are shifted."""
+    """The original, then for each distance a wider mask, a tighter one, and four that are
+    shifted."""
     found = [ORIGINAL]
     for mm in distances_mm:
-        found += [Perturbation("dilate", mm), Perturbation("erode", mm), *(Perturbation("shift", mm, direction) for direction in ASIDE)]
+        found += [
+            Perturbation("dilate", mm),
+            Perturbation("erode", mm),
+            *(Perturbation("shift", mm, direction) for direction in ASIDE),
+        ]
     return found
 
 
@@ -62,7 +77,9 @@ def perturbed(slices: PatientSlices, how: Perturbation) -> PatientSlices | None:
         return None
     mask = np.stack([masks[number] for number in left])
     area = np.count_nonzero(mask, axis=(1, 2)) * slices.spacing_mm[0] * slices.spacing_mm[1]
-    return replace(slices.take(left), mask=mask, largest=None, lesion_area_mm2=area.astype(np.float32))
+    return replace(
+        slices.take(left), mask=mask, largest=None, lesion_area_mm2=area.astype(np.float32)
+    )
 
 
 def perturb(mask: np.ndarray, how: Perturbation, spacing_mm: tuple[float, float]) -> np.ndarray:
@@ -70,8 +87,10 @@ def perturb(mask: np.ndarray, how: Perturbation, spacing_mm: tuple[float, float]
 
     Args:
         mask: bool (rows, cols); rows anterior to posterior, columns patient right to left.
-        how: the perturbation. A dilated mask holds every pixel within so many mm of the lesion, middle to middle; an eroded one those farther than
-            so many mm from every pixel outside, and beyond the image all is outside. A shift is rounded to whole pixels; what leaves the image is lost.
+        how: the perturbation. A dilated mask holds every pixel within so many mm of the lesion,
+            middle to middle; an eroded one those farther than so many mm from every pixel outside,
+            and beyond the image all is outside. A shift is rounded to whole pixels; what leaves the
+            image is lost.
         spacing_mm: distance between rows and between columns.
 
     Returns:
@@ -85,7 +104,10 @@ def perturb(mask: np.ndarray, how: Perturbation, spacing_mm: tuple[float, float]
     if how.kind == "erode":
         inside = distance_transform_edt(np.pad(mask, 1), sampling=spacing_mm)[1:-1, 1:-1]
         return np.asarray(inside > how.mm + ROUNDING_MM)
-    down, across = (round(sign * how.mm / step) for sign, step in zip(ASIDE[how.direction], spacing_mm, strict=True))
+    down, across = (
+        round(sign * how.mm / step)
+        for sign, step in zip(ASIDE[how.direction], spacing_mm, strict=True)
+    )
     rows, columns = mask.shape
     out = np.zeros_like(mask)
     if abs(down) >= rows or abs(across) >= columns:

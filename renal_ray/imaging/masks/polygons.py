@@ -54,7 +54,9 @@ class Relation(Enum):
     CROSSING = auto()
 
 
-def fill(points: np.ndarray, shape: tuple[int, int], corner: tuple[int, int] = (0, 0)) -> np.ndarray:
+def fill(
+    points: np.ndarray, shape: tuple[int, int], corner: tuple[int, int] = (0, 0)
+) -> np.ndarray:
     """The pixels whose centre lies in a closed polygon.
 
     A centre is inside where a ray along its row towards smaller columns crosses the outline an odd
@@ -112,7 +114,12 @@ def enclosed(outlines: Sequence[Outline]) -> Enclosed:
     for points in toggling:
         part, inside = _part(points, corner)
         mask[part] ^= inside
-    copies = {n for first, second in _near(toggling) if relation(toggling[first], toggling[second]) is Relation.SAME for n in (first, second)}
+    copies = {
+        n
+        for first, second in _near(toggling)
+        if relation(toggling[first], toggling[second]) is Relation.SAME
+        for n in (first, second)
+    }
     return Enclosed(mask, corner, crossing, len(copies))
 
 
@@ -143,17 +150,31 @@ def _holes(outlines: list[np.ndarray]) -> tuple[np.ndarray, int]:
         elif found is not Relation.APART:
             within.append((first, second) if found is Relation.WITHIN else (second, first))
     pairs = np.array(joined, int).reshape(-1, 2)
-    graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(outlines), len(outlines)))
+    graph = coo_array(
+        (np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(outlines), len(outlines))
+    )
     group = connected_components(graph, directed=False)[1] if outlines else np.zeros(0, int)
-    nested = {(group[inner], group[outer]) for inner, outer in within if group[inner] != group[outer]}
-    depth = np.bincount([inner for inner, _ in nested], minlength=len(outlines)) if nested else np.zeros(len(outlines), int)
+    nested = {
+        (group[inner], group[outer]) for inner, outer in within if group[inner] != group[outer]
+    }
+    depth = (
+        np.bincount([inner for inner, _ in nested], minlength=len(outlines))
+        if nested
+        else np.zeros(len(outlines), int)
+    )
     return depth[group], len(crossing)
 
 
 def _near(outlines: list[np.ndarray]) -> list[tuple[int, int]]:
     """Pairs of outlines whose boxes overlap."""
     low, high = (np.array([end(points, axis=0) for points in outlines]) for end in (np.min, np.max))
-    return [(n, int(m)) for n in range(len(outlines)) for m in n + 1 + np.flatnonzero(((low[n] < high[n + 1 :]) & (low[n + 1 :] < high[n])).all(axis=1))]
+    return [
+        (n, int(m))
+        for n in range(len(outlines))
+        for m in n
+        + 1
+        + np.flatnonzero(((low[n] < high[n + 1 :]) & (low[n + 1 :] < high[n])).all(axis=1))
+    ]
 
 
 def relation(first: np.ndarray, second: np.ndarray) -> Relation:
@@ -170,7 +191,10 @@ def relation(first: np.ndarray, second: np.ndarray) -> Relation:
     samples = min(SAMPLES, float(np.sqrt(MOST_SAMPLES / (np.ptp(points, axis=0) + 1).prod())))
     near = max(1, round(NEAR * samples))
     corner, shape = _window(points * samples)
-    corner, shape = (corner[0] - near - 1, corner[1] - near - 1), (shape[0] + 2 * near + 2, shape[1] + 2 * near + 2)
+    corner, shape = (
+        (corner[0] - near - 1, corner[1] - near - 1),
+        (shape[0] + 2 * near + 2, shape[1] + 2 * near + 2),
+    )
     one, other = (fill(each * samples, shape, corner) for each in (first, second))
     common = one & other
     sticks_out = (one & ~_grown(other, near)).any(), (other & ~_grown(one, near)).any()

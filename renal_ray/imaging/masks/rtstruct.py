@@ -12,11 +12,24 @@ from renal_ray.dicom.headers import readable
 from renal_ray.dicom.pixels import load
 from renal_ray.imaging.geometry.grid import GRID_TOLERANCE, Grid
 from renal_ray.imaging.images.source import ImageSource, References
-from renal_ray.imaging.masks.contours import RoiPlanes, paste, placed, planes_of, require_on_slices, require_within
+from renal_ray.imaging.masks.contours import (
+    RoiPlanes,
+    paste,
+    placed,
+    planes_of,
+    require_on_slices,
+    require_within,
+)
 from renal_ray.imaging.masks.heights import nearest_planes
 from renal_ray.imaging.masks.lesion import Lesion, lesion_of
 from renal_ray.imaging.masks.placing import require_same_place
-from renal_ray.imaging.masks.rois import Contour, contours_of, lesion_rois, roi_references, rtstruct_references
+from renal_ray.imaging.masks.rois import (
+    Contour,
+    contours_of,
+    lesion_rois,
+    roi_references,
+    rtstruct_references,
+)
 from renal_ray.problems import Code, Finding, PatientError
 
 
@@ -30,8 +43,15 @@ class RtStruct:
         resample: bring contours between slices to the slices nearest to them, and report it.
     """
 
-    def __init__(self, dataset: Dataset, references: References, *, rois: list[str] | None, resample: bool) -> None:
-        self._dataset, self.references, self._rois, self._resample = dataset, references, rois, resample
+    def __init__(
+        self, dataset: Dataset, references: References, *, rois: list[str] | None, resample: bool
+    ) -> None:
+        self._dataset, self.references, self._rois, self._resample = (
+            dataset,
+            references,
+            rois,
+            resample,
+        )
         self.findings: tuple[Finding, ...] = ()
         self.facts = "RTSTRUCT"
 
@@ -53,14 +73,26 @@ class RtStruct:
             contours = [one for roi in by_roi for one in roi]
             areas = [one for one in contours if not one.no_area]
             if not areas:
-                drawn = f"of its {len(contours)} contours {_counted(contours)}" if contours else "none was drawn"
+                drawn = (
+                    f"of its {len(contours)} contours {_counted(contours)}"
+                    if contours
+                    else "none was drawn"
+                )
                 raise PatientError(
                     Code.MASK_EMPTY,
-                    f"no contour of {names} encloses an area ({drawn}); name the lesion's ROI in cohort.lesion_rois",
+                    f"no contour of {names} encloses an area ({drawn}); name "
+                    "the lesion's ROI in cohort.lesion_rois",
                 )
             findings = self._placed_by(dict(zip(chosen.items(), by_roi, strict=True)), image)
-            on_grid = [[placed(one, image.grid) for one in roi if not one.no_area] for roi in by_roi]
-            ends = require_on_slices([one for roi in on_grid for one in roi], self.references, image, resample=self._resample)
+            on_grid = [
+                [placed(one, image.grid) for one in roi if not one.no_area] for roi in by_roi
+            ]
+            ends = require_on_slices(
+                [one for roi in on_grid for one in roi],
+                self.references,
+                image,
+                resample=self._resample,
+            )
             rois = [planes_of(roi, image.grid) for roi in on_grid if roi]
             cut = require_within(rois, image.grid, ends)
             frames: dict[int, np.ndarray] = {}
@@ -69,14 +101,22 @@ class RtStruct:
         self.facts = f"RTSTRUCT, {names}, {len(areas)} contours"
         sources = {uid for one in areas for uid in one.sources}
         if sources and image.references.series and not image.slices_named(sources):
-            message = "the RTSTRUCT refers to images that are not in the series; it was matched by series and position"
+            message = (
+                "the RTSTRUCT refers to images that are not in the series; "
+                "it was matched by series and position"
+            )
             findings.append(Finding(Code.REFERENCES_ABSENT, message))
         self.findings = (*findings, *_crossing(rois), *_left_out(contours, cut, rois, image.grid))
         return lesion_of(frames, f"the contours of {names} enclose no pixel of the image")
 
-    def _placed_by(self, rois: dict[tuple[int, str], list[Contour]], image: ImageSource) -> list[Finding]:
-        """Refuses each ROI that was drawn in another place; those that enclose nothing do not count."""
-        findings = require_same_place("RTSTRUCT", replace(self.references, frame_of_reference=""), image)
+    def _placed_by(
+        self, rois: dict[tuple[int, str], list[Contour]], image: ImageSource
+    ) -> list[Finding]:
+        """Refuses each ROI that was drawn in another place; those that enclose nothing do not
+        count."""
+        findings = require_same_place(
+            "RTSTRUCT", replace(self.references, frame_of_reference=""), image
+        )
         for (number, name), contours in rois.items():
             areas = [one for one in contours if not one.no_area]
             sources = frozenset(uid for one in areas for uid in one.sources)
@@ -92,9 +132,14 @@ class RtStruct:
         if resampled and not self._resample:
             raise PatientError(
                 Code.MASK_OFF_GRID,
-                "contours of several heights lie on one slice of the image; use the series that they were drawn on, or cohort.mask_resample",
+                "contours of several heights lie on one slice of the image; use the "
+                "series that they were drawn on, or cohort.mask_resample",
             )
-        taken = nearest_planes(roi.levels, grid.shape[0], float(grid.spacing[0])) if resampled else {int(k): [n] for n, k in enumerate(own)}
+        taken = (
+            nearest_planes(roi.levels, grid.shape[0], float(grid.spacing[0]))
+            if resampled
+            else {int(k): [n] for n, k in enumerate(own)}
+        )
         for k, planes in taken.items():
             if 0 <= k < grid.shape[0]:
                 frame = frames.setdefault(k, np.zeros(grid.shape[1:], bool))
@@ -123,7 +168,10 @@ def _resampled(levels: np.ndarray, taken: dict[int, list[int]], off: float) -> F
     used = {n for planes in taken.values() for n in planes}
     lent = sum(1 for k, planes in taken.items() if np.abs(levels[planes] - k).max() > 0.5 + 1e-3)
     empty = max(taken) - min(taken) + 1 - len(taken)
-    said = f"contours in {len(levels)} planes lie up to {off:.2f} of a slice beside the image's slices, and each slice took the nearest plane"
+    said = (
+        f"contours in {len(levels)} planes lie up to {off:.2f} of a slice beside the "
+        "image's slices, and each slice took the nearest plane"
+    )
     counts = {
         "planes that are nearest to no slice and were not taken": len(levels) - len(used),
         "slices between planes that took the nearer one": lent,
@@ -139,11 +187,14 @@ def _crossing(rois: Sequence[RoiPlanes]) -> Iterator[Finding]:
     if crossing:
         yield Finding(
             Code.CONTOURS_CROSS,
-            f"in {len(crossing)} of {len(areas)} planes contours cross each other, {sum(crossing)} together; they were united, look at them",
+            f"in {len(crossing)} of {len(areas)} planes contours cross each other, "
+            f"{sum(crossing)} together; they were united, look at them",
         )
 
 
-def _left_out(contours: Sequence[Contour], cut: str, rois: Sequence[RoiPlanes], grid: Grid) -> Iterator[Finding]:
+def _left_out(
+    contours: Sequence[Contour], cut: str, rois: Sequence[RoiPlanes], grid: Grid
+) -> Iterator[Finding]:
     """Says which contours, or parts of them, are not in the mask."""
     lines = [one for one in contours if one.no_area]
     if lines:
@@ -153,12 +204,14 @@ def _left_out(contours: Sequence[Contour], cut: str, rois: Sequence[RoiPlanes], 
         nothing = f"; slices on which nothing else is drawn: {len(alone)}" if alone else ""
         yield Finding(
             Code.CONTOURS_LEFT_OUT,
-            f"{len(lines)} of {len(contours)} contours enclose no area and were left out ({_counted(lines)}){nothing}",
+            f"{len(lines)} of {len(contours)} contours enclose no area and "
+            f"were left out ({_counted(lines)}){nothing}",
         )
     if copies := sum(area.cancelling for roi in rois for area in roi.areas):
         yield Finding(
             Code.CONTOURS_LEFT_OUT,
-            f"{copies} contours of type CLOSEDPLANAR_XOR are copies of each other, so that they enclose nothing",
+            f"{copies} contours of type CLOSEDPLANAR_XOR are copies of "
+            "each other, so that they enclose nothing",
         )
     if cut:
         yield Finding(Code.CONTOURS_LEFT_OUT, f"{cut} and was cut off")

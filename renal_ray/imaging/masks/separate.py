@@ -24,7 +24,8 @@ class Lesions:
     """The separate lesions of a mask.
 
     Args:
-        largest: the lesion of the largest volume; of several, the one that begins nearest to the head. The mask itself where it is one lesion.
+        largest: the lesion of the largest volume; of several, the one that begins nearest to the
+            head. The mask itself where it is one lesion.
         shown: bool, as the mask: in each slice the largest of the lesions that it has.
         extents: size and place of every lesion, the largest volume first.
         specks: how many parts are too small to be lesions; they belong to none.
@@ -55,14 +56,24 @@ def separate_lesions(lesion: Lesion, spacing_mm: np.ndarray) -> Lesions:
     ranked = _ranked(filled, spacing_mm)
     if ranked is None:
         return Lesions(lesion, lesion.mask, (_extent(lesion, spacing_mm),))
-    ranks, mask, shown = ranked[lesion.slices - first], np.zeros_like(lesion.mask), np.zeros_like(lesion.mask)
+    ranks, mask, shown = (
+        ranked[lesion.slices - first],
+        np.zeros_like(lesion.mask),
+        np.zeros_like(lesion.mask),
+    )
     mask[window] = ranks == 1
     shown[window] = ranks == np.where(ranks, ranks, ranks.max()).min(axis=(1, 2), keepdims=True)
     largest = _not_empty(lesion.slices, mask)
     places = find_objects(ranked)
-    others = [_not_empty(np.arange(place[0].start, place[0].stop) + first, ranked[place] == n) for n, place in enumerate(places[1:], 2)]
+    others = [
+        _not_empty(np.arange(place[0].start, place[0].stop) + first, ranked[place] == n)
+        for n, place in enumerate(places[1:], 2)
+    ]
     counted = [_extent(one, spacing_mm) for one in others if one.pixels.sum() > SPECK_VOXELS]
-    extents = (_extent(largest, spacing_mm), *(one for one in counted if one.max_diameter_mm >= SMALLEST_MM))
+    extents = (
+        _extent(largest, spacing_mm),
+        *(one for one in counted if one.max_diameter_mm >= SMALLEST_MM),
+    )
     return Lesions(largest, shown, extents, specks=len(places) - len(extents))
 
 
@@ -78,19 +89,33 @@ def lesion_count_findings(lesions: Lesions, shown: Literal["largest", "all"]) ->
     """
     found, n = [], len(lesions.extents)
     if n > 1:
-        sizes = ", ".join(f"{one.max_diameter_mm:.0f}" for one in lesions.extents[:MOST_NAMED]) + (" ..." if n > MOST_NAMED else "")
+        sizes = ", ".join(f"{one.max_diameter_mm:.0f}" for one in lesions.extents[:MOST_NAMED]) + (
+            " ..." if n > MOST_NAMED else ""
+        )
         do = {
-            "largest": "roi and rbr show the largest that a slice has; where the label is of another, name that one; selection.lesions: all shows one box",
-            "all": "roi and rbr show one box round all; selection.lesions: largest shows the largest of each slice",
+            "largest": (
+                "roi and rbr show the largest that a slice has; where the label is of "
+                "another, name that one; selection.lesions: all shows one box"
+            ),
+            "all": (
+                "roi and rbr show one box round all; selection.lesions: "
+                "largest shows the largest of each slice"
+            ),
         }
         said = f"{n} lesions more than {APART_MM:g} mm apart, {sizes} mm across; {do[shown]}"
         if all(one.first == one.last for one in lesions.extents):
             said += "; each lies on one slice: if one lesion was drawn on some slices only, use all"
         found.append(Finding(Code.SEVERAL_LESIONS, said))
     if lesions.specks:
-        what = f"specks in the mask, smaller than {SMALLEST_MM:g} mm or of one or two voxels, more than {APART_MM:g} mm from any lesion: {lesions.specks}"
+        what = (
+            f"specks in the mask, smaller than {SMALLEST_MM:g} mm or of one or two voxels, "
+            f"more than {APART_MM:g} mm from any lesion: {lesions.specks}"
+        )
         do = {
-            "largest": "roi and rbr show them only where a slice has nothing else; look whether they are lesions",
+            "largest": (
+                "roi and rbr show them only where a slice has nothing "
+                "else; look whether they are lesions"
+            ),
             "all": "the box of roi and rbr reaches to them; erase them",
         }
         found.append(Finding(Code.MASK_SPECKS, f"{what}; {do[shown]}"))
@@ -112,7 +137,12 @@ def _ranked(filled: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray | None:
     if n_parts == 1:
         return None
     small = np.min_scalar_type(n_parts)  # as wide as the mask itself, most often
-    parts = blocks.astype(small).repeat(edge, axis=1).repeat(edge, axis=2)[:, : filled.shape[1], : filled.shape[2]] * filled
+    parts = (
+        blocks.astype(small)
+        .repeat(edge, axis=1)
+        .repeat(edge, axis=2)[:, : filled.shape[1], : filled.shape[2]]
+        * filled
+    )
     belongs = _linked(parts, n_parts, spacing_mm)
     if belongs.max() == 0:
         return None
@@ -135,7 +165,9 @@ def _block_edge(spacing_mm: np.ndarray) -> int:
 def _blocks(filled: np.ndarray, edge: int) -> np.ndarray:
     """Which blocks of edge x edge pixels hold a voxel: bool (slices, rows / edge, cols / edge)."""
     over_rows = np.logical_or.reduceat(filled, np.arange(0, filled.shape[1], edge), axis=1)
-    return np.asarray(np.logical_or.reduceat(over_rows, np.arange(0, filled.shape[2], edge), axis=2))
+    return np.asarray(
+        np.logical_or.reduceat(over_rows, np.arange(0, filled.shape[2], edge), axis=2)
+    )
 
 
 def _linked(parts: np.ndarray, n_parts: int, spacing_mm: np.ndarray) -> np.ndarray:
@@ -155,7 +187,12 @@ def _linked(parts: np.ndarray, n_parts: int, spacing_mm: np.ndarray) -> np.ndarr
             belongs[joining] = number
             front = points[np.isin(owner, joining)]
             apart = np.flatnonzero(belongs[owner] < 0)
-            apart = apart[((points[apart] >= front.min(axis=0) - reach) & (points[apart] <= front.max(axis=0) + reach)).all(axis=1)]
+            apart = apart[
+                (
+                    (points[apart] >= front.min(axis=0) - reach)
+                    & (points[apart] <= front.max(axis=0) + reach)
+                ).all(axis=1)
+            ]
             near = np.isfinite(KDTree(front).query(points[apart], distance_upper_bound=reach)[0])
             joining = np.unique(owner[apart[near]]).tolist()
         number += 1

@@ -1,4 +1,5 @@
-"""The process that writes ONNX files: `python -m renal_ray.model.onnx.child FOLDER`, started by `renal_ray.model.onnx.convert`."""
+"""The process that writes ONNX files: `python -m renal_ray.model.onnx.child FOLDER`, started by
+`renal_ray.model.onnx.convert`."""
 
 import json
 import sys
@@ -17,7 +18,9 @@ from renal_ray.problems import StudyError
 from renal_ray.types import Head
 
 OPSET = 13  # read by every ONNX runtime since 2020
-DIMENSIONS = {"sequence": ("n", "steps")}  # names of the dimensions of any size; n alone where nothing is said
+DIMENSIONS = {
+    "sequence": ("n", "steps")
+}  # names of the dimensions of any size; n alone where nothing is said
 ORDER = ("probabilities", "embedding")
 
 
@@ -33,8 +36,11 @@ def write(folder: Path, name: str, architecture: Architecture, about: str) -> No
     plain = whole_model(architecture)
     set_weights_by_name(plain, load_weights_h5(folder / f"{name}.h5"))
     model = served(plain, architecture)
-    # Keras exports what has been called; two of everything, so that nothing is taken for a constant.
-    model([np.zeros((2, *(edge or 2 for edge in one.shape[1:])), one.dtype) for one in model.inputs])
+    # Keras exports what has been called; two of everything, so that nothing is taken for a
+    # constant.
+    model(
+        [np.zeros((2, *(edge or 2 for edge in one.shape[1:])), one.dtype) for one in model.inputs]
+    )
     file = folder / f"{name}.onnx"
     model.export(str(file), format="onnx", opset_version=OPSET, verbose=False)
     described = _described(onnx.load(str(file)), str(architecture.head), about)
@@ -43,13 +49,16 @@ def write(folder: Path, name: str, architecture: Architecture, about: str) -> No
 
 
 def _described(model: onnx.ModelProto, name: str, about: str) -> onnx.ModelProto:
-    """The same model with names that a person reads, and its outputs in the order that is promised."""
+    """The same model with names that a person reads, and its outputs in the order that is
+    promised."""
     model.doc_string, model.graph.doc_string, model.graph.name = about, "", name
     outputs = sorted(model.graph.output, key=lambda one: ORDER.index(one.name))
     del model.graph.output[:]
     model.graph.output.extend(outputs)
     for one in (*model.graph.input, *model.graph.output):
-        for dimension, said in zip(one.type.tensor_type.shape.dim, DIMENSIONS.get(one.name, ("n",)), strict=False):
+        for dimension, said in zip(
+            one.type.tensor_type.shape.dim, DIMENSIONS.get(one.name, ("n",)), strict=False
+        ):
             dimension.dim_param = said
     return model
 
@@ -61,7 +70,12 @@ def main(arguments: list[str]) -> None:
     for one in asked:
         fields = one["architecture"]
         try:
-            write(folder, one["name"], Architecture(**fields | {"head": Head(fields["head"])}), one["about"])
+            write(
+                folder,
+                one["name"],
+                Architecture(**fields | {"head": Head(fields["head"])}),
+                one["about"],
+            )
         except StudyError as error:
             sys.exit(f"{one['name']}: {error}")
         keras.utils.clear_session()

@@ -1,4 +1,5 @@
-"""The three kinds of model as other programs run them: the whole image model, and the patient-level heads on its embeddings."""
+"""The three kinds of model as other programs run them: the whole image model, and the patient-level
+heads on its embeddings."""
 
 from dataclasses import dataclass
 
@@ -29,7 +30,8 @@ class Architecture:
 
 
 def whole_model(architecture: Architecture) -> keras.Model:
-    """A fold model in float32 and without dropout, its weights to be set: from what the study gives it to probabilities (n, 2).
+    """A fold model in float32 and without dropout, its weights to be set: from what the study gives
+    it to probabilities (n, 2).
 
     Args:
         architecture: of the model.
@@ -38,7 +40,9 @@ def whole_model(architecture: Architecture) -> keras.Model:
         return image_model(build_backbone(architecture.size), embedding=architecture.embedding)
     if architecture.head is Head.FC:
         return fc_model(architecture.embedding, width=architecture.embedding)
-    return gru_model(architecture.embedding, units=architecture.gru_units, layers=architecture.gru_layers)
+    return gru_model(
+        architecture.embedding, units=architecture.gru_units, layers=architecture.gru_layers
+    )
 
 
 def embedded(model: keras.Model) -> keras.Model:
@@ -49,7 +53,8 @@ def embedded(model: keras.Model) -> keras.Model:
 
 
 class PaddedAfter(keras.layers.Layer):
-    """Sequences (n, steps, width) with PADDING after each one's own length (n,), as the gru head was trained on them."""
+    """Sequences (n, steps, width) with PADDING after each one's own length (n,), as the gru head
+    was trained on them."""
 
     def call(self, sequence: keras.KerasTensor, lengths: keras.KerasTensor) -> keras.KerasTensor:
         """Replaces the steps that lie behind a sequence's end."""
@@ -66,18 +71,27 @@ def served(model: keras.Model, architecture: Architecture) -> keras.Model:
         architecture: of the model.
 
     Returns:
-        image: `images`, uint8 RGB (n, size, size, 3), to `probabilities` float32 (n, 2), benign and malignant, and `embedding` float32 (n, width).
-        fc: `strongest`, float32 (n, width), each patient's largest embedding values, to `probabilities`.
-        gru: `sequence`, float32 (n, steps, width), the embeddings of each patient's slices, head to foot, and `lengths`, int32 (n,), how many
+        image: `images`, uint8 RGB (n, size, size, 3), to `probabilities` float32 (n, 2), benign and
+            malignant, and `embedding` float32 (n, width).
+        fc: `strongest`, float32 (n, width), each patient's largest embedding values, to
+            `probabilities`.
+        gru: `sequence`, float32 (n, steps, width), the embeddings of each patient's slices, head to
+            foot, and `lengths`, int32 (n,), how many
         of the steps are true ones, to `probabilities`.
     """
     if architecture.head is Head.IMAGE:
-        images = keras.Input((architecture.size, architecture.size, 3), dtype="uint8", name="images")
-        embedding, probabilities = embedded(model)(keras.layers.Rescaling(SCALE, offset=OFFSET)(images))
+        images = keras.Input(
+            (architecture.size, architecture.size, 3), dtype="uint8", name="images"
+        )
+        embedding, probabilities = embedded(model)(
+            keras.layers.Rescaling(SCALE, offset=OFFSET)(images)
+        )
         return keras.Model(images, {"probabilities": probabilities, "embedding": embedding})
     if architecture.head is Head.FC:
         strongest = keras.Input((architecture.embedding,), name="strongest")
         return keras.Model(strongest, {"probabilities": model(strongest)})
     sequence = keras.Input((None, architecture.embedding), name="sequence")
     lengths = keras.Input((), dtype="int32", name="lengths")
-    return keras.Model([sequence, lengths], {"probabilities": model(PaddedAfter()(sequence, lengths))})
+    return keras.Model(
+        [sequence, lengths], {"probabilities": model(PaddedAfter()(sequence, lengths))}
+    )

@@ -1,4 +1,5 @@
-"""Batch normalisation in one fused operation on TensorFlow, with the numbers of Keras's own layer."""
+"""Batch normalisation in one fused operation on TensorFlow, with the numbers of Keras's own
+layer."""
 
 from typing import Any
 
@@ -10,12 +11,13 @@ FUSED = keras.backend.backend() == "tensorflow"  # on JAX, XLA fuses Keras's own
 class FusedBatchNormalization(keras.layers.BatchNormalization):
     """Keras's layer for images with channels last, computed by FusedBatchNormV3.
 
-    Keras composes it of moments and a dozen elementwise operations, each a pass over memory: at mixed3, 299 px and mixed_bfloat16 on a CPU a
-    training step took twice as long.
+    Keras composes it of moments and a dozen elementwise operations, each a pass over memory: at
+    mixed3, 299 px and mixed_bfloat16 on a CPU a training step took twice as long.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Normalises by the batch's statistics in training and moves the averages, else by the averages; (n, rows, columns, channels)."""
+        """Normalises by the batch's statistics in training and moves the averages, else by the
+        averages; (n, rows, columns, channels)."""
         import tensorflow as tf
 
         learning = bool(training and self.trainable)
@@ -33,13 +35,23 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         )
         if learning:
             count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:3]), tf.float32)
-            variance = fused.batch_variance * ((count - 1) / count)  # the operation gives the unbiased one, Keras keeps the plain one
-            for moving, new in ((self.moving_mean, fused.batch_mean), (self.moving_variance, variance)):
+            variance = fused.batch_variance * (
+                (count - 1) / count
+            )  # the operation gives the unbiased one, Keras keeps the plain one
+            for moving, new in (
+                (self.moving_mean, fused.batch_mean),
+                (self.moving_variance, variance),
+            ):
                 moving.assign(moving * self.momentum + new * (1 - self.momentum))
         return fused.y
 
 
 def fused(layer: keras.Layer) -> keras.Layer:
-    """A copy of a layer for `keras.models.clone_model`, its batch normalisation fused where that helps."""
-    kind = FusedBatchNormalization if FUSED and isinstance(layer, keras.layers.BatchNormalization) else type(layer)
+    """A copy of a layer for `keras.models.clone_model`, its batch normalisation fused where that
+    helps."""
+    kind = (
+        FusedBatchNormalization
+        if FUSED and isinstance(layer, keras.layers.BatchNormalization)
+        else type(layer)
+    )
     return kind.from_config(layer.get_config())

@@ -11,13 +11,22 @@ from keras import StatelessScope
 
 from renal_ray.model.steps import Batch
 
-State = tuple[list[jax.Array], list[jax.Array], list[jax.Array]]  # trainable, non-trainable, optimizer
+State = tuple[
+    list[jax.Array], list[jax.Array], list[jax.Array]
+]  # trainable, non-trainable, optimizer
 
 
 class JaxSteps:
     """See `renal_ray.model.steps.Steps`."""
 
-    def __init__(self, model: keras.Model, outputs: keras.Model, optimizer: keras.optimizers.Optimizer, *, smoothing: keras.Variable) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        outputs: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        *,
+        smoothing: keras.Variable,
+    ) -> None:
         self._model = model
         self._outputs = outputs
         self._optimizer = optimizer
@@ -49,20 +58,32 @@ class JaxSteps:
         return np.asarray(embedding.astype(jnp.float32)), np.asarray(probabilities)
 
     def outputs_resident(self, inputs: jax.Array, order: np.ndarray) -> np.ndarray:
-        return np.asarray(self._infer_all(*self._weights(), inputs, _roomy(order), len(order)))[: len(order)]
+        return np.asarray(self._infer_all(*self._weights(), inputs, _roomy(order), len(order)))[
+            : len(order)
+        ]
 
     def forward(self, inputs: np.ndarray) -> None:
-        for variable, value in zip(self._model.non_trainable_variables, self._forward(*self._weights(), inputs), strict=True):
+        for variable, value in zip(
+            self._model.non_trainable_variables,
+            self._forward(*self._weights(), inputs),
+            strict=True,
+        ):
             variable.assign(value)
 
     def _weights(self) -> tuple[list[jax.Array], list[jax.Array]]:
-        return [v.value for v in self._model.trainable_variables], [v.value for v in self._model.non_trainable_variables]
+        return [v.value for v in self._model.trainable_variables], [
+            v.value for v in self._model.non_trainable_variables
+        ]
 
     def _state(self) -> State:
         return (*self._weights(), [v.value for v in self._optimizer.variables])
 
     def _keep(self, state: State) -> None:
-        kept = (self._model.trainable_variables, self._model.non_trainable_variables, self._optimizer.variables)
+        kept = (
+            self._model.trainable_variables,
+            self._model.non_trainable_variables,
+            self._optimizer.variables,
+        )
         for variables, values in zip(kept, state, strict=True):
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
@@ -70,13 +91,21 @@ class JaxSteps:
     def _train_step(self, state: State, inputs: Any, labels: Any) -> tuple[State, jax.Array]:
         trainable, fixed, optimizer = state
 
-        def loss_of(trainable: list[jax.Array]) -> tuple[jax.Array, tuple[jax.Array, jax.Array, list[jax.Array]]]:
-            probabilities, after, penalties = self._model.stateless_call(trainable, fixed, inputs.astype(jnp.float32), training=True, return_losses=True)
+        def loss_of(
+            trainable: list[jax.Array],
+        ) -> tuple[jax.Array, tuple[jax.Array, jax.Array, list[jax.Array]]]:
+            probabilities, after, penalties = self._model.stateless_call(
+                trainable, fixed, inputs.astype(jnp.float32), training=True, return_losses=True
+            )
             classes = probabilities.shape[-1]
-            with StatelessScope(state_mapping=list(zip(self._optimizer.variables, optimizer, strict=True))):
+            with StatelessScope(
+                state_mapping=list(zip(self._optimizer.variables, optimizer, strict=True))
+            ):
                 smoothing = self._smoothing.value
                 targets = jax.nn.one_hot(labels, classes) * (1 - smoothing) + smoothing / classes
-                loss = keras.losses.categorical_crossentropy(targets, probabilities).mean() + sum(penalties)
+                loss = keras.losses.categorical_crossentropy(targets, probabilities).mean() + sum(
+                    penalties
+                )
                 scaled = self._optimizer.scale_loss(loss)
             return scaled, (loss, probabilities, after)
 
@@ -85,7 +114,9 @@ class JaxSteps:
         right = (probabilities.argmax(axis=-1) == labels).mean()
         return (trainable, after, optimizer), jnp.stack([loss, right])
 
-    def _train_steps(self, state: State, inputs: jax.Array, labels: jax.Array, order: jax.Array, steps: int) -> tuple[State, jax.Array]:
+    def _train_steps(
+        self, state: State, inputs: jax.Array, labels: jax.Array, order: jax.Array, steps: int
+    ) -> tuple[State, jax.Array]:
         def body(number: int, carry: tuple[State, jax.Array]) -> tuple[State, jax.Array]:
             state, told = carry
             rows = order[number]
@@ -94,22 +125,50 @@ class JaxSteps:
 
         return jax.lax.fori_loop(0, steps, body, (state, jnp.zeros((len(order), 2))))
 
-    def _infer_step(self, trainable: list[jax.Array], fixed: list[jax.Array], inputs: Any) -> list[jax.Array]:
-        outputs, _ = self._outputs.stateless_call(*self._for_outputs(trainable, fixed), inputs.astype(jnp.float32), training=False)
+    def _infer_step(
+        self, trainable: list[jax.Array], fixed: list[jax.Array], inputs: Any
+    ) -> list[jax.Array]:
+        outputs, _ = self._outputs.stateless_call(
+            *self._for_outputs(trainable, fixed), inputs.astype(jnp.float32), training=False
+        )
         return outputs
 
-    def _for_outputs(self, trainable: list[jax.Array], fixed: list[jax.Array]) -> tuple[list[jax.Array], list[jax.Array]]:
-        values = {id(v): value for v, value in zip(self._model.trainable_variables + self._model.non_trainable_variables, trainable + fixed, strict=True)}
-        return [values[id(v)] for v in self._outputs.trainable_variables], [values[id(v)] for v in self._outputs.non_trainable_variables]
+    def _for_outputs(
+        self, trainable: list[jax.Array], fixed: list[jax.Array]
+    ) -> tuple[list[jax.Array], list[jax.Array]]:
+        values = {
+            id(v): value
+            for v, value in zip(
+                self._model.trainable_variables + self._model.non_trainable_variables,
+                trainable + fixed,
+                strict=True,
+            )
+        }
+        return [values[id(v)] for v in self._outputs.trainable_variables], [
+            values[id(v)] for v in self._outputs.non_trainable_variables
+        ]
 
-    def _infer_steps(self, trainable: list[jax.Array], fixed: list[jax.Array], inputs: jax.Array, order: jax.Array, steps: int) -> jax.Array:
+    def _infer_steps(
+        self,
+        trainable: list[jax.Array],
+        fixed: list[jax.Array],
+        inputs: jax.Array,
+        order: jax.Array,
+        steps: int,
+    ) -> jax.Array:
         def body(number: int, out: jax.Array) -> jax.Array:
             return out.at[number].set(self._infer_step(trainable, fixed, inputs[order[number]])[1])
 
-        return jax.lax.fori_loop(0, steps, body, jnp.zeros((*order.shape, self._model.output_shape[-1])))
+        return jax.lax.fori_loop(
+            0, steps, body, jnp.zeros((*order.shape, self._model.output_shape[-1]))
+        )
 
-    def _forward_step(self, trainable: list[jax.Array], fixed: list[jax.Array], inputs: Any) -> list[jax.Array]:
-        return self._model.stateless_call(trainable, fixed, inputs.astype(jnp.float32), training=True)[1]
+    def _forward_step(
+        self, trainable: list[jax.Array], fixed: list[jax.Array], inputs: Any
+    ) -> list[jax.Array]:
+        return self._model.stateless_call(
+            trainable, fixed, inputs.astype(jnp.float32), training=True
+        )[1]
 
 
 def input_gradient(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
@@ -122,21 +181,33 @@ def input_gradient(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
     gradient = jax.jit(jax.grad(total))
 
     def of(inputs: np.ndarray) -> np.ndarray:
-        weights = [[v.value for v in variables] for variables in (model.trainable_variables, model.non_trainable_variables)]
+        weights = [
+            [v.value for v in variables]
+            for variables in (model.trainable_variables, model.non_trainable_variables)
+        ]
         return np.asarray(gradient(jnp.asarray(inputs, jnp.float32), *weights))
 
     return of
 
 
 def _roomy(order: np.ndarray) -> jax.Array:
-    """The order with room up to the next power of two: folds differ by a few batches, and would each be compiled anew."""
+    """The order with room up to the next power of two: folds differ by a few batches, and would
+    each be compiled anew."""
     steps = 1 << max(0, len(order) - 1).bit_length()
-    return jnp.asarray(np.concatenate([order, np.zeros((steps - len(order), order.shape[1]), order.dtype)]).astype(np.int32))
+    return jnp.asarray(
+        np.concatenate([order, np.zeros((steps - len(order), order.shape[1]), order.dtype)]).astype(
+            np.int32
+        )
+    )
 
 
 def cards() -> list[tuple[str, float]]:
     """Name of each card that JAX sees, and the memory in MiB that it may take of it."""
-    return [(one.device_kind, (one.memory_stats() or {}).get("bytes_limit", 0) / 2**20) for one in jax.devices() if one.platform != "cpu"]
+    return [
+        (one.device_kind, (one.memory_stats() or {}).get("bytes_limit", 0) / 2**20)
+        for one in jax.devices()
+        if one.platform != "cpu"
+    ]
 
 
 def peak_memory_mib() -> float | None:

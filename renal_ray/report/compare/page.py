@@ -38,7 +38,8 @@ class Comparison:
 
 
 def write_comparison(studies: Sequence[Study], folder: Place, name: str) -> Comparison:
-    """Writes the page, and its tables as CSV into NAME.tables/ beside it; the same files give the same bytes.
+    """Writes the page, and its tables as CSV into NAME.tables/ beside it; the same files give the
+    same bytes.
 
     Args:
         studies: two or more; `work` says where each lies. Nothing is written there.
@@ -51,13 +52,23 @@ def write_comparison(studies: Sequence[Study], folder: Place, name: str) -> Comp
     compared = read_studies(studies)
     found = overlaps(compared)
     tests = paired_tests(found)
-    made = [settings_table(compared), cohort_table(compared), overlap_table(found), validation_table(compared)]
+    made = [
+        settings_table(compared),
+        cohort_table(compared),
+        overlap_table(found),
+        validation_table(compared),
+    ]
     made += [test_table(compared), tests_table(tests), time_table(compared)]
     drawing = forest_of_studies(compared)
-    said, beside = (*changed_sources(compared), *warnings(found)), f"{name.removesuffix('.html')}.tables"
+    said, beside = (
+        (*changed_sources(compared), *warnings(found)),
+        f"{name.removesuffix('.html')}.tables",
+    )
     html = render(
         "compare.html",
-        title=" and ".join(one.evidence.study.name for one in compared) if len(compared) == 2 else f"{len(compared)} studies",
+        title=" and ".join(one.evidence.study.name for one in compared)
+        if len(compared) == 2
+        else f"{len(compared)} studies",
         studies=compared,
         contents=CONTENTS,
         warnings=said,
@@ -67,7 +78,10 @@ def write_comparison(studies: Sequence[Study], folder: Place, name: str) -> Comp
         beside=beside,
     )
     for table in made:
-        folder.write(f"{beside}/{table.name}.csv", table.data.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode())
+        folder.write(
+            f"{beside}/{table.name}.csv",
+            table.data.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode(),
+        )
     if drawing:
         folder.write(f"{beside}/{drawing.name}.svg", drawing.svg)
         folder.write(f"{beside}/{drawing.name}.png", drawing.png)

@@ -15,7 +15,11 @@ from renal_ray.report.statistics.samples import Samples, Scored, paired, selecte
 from renal_ray.report.tables import Row, Table
 from renal_ray.report.text import DASH, dataset_name, head_name, probability, two
 
-FAMILIES = {"validation": "AUC, out of fold", "test": "AUC, sealed test", "votes": "Accuracy of the vote, sealed test"}
+FAMILIES = {
+    "validation": "AUC, out of fold",
+    "test": "AUC, sealed test",
+    "votes": "Accuracy of the vote, sealed test",
+}
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,8 @@ class Tested:
 
 
 def paired_tests(found: Sequence[Overlap]) -> list[Tested]:
-    """DeLong's paired test of AUCs and McNemar's of votes for every pair of studies and model; Holm's adjustment within each family."""
+    """DeLong's paired test of AUCs and McNemar's of votes for every pair of studies and model;
+    Holm's adjustment within each family."""
     tests = [test for overlap in found for test in _pair(overlap)]
     adjusted: dict[int, float | None] = {}
     for family in FAMILIES:
@@ -60,13 +65,33 @@ def _pair(overlap: Overlap) -> Iterator[Tested]:
     for a in _per_patient(overlap.a.evidence):
         if (b := second.get((a.model.dataset, a.model.head))) is None:
             continue
-        for family, left, right in (("validation", a.validation, b.validation), ("test", a.test, b.test)):
+        for family, left, right in (
+            ("validation", a.validation, b.validation),
+            ("test", a.test, b.test),
+        ):
             here, there = _common(left, right)
             if len(here.labels):
-                compared = compare_aucs(here.labels, here.scores, there.scores) if here.has_both_classes else None
+                compared = (
+                    compare_aucs(here.labels, here.scores, there.scores)
+                    if here.has_both_classes
+                    else None
+                )
                 values = (compared.a, compared.b) if compared else (None, None)
-                difference = Estimate(compared.difference, compared.lower, compared.upper, compared.method) if compared else UNKNOWN
-                yield Tested(family, overlap, a, b, len(here), values, difference, compared.p if compared else None)
+                difference = (
+                    Estimate(compared.difference, compared.lower, compared.upper, compared.method)
+                    if compared
+                    else UNKNOWN
+                )
+                yield Tested(
+                    family,
+                    overlap,
+                    a,
+                    b,
+                    len(here),
+                    values,
+                    difference,
+                    compared.p if compared else None,
+                )
                 if family == "test":
                     yield _votes(overlap, a, b, here, there)
 
@@ -86,26 +111,77 @@ def _votes(overlap: Overlap, a: Scored, b: Scored, here: Samples, there: Samples
     right_a, right_b = here.decisions == here.labels, there.decisions == there.labels
     found = mcnemar(right_a, right_b)
     difference = Estimate(found.difference, found.lower, found.upper, "Newcombe, paired")
-    return Tested("votes", overlap, a, b, len(here), (float(np.mean(right_a)), float(np.mean(right_b))), difference, found.p)
+    return Tested(
+        "votes",
+        overlap,
+        a,
+        b,
+        len(here),
+        (float(np.mean(right_a)), float(np.mean(right_b))),
+        difference,
+        found.p,
+    )
 
 
 def tests_table(tests: Sequence[Tested]) -> Table:
     """The difference and its interval first, then the P value."""
-    columns = ("Studies", "Dataset", "Model", "Patients", "First", "Second", "Difference", "95 % CI", "P", "P, Holm")
+    columns = (
+        "Studies",
+        "Dataset",
+        "Model",
+        "Patients",
+        "First",
+        "Second",
+        "Difference",
+        "95 % CI",
+        "P",
+        "P, Holm",
+    )
     rows, data, family = [], [], ""
     for one in tests:
         if one.family != family:
             family = one.family
             rows.append(Row((FAMILIES[family], *[""] * (len(columns) - 1)), "group"))
         model = one.a.model
-        values = (two(one.values[0]), two(one.values[1]), two(one.difference.value), one.difference.interval or DASH)
+        values = (
+            two(one.values[0]),
+            two(one.values[1]),
+            two(one.difference.value),
+            one.difference.interval or DASH,
+        )
         rows.append(
-            Row((one.overlap.pair, dataset_name(model.dataset), head_name(model.head), str(one.n), *values, probability(one.p), probability(one.p_holm)))
+            Row(
+                (
+                    one.overlap.pair,
+                    dataset_name(model.dataset),
+                    head_name(model.head),
+                    str(one.n),
+                    *values,
+                    probability(one.p),
+                    probability(one.p_holm),
+                )
+            )
         )
         data.append(
-            {"family": family, "first": one.overlap.a.name, "second": one.overlap.b.name, "dataset": str(model.dataset), "head": str(model.head)}
-            | {"freeze_point_first": str(model.freeze_point), "freeze_point_second": str(one.b.model.freeze_point), "n": one.n}
-            | {"value_first": one.values[0], "value_second": one.values[1], **one.difference.columns("difference"), "p": one.p, "p_holm": one.p_holm}
+            {
+                "family": family,
+                "first": one.overlap.a.name,
+                "second": one.overlap.b.name,
+                "dataset": str(model.dataset),
+                "head": str(model.head),
+            }
+            | {
+                "freeze_point_first": str(model.freeze_point),
+                "freeze_point_second": str(one.b.model.freeze_point),
+                "n": one.n,
+            }
+            | {
+                "value_first": one.values[0],
+                "value_second": one.values[1],
+                **one.difference.columns("difference"),
+                "p": one.p,
+                "p_holm": one.p_holm,
+            }
         )
     return Table(
         name="paired-tests",
@@ -115,8 +191,11 @@ def tests_table(tests: Sequence[Tested]) -> Table:
         data=pd.DataFrame(data),
         left=3,
         notes=(
-            "Per patient, each study at its own selected freeze point; only patients whom both studies scored without having trained on them, and label alike. "
-            "AUC: DeLong's test of paired AUCs (DeLong, DeLong and Clarke-Pearson 1988); votes: McNemar's exact test. P, Holm: adjusted within each group. Out "
-            "of fold, freeze point and threshold were chosen on these same patients; read the difference and its interval before the P value.",
+            "Per patient, each study at its own selected freeze point; only patients whom both "
+            "studies scored without having trained on them, and label alike. "
+            "AUC: DeLong's test of paired AUCs (DeLong, DeLong and Clarke-Pearson 1988); votes: "
+            "McNemar's exact test. P, Holm: adjusted within each group. Out "
+            "of fold, freeze point and threshold were chosen on these same patients; "
+            "read the difference and its interval before the P value.",
         ),
     )

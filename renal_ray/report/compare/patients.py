@@ -1,4 +1,5 @@
-"""Were the same patients in the studies, on the same sides: what decides whether their numbers may be compared."""
+"""Were the same patients in the studies, on the same sides: what decides whether their numbers may
+be compared."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ class Overlap:
         sealed: patients sealed in both.
         crossed: patients of both who are sealed in one and trained on in the other.
         same_folds: whether the patients who train in both are divided into the same folds.
-        same_slices: dataset -> whether both trained on the same pixels; not there where one has not trained on it.
+        same_slices: dataset -> whether both trained on the same pixels; not there where one has not
+            trained on it.
     """
 
     a: Compared
@@ -74,11 +76,13 @@ def _overlap(a: Compared, b: Compared) -> Overlap:
         relabelled=sum(first.labels[patient] != second.labels[patient] for patient in told),
         sealed=first.test & second.test,
         crossed=len(both & (first.test ^ second.test)),
-        same_folds=_folds(first, both - first.test - second.test) == _folds(second, both - first.test - second.test),
+        same_folds=_folds(first, both - first.test - second.test)
+        == _folds(second, both - first.test - second.test),
         same_slices={
             dataset: left == right
             for dataset in a.evidence.study.datasets
-            if (left := _pixels(a.evidence, dataset)) is not None and (right := _pixels(b.evidence, dataset)) is not None
+            if (left := _pixels(a.evidence, dataset)) is not None
+            and (right := _pixels(b.evidence, dataset)) is not None
         },
     )
 
@@ -97,7 +101,14 @@ def _folds(splits: SplitSet, patients: frozenset[PatientId]) -> set[frozenset[Pa
 
 
 def _pixels(evidence: Evidence, dataset: Dataset) -> str | None:
-    return next((trial.spec.inputs.slices for trial in evidence.trials.true if trial.spec.dataset is dataset), None)
+    return next(
+        (
+            trial.spec.inputs.slices
+            for trial in evidence.trials.true
+            if trial.spec.dataset is dataset
+        ),
+        None,
+    )
 
 
 def cohort_table(studies: Sequence[Compared]) -> Table:
@@ -105,22 +116,67 @@ def cohort_table(studies: Sequence[Compared]) -> Table:
     rows, data = [], []
     for one in studies:
         evidence = one.evidence
-        shown = [person for person in evidence.splits.patients if evidence.test.opened or person.role == "train"]
+        shown = [
+            person
+            for person in evidence.splits.patients
+            if evidence.test.opened or person.role == "train"
+        ]
         malignant = sum(person.label == Label.MALIGNANT for person in shown)
         slices = sum(person.n_images for person in evidence.splits.patients)
         test = evidence.test
         state = "closed" if not test.opened else counted(len(test.openings), "opening")
-        counts = (len(evidence.splits.patients), malignant, len(shown) - malignant, slices, len(evidence.splits.training), len(evidence.splits.test))
-        rows.append(Row((one.name, *map(str, counts), str(evidence.splits.n_folds), str(evidence.splits.seed), state)))
+        counts = (
+            len(evidence.splits.patients),
+            malignant,
+            len(shown) - malignant,
+            slices,
+            len(evidence.splits.training),
+            len(evidence.splits.test),
+        )
+        rows.append(
+            Row(
+                (
+                    one.name,
+                    *map(str, counts),
+                    str(evidence.splits.n_folds),
+                    str(evidence.splits.seed),
+                    state,
+                )
+            )
+        )
         names = ("patients", "malignant", "benign", "slices", "training", "sealed")
-        data.append({"study": one.name, **dict(zip(names, counts, strict=True)), "folds": evidence.splits.n_folds, "seed": evidence.splits.seed, "seal": state})
+        data.append(
+            {
+                "study": one.name,
+                **dict(zip(names, counts, strict=True)),
+                "folds": evidence.splits.n_folds,
+                "seed": evidence.splits.seed,
+                "seal": state,
+            }
+        )
     return Table(
         name="cohorts",
         title="Cohorts and splits",
-        columns=("Study", "Patients", "Malignant", "Benign", "Slices", "Training", "Sealed", "Folds", "Seed", "Seal"),
+        columns=(
+            "Study",
+            "Patients",
+            "Malignant",
+            "Benign",
+            "Slices",
+            "Training",
+            "Sealed",
+            "Folds",
+            "Seed",
+            "Seal",
+        ),
         rows=tuple(rows),
         data=pd.DataFrame(data),
-        notes=("Malignant and benign: of all patients where the seal was opened, else of the training patients.",),
+        notes=(
+            (
+                "Malignant and benign: of all patients where the seal was "
+                "opened, else of the training patients."
+            ),
+        ),
     )
 
 
@@ -128,12 +184,35 @@ def overlap_table(found: Sequence[Overlap]) -> Table:
     """Every pair of studies: who is in both, on which side."""
     rows, data = [], []
     for one in found:
-        same = listed(dataset_name(dataset) for dataset, equal in one.same_slices.items() if equal) or ("none" if one.same_slices else DASH)
+        same = listed(
+            dataset_name(dataset) for dataset, equal in one.same_slices.items() if equal
+        ) or ("none" if one.same_slices else DASH)
         folds = "yes" if one.same_folds else "no"
-        counts = (len(one.both), one.only_a, one.only_b, one.relabelled, len(one.sealed), one.crossed)
+        counts = (
+            len(one.both),
+            one.only_a,
+            one.only_b,
+            one.relabelled,
+            len(one.sealed),
+            one.crossed,
+        )
         rows.append(Row((one.pair, *map(str, counts), folds, same)))
-        names = ("both", "only_first", "only_second", "other_label", "sealed_in_both", "sealed_in_one_trained_in_other")
-        data.append({"studies": one.pair, **dict(zip(names, counts, strict=True)), "same_folds": one.same_folds, "same_slices": same})
+        names = (
+            "both",
+            "only_first",
+            "only_second",
+            "other_label",
+            "sealed_in_both",
+            "sealed_in_one_trained_in_other",
+        )
+        data.append(
+            {
+                "studies": one.pair,
+                **dict(zip(names, counts, strict=True)),
+                "same_folds": one.same_folds,
+                "same_slices": same,
+            }
+        )
     return Table(
         name="overlap",
         title="The same patients, on the same sides?",
@@ -150,7 +229,12 @@ def overlap_table(found: Sequence[Overlap]) -> Table:
         ),
         rows=tuple(rows),
         data=pd.DataFrame(data),
-        notes=("Patients are told apart by patient_id. Same slices: datasets of which both trained on the same pixels.",),
+        notes=(
+            (
+                "Patients are told apart by patient_id. Same slices: datasets "
+                "of which both trained on the same pixels."
+            ),
+        ),
     )
 
 
@@ -158,23 +242,42 @@ def warnings(found: Sequence[Overlap]) -> Iterator[str]:
     """What forbids a naive comparison, pair by pair."""
     for one in found:
         if not one.both:
-            yield f"{one.pair} have no patient in common: their numbers differ by the patients too, and nothing can be tested in pairs."
+            yield (
+                f"{one.pair} have no patient in common: their numbers differ by the "
+                "patients too, and nothing can be tested in pairs."
+            )
             continue
         if not one.same_patients:
             yield (
-                f"{one.pair} were not done on the same patients: {len(one.both)} in both, {one.only_a} only in {one.a.letter}, {one.only_b} only in "
-                f"{one.b.letter}. Tables beside each other compare models and patients at once; the paired tests take the common patients alone."
+                f"{one.pair} were not done on the same patients: {len(one.both)} in both, "
+                f"{one.only_a} only in {one.a.letter}, {one.only_b} only in "
+                f"{one.b.letter}. Tables beside each other compare models and patients at "
+                "once; the paired tests take the common patients alone."
             )
         if not one.same_test:
             crossed = (
-                f"; {counted(one.crossed, 'patient')} sealed in one {'was' if one.crossed == 1 else 'were'} trained on in the other" if one.crossed else ""
+                (
+                    f"; {counted(one.crossed, 'patient')} sealed in one "
+                    f"{'was' if one.crossed == 1 else 'were'} trained on in the other"
+                )
+                if one.crossed
+                else ""
             )
-            yield f"{one.pair} do not have the same sealed patients: {len(one.sealed)} are sealed in both{crossed}. Their test tables are not comparable."
+            yield (
+                f"{one.pair} do not have the same sealed patients: {len(one.sealed)} are sealed "
+                f"in both{crossed}. Their test tables are not comparable."
+            )
         if one.relabelled:
             labelled = counted(one.relabelled, "common patient")
-            yield f"{one.pair} give {labelled} another label: at least one of the two is wrong. They are left out of paired tests."
+            yield (
+                f"{one.pair} give {labelled} another label: at least one of the two "
+                "is wrong. They are left out of paired tests."
+            )
         if one.both and not one.same_folds:
-            yield f"{one.pair} divide their common training patients into different folds: the models of a fold saw other patients."
+            yield (
+                f"{one.pair} divide their common training patients into different "
+                "folds: the models of a fold saw other patients."
+            )
 
 
 def same(found: Sequence[Overlap]) -> str:

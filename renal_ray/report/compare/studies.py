@@ -15,7 +15,13 @@ from renal_ray.report.tables import Row, Table
 from renal_ray.report.text import DASH
 from renal_ray.store.place import Place
 
-PATHS = ("cohort.manifest", "cohort.dicom", "cohort.labels", "cohort.kits", "weights")  # shown by their last name: a page tells nothing of a machine
+PATHS = (
+    "cohort.manifest",
+    "cohort.dicom",
+    "cohort.labels",
+    "cohort.kits",
+    "weights",
+)  # shown by their last name: a page tells nothing of a machine
 NO_SETTING = ("name", "work")  # who it is and where it lies
 MOST = len(ascii_uppercase)
 
@@ -47,12 +53,18 @@ def read_studies(studies: Sequence[Study]) -> list[Compared]:
     Raises:
         StudyError: there are fewer than two or too many, one is given twice, or one cannot be read.
     """
-    places = [str(Place(study.work).path().resolve()) if Place(study.work).is_local else study.work for study in studies]
+    places = [
+        str(Place(study.work).path().resolve()) if Place(study.work).is_local else study.work
+        for study in studies
+    ]
     if not 2 <= len(places) <= MOST:
         raise StudyError(f"compare: {len(places)} work directories given; give two to {MOST}")
     if repeated := sorted({place for place in places if places.count(place) > 1}):
         raise StudyError(f"compare: {repeated[0]} is given twice; give different work directories")
-    return [Compared(letter, read_evidence(study)) for letter, study in zip(ascii_uppercase, studies, strict=False)]
+    return [
+        Compared(letter, read_evidence(study))
+        for letter, study in zip(ascii_uppercase, studies, strict=False)
+    ]
 
 
 def changed_sources(studies: Sequence[Compared]) -> Iterator[str]:
@@ -70,11 +82,24 @@ def settings_table(studies: Sequence[Compared]) -> Table:
         values = [_words(key, found.get(key)) for found in flat]
         if len(set(values)) > 1:
             rows.append(Row((key, *values)))
-            data.append({"setting": key, **{one.name: value for one, value in zip(studies, values, strict=True)}})
-    programs = [", ".join(sorted({trial.spec.inputs.code for trial in one.evidence.trials.true})) or DASH for one in studies]
+            data.append(
+                {
+                    "setting": key,
+                    **{one.name: value for one, value in zip(studies, values, strict=True)},
+                }
+            )
+    programs = [
+        ", ".join(sorted({trial.spec.inputs.code for trial in one.evidence.trials.true})) or DASH
+        for one in studies
+    ]
     if len(set(programs) - {DASH}) > 1:
         rows.append(Row(("program that trained", *programs)))
-        data.append({"setting": "program that trained", **{one.name: value for one, value in zip(studies, programs, strict=True)}})
+        data.append(
+            {
+                "setting": "program that trained",
+                **{one.name: value for one, value in zip(studies, programs, strict=True)},
+            }
+        )
     return Table(
         name="settings",
         title="Settings that differ",
@@ -82,7 +107,12 @@ def settings_table(studies: Sequence[Compared]) -> Table:
         rows=tuple(rows),
         data=pd.DataFrame(data, columns=["setting", *(one.name for one in studies)]),
         left=1 + len(studies),
-        notes=("Keys of the study file. What is not listed is the same in all of them. Of a path the last name alone is shown, and compared.",),
+        notes=(
+            (
+                "Keys of the study file. What is not listed is the same in all of them. Of "
+                "a path the last name alone is shown, and compared."
+            ),
+        ),
     )
 
 

@@ -30,9 +30,15 @@ class Inspected:
 
 
 def write_page(
-    study: Study, out: Path, *, patients: Sequence[str] | None = None, workers: int = 1, progress: Callable[[int, int], None] | None = None
+    study: Study,
+    out: Path,
+    *,
+    patients: Sequence[str] | None = None,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Inspected:
-    """Reads every patient anew and writes the page; it appears whole or not at all. Labels are not shown: the test patients' are sealed.
+    """Reads every patient anew and writes the page; it appears whole or not at all. Labels are not
+    shown: the test patients' are sealed.
 
     Args:
         study: its cohort and how it is read.
@@ -49,23 +55,38 @@ def write_page(
     """
     table, left_out = _cohort(study)
     if patients is not None:
-        unknown = sorted(set(patients) - set(table["patient_id"]) - {one.patient_id for one in left_out})
+        unknown = sorted(
+            set(patients) - set(table["patient_id"]) - {one.patient_id for one in left_out}
+        )
         if unknown:
-            raise StudyError(f"--patients: {', '.join(unknown)} not in the cohort; give ids as the manifest has them")
+            raise StudyError(
+                f"--patients: {', '.join(unknown)} not in the cohort; "
+                "give ids as the manifest has them"
+            )
         table = table[table["patient_id"].isin(patients)]
         left_out = [one for one in left_out if one.patient_id in patients]
     requests = [_request(study, row) for row in table.to_dict("records")]
     codes: Counter[str] = Counter(str(one.code) for one in left_out)
     refused = len({one.patient_id for one in left_out if one.left_out})
     loader = jinja2.FileSystemLoader(FOLDER)
-    templates = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    head, sheet_of, foot = (templates.get_template(name) for name in ("head.html", "sheet.html", "foot.html"))
+    templates = jinja2.Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    head, sheet_of, foot = (
+        templates.get_template(name) for name in ("head.html", "sheet.html", "foot.html")
+    )
     temporary = out.with_name(f".tmp-{out.name}")
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
         with temporary.open("w", encoding="utf-8") as page:
             style = (FOLDER.parent / "style.css").read_text(encoding="utf-8")
-            page.write(head.render(name=study.name, patients=len(requests), left_out=left_out, style=style))
+            page.write(
+                head.render(name=study.name, patients=len(requests), left_out=left_out, style=style)
+            )
             for done, sheet in enumerate(_sheets(requests, workers), 1):
                 page.write(sheet_of.render(sheet=sheet, number=done))
                 codes.update(str(one.code) for one in sheet.findings)
@@ -87,8 +108,19 @@ def _cohort(study: Study) -> tuple[pd.DataFrame, list[Quarantined]]:
 
 
 def _request(study: Study, row: dict) -> Request:
-    text = {name: str(row[name]) if not pd.isna(row.get(name)) else "" for name in ("patient_id", "image", "mask", "series", "lesion")}
-    return Request(text["patient_id"], Path(text["image"]), Path(text["mask"]), text["series"], text["lesion"], study.cohort, study.selection)
+    text = {
+        name: str(row[name]) if not pd.isna(row.get(name)) else ""
+        for name in ("patient_id", "image", "mask", "series", "lesion")
+    }
+    return Request(
+        text["patient_id"],
+        Path(text["image"]),
+        Path(text["mask"]),
+        text["series"],
+        text["lesion"],
+        study.cohort,
+        study.selection,
+    )
 
 
 def _sheets(requests: list[Request], workers: int) -> Iterator[Sheet]:

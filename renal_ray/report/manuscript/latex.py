@@ -1,4 +1,5 @@
-"""Tables as LaTeX with booktabs, and a document that inputs all of them; it runs through pdfLaTeX, XeLaTeX and LuaLaTeX."""
+"""Tables as LaTeX with booktabs, and a document that inputs all of them; it runs through pdfLaTeX,
+XeLaTeX and LuaLaTeX."""
 
 import re
 import unicodedata
@@ -59,13 +60,28 @@ WRITTEN = {
     "✗": r"$\times$",
     "○": r"$\circ$",
 }
-ACCENTS = {"\u0300", "\u0301", "\u0302", "\u0303", "\u0308", "\u030a", "\u030b", "\u030c", "\u0327", "\u0328", "\u0304", "\u0306", "\u0307"}
+ACCENTS = {
+    "\u0300",
+    "\u0301",
+    "\u0302",
+    "\u0303",
+    "\u0308",
+    "\u030a",
+    "\u030b",
+    "\u030c",
+    "\u0327",
+    "\u0328",
+    "\u0304",
+    "\u0306",
+    "\u0307",
+}
 LETTERS = set("ßøØæÆœŒłŁđĐðÐþÞıŋŊ§¶©®£¡¿")
 BREAKS_AT = 34  # rows that fit on a page beside caption and notes
 WORDY = 45  # characters of a cell from which it is broken into lines
 UPRIGHT = 9  # columns that fit an upright page
 FITTED = r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%"  # never enlarged
-PREAMBLE = r"""% Written by renal-ray. Every table is a file of its own: \input what is needed; these packages are what they need.
+PREAMBLE = r"""% Written by renal-ray. Every table is a file of its own:
+% \input what is needed; these packages are what they need.
 \documentclass[10pt,a4paper]{article}
 \usepackage[T1]{fontenc}
 \usepackage[utf8]{inputenc}
@@ -78,14 +94,23 @@ PREAMBLE = r"""% Written by renal-ray. Every table is a file of its own: \input 
 
 
 def escape(text: str) -> str:
-    """Text as TeX prints it: no character is a command; one that no usual font has is written as its code, [U+4E2D].
+    """Text as TeX prints it: no character is a command; one that no usual font has is written as
+    its code, [U+4E2D].
 
     Args:
         text: any text; white space of every kind becomes a blank.
     """
     plain = unicodedata.normalize("NFC", text)
-    words = re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", plain.replace("\u00a0", "\ue000")).replace("\ue000", "\u00a0")
-    return "".join(_character(one) for one in words).replace("--", "-{}-").replace("--", "-{}-").replace("''", "'{}'").replace("''", "'{}'")
+    words = re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", plain.replace("\u00a0", "\ue000")).replace(
+        "\ue000", "\u00a0"
+    )
+    return (
+        "".join(_character(one) for one in words)
+        .replace("--", "-{}-")
+        .replace("--", "-{}-")
+        .replace("''", "'{}'")
+        .replace("''", "'{}'")
+    )
 
 
 def _character(one: str) -> str:
@@ -94,7 +119,13 @@ def _character(one: str) -> str:
     if " " <= one <= "~" or one in LETTERS:
         return one
     apart = unicodedata.normalize("NFD", one)
-    if len(apart) == 2 and apart[0].isascii() and apart[0].isalpha() and apart[1] in ACCENTS and one <= "\u017f":
+    if (
+        len(apart) == 2
+        and apart[0].isascii()
+        and apart[0].isalpha()
+        and apart[1] in ACCENTS
+        and one <= "\u017f"
+    ):
         return one
     return f"{{[}}U+{ord(one):04X}{{]}}"
 
@@ -108,7 +139,9 @@ def table_tex(table: Table) -> str:
     Returns:
         LaTeX that needs array, booktabs, longtable, graphicx, caption, pdflscape and amssymb.
     """
-    wordy = any(len(cell) > WORDY for row in table.rows if row.kind != "group" for cell in row.cells)
+    wordy = any(
+        len(cell) > WORDY for row in table.rows if row.kind != "group" for cell in row.cells
+    )
     return _long(table) if wordy or len(table.rows) > BREAKS_AT else _float(table)
 
 
@@ -138,7 +171,8 @@ def _float(table: Table) -> str:
 def _long(table: Table) -> str:
     lying = len(table.columns) > UPRIGHT
     columns = "".join(
-        rf">{{\{'raggedright' if place < table.left else 'raggedleft'}\arraybackslash}}p{{\dimexpr {width:.4f}\linewidth-2\tabcolsep\relax}}"
+        rf">{{\{'raggedright' if place < table.left else 'raggedleft'}\arraybackslash}}"
+        rf"p{{\dimexpr {width:.4f}\linewidth-2\tabcolsep\relax}}"
         for place, width in enumerate(table.widths())
     )
     head = [r"\toprule", _head(table), r"\midrule"]
@@ -167,7 +201,11 @@ def _long(table: Table) -> str:
 def _title(title: str) -> str:
     """Number bold, as captions stand in journals: Table 2. Validation ..."""
     found = re.fullmatch(r"(Table \w+\.) (.*)", title, re.DOTALL)
-    return rf"\textbf{{{escape(found[1])}}} {escape(found[2])}" if found else rf"\textbf{{{escape(title)}}}"
+    return (
+        rf"\textbf{{{escape(found[1])}}} {escape(found[2])}"
+        if found
+        else rf"\textbf{{{escape(title)}}}"
+    )
 
 
 def _head(table: Table) -> str:
@@ -176,7 +214,8 @@ def _head(table: Table) -> str:
 
 def _row(table: Table, row: Row) -> str:
     if row.kind == "group":
-        return rf"\addlinespace\multicolumn{{{len(table.columns)}}}{{@{{}}l}}{{\textbf{{{escape(row.cells[0])}}}}} \\"
+        heading = rf"\textbf{{{escape(row.cells[0])}}}"
+        return rf"\addlinespace\multicolumn{{{len(table.columns)}}}{{@{{}}l}}{{{heading}}} \\"
     cells = [escape(cell) for cell in row.cells]
     if row.kind == "extra":
         cells = [rf"\textit{{{cell}}}" if cell else "" for cell in cells]
@@ -211,7 +250,16 @@ def figure_tex(drawing: Drawing, folder: str) -> str:
     )
 
 
-def document_tex(tables: Sequence[Table], drawings: Sequence[Drawing], *, tables_at: str, figures_at: str) -> str:
+def document_tex(
+    tables: Sequence[Table], drawings: Sequence[Drawing], *, tables_at: str, figures_at: str
+) -> str:
     """A document that inputs every table and shows every figure."""
     inputs = [rf"\input{{{tables_at}/{table.name}.tex}}" + "\n" + r"\clearpage" for table in tables]
-    return PREAMBLE + "\n".join([*inputs, *(figure_tex(drawing, figures_at) + r"\clearpage" for drawing in drawings), r"\end{document}", ""])
+    return PREAMBLE + "\n".join(
+        [
+            *inputs,
+            *(figure_tex(drawing, figures_at) + r"\clearpage" for drawing in drawings),
+            r"\end{document}",
+            "",
+        ]
+    )

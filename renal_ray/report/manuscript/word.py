@@ -1,4 +1,5 @@
-"""All tables and figures as one Word document: real tables with headings that repeat, captions, pictures at 300 dots per inch."""
+"""All tables and figures as one Word document: real tables with headings that repeat, captions,
+pictures at 300 dots per inch."""
 
 import io
 import re
@@ -93,7 +94,8 @@ def _small(paragraph: Any, text: str) -> None:
 
 
 def _table(document: Any, table: Table) -> None:
-    """Three rules, a heading that repeats, rows that are not broken; written as XML, because cell by cell takes minutes for long ones."""
+    """Three rules, a heading that repeats, rows that are not broken; written as XML, because cell
+    by cell takes minutes for long ones."""
     made = document.add_table(rows=1, cols=len(table.columns))
     made.autofit = True
     line = (LONG if len(table.columns) > UPRIGHT else SHORT) - 2 * MARGIN
@@ -123,12 +125,30 @@ def _xml_row(table: Table, row: Row, widths: list[int], *, heading: bool = False
         return line
     for place, text in enumerate(row.cells):
         indent = row.kind == "level" and place == 0
-        line.append(_xml_cell(text, widths[place], bold=heading, italic=row.kind == "extra", right=place >= table.left, rule=heading, indent=indent))
+        line.append(
+            _xml_cell(
+                text,
+                widths[place],
+                bold=heading,
+                italic=row.kind == "extra",
+                right=place >= table.left,
+                rule=heading,
+                indent=indent,
+            )
+        )
     return line
 
 
 def _xml_cell(
-    text: str, width: int, *, bold: bool = False, italic: bool = False, right: bool = False, rule: bool = False, indent: bool = False, span: int = 1
+    text: str,
+    width: int,
+    *,
+    bold: bool = False,
+    italic: bool = False,
+    right: bool = False,
+    rule: bool = False,
+    indent: bool = False,
+    span: int = 1,
 ) -> Any:
     cell, about = _element("w:tc"), _element("w:tcPr")
     about.append(_element("w:tcW", w=str(width), type="dxa"))
@@ -176,7 +196,14 @@ def _timeless(document: Any) -> bytes:
     """The document's archive with the same time at every file."""
     first, second = io.BytesIO(), io.BytesIO()
     document.save(first)
-    with zipfile.ZipFile(first) as given, zipfile.ZipFile(second, "w", zipfile.ZIP_DEFLATED) as written:
+    with (
+        zipfile.ZipFile(first) as given,
+        zipfile.ZipFile(second, "w", zipfile.ZIP_DEFLATED) as written,
+    ):
         for name in given.namelist():
-            written.writestr(zipfile.ZipInfo(name, NO_TIME.timetuple()[:6]), given.read(name), zipfile.ZIP_DEFLATED)
+            written.writestr(
+                zipfile.ZipInfo(name, NO_TIME.timetuple()[:6]),
+                given.read(name),
+                zipfile.ZIP_DEFLATED,
+            )
     return second.getvalue()

@@ -30,8 +30,11 @@ class Written:
     narrow: int
 
 
-def write_paper(work: Place, name: str, tables: Sequence[Table], draw: Callable[[], Iterable[Drawing]]) -> Written:
-    """Writes tables as LaTeX and Word, and figures as PNG at 300 dpi, PDF and SVG, one and two columns wide; the same files give the same bytes.
+def write_paper(
+    work: Place, name: str, tables: Sequence[Table], draw: Callable[[], Iterable[Drawing]]
+) -> Written:
+    """Writes tables as LaTeX and Word, and figures as PNG at 300 dpi, PDF and SVG, one and two
+    columns wide; the same files give the same bytes.
 
     Args:
         work: the study's work directory.
@@ -43,7 +46,9 @@ def write_paper(work: Place, name: str, tables: Sequence[Table], draw: Callable[
     with drawn_for(Journal(vector=True)):
         wide = list(draw())
     with drawn_for(Journal(one_column=True, vector=True)):
-        narrow = [drawing for drawing in draw() if drawing.width_in < WIDTH_IN]  # the panels of the others share labels, and need two columns
+        narrow = [
+            drawing for drawing in draw() if drawing.width_in < WIDTH_IN
+        ]  # the panels of the others share labels, and need two columns
     work.remove(FOLDER)
     for table in shown:
         work.write(f"{FOLDER}/tables/{table.name}.tex", table_tex(table).encode())
@@ -51,6 +56,9 @@ def write_paper(work: Place, name: str, tables: Sequence[Table], draw: Callable[
         for drawing in drawings:
             for kind, data in (("png", drawing.png), ("pdf", drawing.pdf), ("svg", drawing.svg)):
                 work.write(f"{FOLDER}/figures/{folder}/{drawing.name}.{kind}", data)
-    work.write(f"{FOLDER}/paper.tex", document_tex(shown, wide, tables_at="tables", figures_at=f"figures/{TWO}").encode())
+    work.write(
+        f"{FOLDER}/paper.tex",
+        document_tex(shown, wide, tables_at="tables", figures_at=f"figures/{TWO}").encode(),
+    )
     work.write(f"{FOLDER}/paper.docx", document_docx(f"{name}: tables and figures", shown, wide))
     return Written(work.shown(FOLDER), len(shown), len(wide), len(narrow))

@@ -1,4 +1,5 @@
-"""How far the results hold for other seeds and folds, fewer patients, another scanner, another mask: kept apart from the study's own tables."""
+"""How far the results hold for other seeds and folds, fewer patients, another scanner, another
+mask: kept apart from the study's own tables."""
 
 from collections.abc import Iterator
 
@@ -16,8 +17,14 @@ from renal_ray.trial.masks import masks_wanted
 
 
 def robustness_tables(evidence: Evidence) -> list[Table]:
-    """Repeats, leave-one-scanner-out, learning curve and masks; a table without rows where it was not asked for or is not finished."""
-    return [repeats_table(evidence), scanner_table(evidence), learning_table(evidence), mask_table(evidence)]
+    """Repeats, leave-one-scanner-out, learning curve and masks; a table without rows where it was
+    not asked for or is not finished."""
+    return [
+        repeats_table(evidence),
+        scanner_table(evidence),
+        learning_table(evidence),
+        mask_table(evidence),
+    ]
 
 
 def robustness_drawings(evidence: Evidence) -> Iterator[Drawing]:
@@ -38,13 +45,28 @@ def robustness_sentences(evidence: Evidence) -> list[str]:
         "another mask (robustness.mask_mm)": bool(study.robustness.mask_mm),
     }
     if absent := [name for name, is_asked in asked.items() if not is_asked]:
-        said.append(f"Not asked for, so that nothing here says how far the results hold for {listed(absent)}.")
-    if study.robustness.leave_scanner_out and (why := why_not_left_out(evidence.scanners, study.robustness.scanner_patients)):
+        said.append(
+            "Not asked for, so that nothing here says how far the "
+            f"results hold for {listed(absent)}."
+        )
+    if study.robustness.leave_scanner_out and (
+        why := why_not_left_out(evidence.scanners, study.robustness.scanner_patients)
+    ):
         said.append(f"{why[:1].upper()}{why[1:]}.")
     done = {name: len(evidence.trials_of(name)) for name in evidence.beside}
-    if lacking := [f"{counted(wanted - done[name], 'trial')} of {wanted} ({name})" for name, wanted in evidence.beside.items() if done[name] < wanted]:
+    if lacking := [
+        f"{counted(wanted - done[name], 'trial')} of {wanted} ({name})"
+        for name, wanted in evidence.beside.items()
+        if done[name] < wanted
+    ]:
         said.append(f"Not finished yet: {listed(lacking)}; tables are over what there is.")
-    wanted, measured = masks_wanted(study), evidence.masks[["dataset", "fold"]].drop_duplicates().shape[0]
+    wanted, measured = (
+        masks_wanted(study),
+        evidence.masks[["dataset", "fold"]].drop_duplicates().shape[0],
+    )
     if measured < wanted:
-        said.append(f"Masks of {measured} of {wanted} folds are measured; `renal-ray sweep` measures the others once their trials are finished.")
+        said.append(
+            f"Masks of {measured} of {wanted} folds are measured; `renal-ray sweep` "
+            "measures the others once their trials are finished."
+        )
     return said

@@ -32,15 +32,24 @@ class CurvePoint:
 
 
 def learning_curve(evidence: Evidence, dataset: Dataset) -> list[CurvePoint]:
-    """The points of a dataset from few patients to all; empty without a finished trial on a share."""
+    """The points of a dataset from few patients to all; empty without a finished trial on a
+    share."""
     by_share: dict[float, list[Trial]] = {}
     for trial in evidence.trials.beside:
-        if trial.spec.dataset is dataset and trial.spec.sides is not None and trial.spec.sides.share < 1:
+        if (
+            trial.spec.dataset is dataset
+            and trial.spec.sides is not None
+            and trial.spec.sides.share < 1
+        ):
             by_share.setdefault(trial.spec.sides.share, []).append(trial)
     point = evidence.selected.get(dataset)
     if by_share and point:
         by_share[1.0] = evidence.cell(dataset, point, Head.IMAGE)
-    return [CurvePoint(share, _patients(evidence, trials, share), tuple(trials)) for share, trials in sorted(by_share.items()) if trials]
+    return [
+        CurvePoint(share, _patients(evidence, trials, share), tuple(trials))
+        for share, trials in sorted(by_share.items())
+        if trials
+    ]
 
 
 def _patients(evidence: Evidence, trials: list[Trial], share: float) -> float:
@@ -48,7 +57,11 @@ def _patients(evidence: Evidence, trials: list[Trial], share: float) -> float:
     told = [trial.result["n"]["train_patients"] for trial in trials if "n" in trial.result]
     if len(told) == len(trials):
         return sum(told) / len(told)
-    return share * sum(len(evidence.splits.fold(trial.spec.fold).train) for trial in trials) / len(trials)
+    return (
+        share
+        * sum(len(evidence.splits.fold(trial.spec.fold).train) for trial in trials)
+        / len(trials)
+    )
 
 
 def learning_table(evidence: Evidence) -> Table:
@@ -58,18 +71,45 @@ def learning_table(evidence: Evidence) -> Table:
         for point in learning_curve(evidence, dataset):
             aucs = {level: point.auc(level) for level in levels(Head.IMAGE)}
             told = (f"{100 * point.share:g} %", f"{point.patients:.0f}", str(len(point.trials)))
-            rows.append(Row((dataset_name(dataset), *told, *(plus_minus(*aucs[level]) for level in levels(Head.IMAGE)))))
-            keys = {"dataset": str(dataset), "freeze_point": str(point.trials[0].spec.freeze_point), "share": point.share}
-            numbers = {f"auc_{level}_{part}": value for level, pair in aucs.items() for part, value in zip(("mean", "sd"), pair, strict=True)}
-            data.append(keys | {"train_patients": point.patients, "n_folds": len(point.trials)} | numbers)
+            rows.append(
+                Row(
+                    (
+                        dataset_name(dataset),
+                        *told,
+                        *(plus_minus(*aucs[level]) for level in levels(Head.IMAGE)),
+                    )
+                )
+            )
+            keys = {
+                "dataset": str(dataset),
+                "freeze_point": str(point.trials[0].spec.freeze_point),
+                "share": point.share,
+            }
+            numbers = {
+                f"auc_{level}_{part}": value
+                for level, pair in aucs.items()
+                for part, value in zip(("mean", "sd"), pair, strict=True)
+            }
+            data.append(
+                keys | {"train_patients": point.patients, "n_folds": len(point.trials)} | numbers
+            )
     return Table(
         name="learning-curve",
-        title="Learning curve: image-level models on a share of each fold's training patients, validated on the same fold",
+        title=(
+            "Learning curve: image-level models on a share of each fold's "
+            "training patients, validated on the same fold"
+        ),
         columns=("Dataset", "Share", "Patients", "Folds", "AUC, per slice", "AUC, per patient"),
         rows=tuple(rows),
-        data=pd.DataFrame(data, columns=None if data else ["dataset", "freeze_point", "share", "train_patients", "n_folds"]),
+        data=pd.DataFrame(
+            data,
+            columns=None
+            if data
+            else ["dataset", "freeze_point", "share", "train_patients", "n_folds"],
+        ),
         notes=(
-            "Shares are nested and hold both classes alike: a larger one adds patients. Mean ± SD over folds; 100 %: the study's own trials, on which the "
+            "Shares are nested and hold both classes alike: a larger one adds patients. Mean ± "
+            "SD over folds; 100 %: the study's own trials, on which the "
             "freeze point was selected, so that the end of the curve is a little optimistic.",
         ),
     )

@@ -36,20 +36,29 @@ def slices(found: Found) -> Drawing:
         return finish(
             figure,
             name=name,
-            caption=f"Search. AUC by setting. Each mark is a configuration of the search on the {dataset_name(found['dataset'])} dataset, "
-            f"{head_name(found['head'])} models: filled, mean over all {len(found['folds'])} folds; hollow, given up, mean over those it had. "
-            f"Diamond: the study file's own settings.{best} Other settings vary too: a panel shows where good ones lie, not the effect of one setting alone.",
+            caption="Search. AUC by setting. Each mark is a configuration of the search on "
+            f"the {dataset_name(found['dataset'])} dataset, "
+            f"{head_name(found['head'])} models: filled, mean over all "
+            f"{len(found['folds'])} folds; hollow, given up, mean over those it had. "
+            f"Diamond: the study file's own settings.{best} Other settings vary too: a panel "
+            "shows where good ones lie, not the effect of one setting alone.",
         )
 
 
 def _panel(axes: Axes, found: Found, name: str) -> None:
     tried = found["space"][name]
-    places = {written(value): place for place, value in enumerate(_listed(found, name))} if isinstance(tried, list) else None
+    places = (
+        {written(value): place for place, value in enumerate(_listed(found, name))}
+        if isinstance(tried, list)
+        else None
+    )
 
     def across(value: Any) -> float:
         if places is not None:
             return float(places[written(value)])
-        return tried["low"] / 2 if tried["log"] and value <= 0 else float(value)  # the study file's own may be 0, which has no logarithm
+        return (
+            tried["low"] / 2 if tried["log"] and value <= 0 else float(value)
+        )  # the study file's own may be 0, which has no logarithm
 
     for one in found["configurations"]:
         if one["mean"] is None:
@@ -57,7 +66,15 @@ def _panel(axes: Axes, found: Found, name: str) -> None:
         number, complete = one["number"], one["state"] == "complete"
         color, marker, size = _mark(number, best=number == found["best"], complete=complete)
         face = color if complete else "none"
-        axes.scatter([across(one["values"][name])], [one["mean"]], s=size, marker=marker, edgecolors=color, facecolors=face, zorder=3 if size > SMALL else 2)
+        axes.scatter(
+            [across(one["values"][name])],
+            [one["mean"]],
+            s=size,
+            marker=marker,
+            edgecolors=color,
+            facecolors=face,
+            zorder=3 if size > SMALL else 2,
+        )
     axes.set_xlabel(AXIS_NAMES[name])
     if places is not None:
         axes.set_xticks(range(len(places)), list(places))
@@ -69,7 +86,8 @@ def _panel(axes: Axes, found: Found, name: str) -> None:
 
 
 def _mark(number: int, *, best: bool, complete: bool) -> tuple[str, str, float]:
-    """Colour, marker and size of a configuration; the study file's own is a diamond even where it is the best."""
+    """Colour, marker and size of a configuration; the study file's own is a diamond even where it
+    is the best."""
     if number == 0:
         return VERMILION, "D", 30.0
     return (ORANGE, "*", 90.0) if best else (BLUE if complete else GREY, "o", SMALL)

@@ -1,4 +1,5 @@
-"""How what was searched over is written, and what of a search the other files of this folder share."""
+"""How what was searched over is written, and what of a search the other files of this folder
+share."""
 
 import math
 from collections.abc import Mapping
@@ -42,11 +43,15 @@ def written(value: Any) -> str:
 
 
 def nested_summary(found: Found) -> dict[str, float] | None:
-    """Means over the outer folds that are finished: inner (maximised), auc (of the winners there) and own (the study file's settings); None before all are."""
+    """Means over the outer folds that are finished: inner (maximised), auc (of the winners there)
+    and own (the study file's settings); None before all are."""
     rows = found["nested"] or []
     if not rows or any(one["auc"] is None or one["own_auc"] is None for one in rows):
         return None
-    return {name: math.fsum(one[key] for one in rows) / len(rows) for name, key in (("inner", "inner_mean"), ("auc", "auc"), ("own", "own_auc"))}
+    return {
+        name: math.fsum(one[key] for one in rows) / len(rows)
+        for name, key in (("inner", "inner_mean"), ("auc", "auc"), ("own", "own_auc"))
+    }
 
 
 def best_row(found: Found) -> Mapping[str, Any] | None:

@@ -35,7 +35,11 @@ class Estimate:
     @property
     def interval(self) -> str:
         """The interval as words: 0.85 to 0.97; empty where there is none."""
-        return f"{two(self.lower)} to {two(self.upper)}" if self.lower is not None and self.upper is not None else ""
+        return (
+            f"{two(self.lower)} to {two(self.upper)}"
+            if self.lower is not None and self.upper is not None
+            else ""
+        )
 
     @property
     def words(self) -> str:
@@ -44,36 +48,53 @@ class Estimate:
 
     def columns(self, name: str) -> dict[str, float | str | None]:
         """Columns of a CSV."""
-        return {name: self.value, f"{name}_lower_95": self.lower, f"{name}_upper_95": self.upper, f"{name}_method": self.method or None}
+        return {
+            name: self.value,
+            f"{name}_lower_95": self.lower,
+            f"{name}_upper_95": self.upper,
+            f"{name}_method": self.method or None,
+        }
 
 
 UNKNOWN = Estimate(None)
 
 
-def estimates(samples: Samples, settings: Statistics, *, seed: int, per_patient: bool, independent: bool) -> dict[str, Estimate]:
+def estimates(
+    samples: Samples, settings: Statistics, *, seed: int, per_patient: bool, independent: bool
+) -> dict[str, Estimate]:
     """Every metric with its interval.
 
     Args:
         samples: scored samples; none give undefined values.
         settings: of the study file.
         seed: of the bootstrap.
-        per_patient: one sample a patient: AUC by DeLong. Else patients are drawn with all their slices.
-        independent: the decisions of different patients are independent, as the vote's are on the test: proportions by Wilson. Those of validation share
-            thresholds that were chosen on them; they are drawn anew.
+        per_patient: one sample a patient: AUC by DeLong. Else patients are drawn with all their
+            slices.
+        independent: the decisions of different patients are independent, as the vote's are on the
+            test: proportions by Wilson. Those of validation share thresholds that were chosen on
+                them; they are drawn anew.
 
     Returns:
         auc, acc, sen, spec, ppv, npv, mcc.
     """
     if not len(samples):
         return dict.fromkeys(METRICS, UNKNOWN)
-    drawn = resampled_metrics(samples.labels, samples.scores, samples.decisions, patients=samples.patients.astype(str), n=settings.bootstrap, seed=seed)
+    drawn = resampled_metrics(
+        samples.labels,
+        samples.scores,
+        samples.decisions,
+        patients=samples.patients.astype(str),
+        n=settings.bootstrap,
+        seed=seed,
+    )
     found = {}
     shares = proportions(confusion(samples.labels, samples.decisions)) if per_patient else {}
     for name in METRICS:
         interval = drawn[name].interval(settings.interval)
         method = BOOTSTRAP[interval.method] if interval.lower is not None else NO_INTERVAL
         found[name] = Estimate(interval.value, interval.lower, interval.upper, method)
-        # A bootstrap of decisions that are all right, or all wrong, has no width; Wilson's interval has.
+        # A bootstrap of decisions that are all right, or all wrong, has no width; Wilson's interval
+        # has.
         if name in shares and (independent or not method):
             found[name] = shares[name]
     if per_patient and (auc := auc_interval(samples.labels, samples.scores)) is not None:
@@ -84,7 +105,13 @@ def estimates(samples: Samples, settings: Statistics, *, seed: int, per_patient:
 def proportions(counts: Confusion) -> dict[str, Estimate]:
     """ACC, SEN, SPEC, PPV and NPV of independent patients with Wilson's interval."""
     tp, fn, fp, tn = counts.tp, counts.fn, counts.fp, counts.tn
-    parts = {"acc": (tp + tn, tp + fn + fp + tn), "sen": (tp, tp + fn), "spec": (tn, tn + fp), "ppv": (tp, tp + fp), "npv": (tn, tn + fn)}
+    parts = {
+        "acc": (tp + tn, tp + fn + fp + tn),
+        "sen": (tp, tp + fn),
+        "spec": (tn, tn + fp),
+        "ppv": (tp, tp + fp),
+        "npv": (tn, tn + fn),
+    }
     return {name: proportion(part, whole) for name, (part, whole) in parts.items()}
 
 

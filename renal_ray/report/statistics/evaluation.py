@@ -40,7 +40,9 @@ class Evaluated:
         mean = mean_sd(self.fold_aucs)[0]
         if self.fold_mean is None or self.fold_mean.lower is None or self.fold_mean.upper is None:
             return Estimate(mean)
-        return Estimate(mean, max(0.0, self.fold_mean.lower), min(1.0, self.fold_mean.upper), "Nadeau-Bengio")
+        return Estimate(
+            mean, max(0.0, self.fold_mean.lower), min(1.0, self.fold_mean.upper), "Nadeau-Bengio"
+        )
 
 
 def evaluated(evidence: Evidence, scored: Scored) -> Evaluated:
@@ -53,27 +55,48 @@ def evaluated(evidence: Evidence, scored: Scored) -> Evaluated:
     study, per_patient = evidence.study, scored.model.level == "patient"
     sides = [evidence.splits.fold(trial.spec.fold) for trial in scored.folds]
     aucs = tuple(trial.metrics(scored.model.level)["auc"] for trial in scored.folds)
-    mean = corrected_mean(aucs, [len(side.train) for side in sides], [len(side.validation) for side in sides]) if sides else None
+    mean = (
+        corrected_mean(
+            aucs, [len(side.train) for side in sides], [len(side.validation) for side in sides]
+        )
+        if sides
+        else None
+    )
     return Evaluated(
         scored=scored,
         fold_aucs=aucs,
         fold_mean=mean,
-        validation=estimates(scored.validation, study.statistics, seed=study.seed, per_patient=per_patient, independent=False),
-        test=estimates(scored.test, study.statistics, seed=study.seed, per_patient=per_patient, independent=True),
+        validation=estimates(
+            scored.validation,
+            study.statistics,
+            seed=study.seed,
+            per_patient=per_patient,
+            independent=False,
+        ),
+        test=estimates(
+            scored.test,
+            study.statistics,
+            seed=study.seed,
+            per_patient=per_patient,
+            independent=True,
+        ),
     )
 
 
 def frozen_note(evidence: Evidence) -> str:
-    """What random frozen layers have seen of validation patients, as a sentence; empty for pretrained ones."""
+    """What random frozen layers have seen of validation patients, as a sentence; empty for
+    pretrained ones."""
     if evidence.study.weights != "random":
         return ""
     return (
-        " The statistics of the random frozen layers were set, without labels, over images of all training patients, those of the validation fold among them."
+        " The statistics of the random frozen layers were set, without labels, over images of "
+        "all training patients, those of the validation fold among them."
     )
 
 
 def validation_intervals(evidence: Evidence, models: Sequence[Evaluated]) -> Table:
-    """Table S1: pooled out-of-fold metrics with intervals, and the mean over folds with a corrected one."""
+    """Table S1: pooled out-of-fold metrics with intervals, and the mean over folds with a corrected
+    one."""
     rows, data = [], []
     width = 3 + len(METRICS)
     for dataset in evidence.study.datasets:
@@ -81,20 +104,53 @@ def validation_intervals(evidence: Evidence, models: Sequence[Evaluated]) -> Tab
         for one in (m for m in models if m.scored.model.dataset is dataset):
             samples, mean, sd = one.scored.validation, *mean_sd(one.fold_aucs)
             values = [one.validation[name] for name in METRICS]
-            rows.append(Row((one.scored.model.name, samples.counts, plus_minus(mean, sd), *(two(value.value) for value in values))))
-            rows.append(Row(("95 % CI", "", one.fold_estimate.interval, *(value.interval for value in values)), "interval"))
-            data.append(_row(one, samples_of="validation") | {"fold_auc_mean": mean, "fold_auc_sd": sd} | _corrected(one))
+            rows.append(
+                Row(
+                    (
+                        one.scored.model.name,
+                        samples.counts,
+                        plus_minus(mean, sd),
+                        *(two(value.value) for value in values),
+                    )
+                )
+            )
+            rows.append(
+                Row(
+                    (
+                        "95 % CI",
+                        "",
+                        one.fold_estimate.interval,
+                        *(value.interval for value in values),
+                    ),
+                    "interval",
+                )
+            )
+            data.append(
+                _row(one, samples_of="validation")
+                | {"fold_auc_mean": mean, "fold_auc_sd": sd}
+                | _corrected(one)
+            )
     return Table(
         name="validation-intervals",
         title="Table S1. Validation with 95 % confidence intervals at the selected freeze point",
-        columns=("Model", "n (patients)", "AUC, mean ± SD over folds", *(f"{METRIC_NAMES[name]}, pooled" for name in METRICS)),
+        columns=(
+            "Model",
+            "n (patients)",
+            "AUC, mean ± SD over folds",
+            *(f"{METRIC_NAMES[name]}, pooled" for name in METRICS),
+        ),
         rows=tuple(rows),
         data=pd.DataFrame(data),
         notes=(
-            "Pooled: all folds together, each patient scored by the fold model not trained on that patient and decided with that model's own threshold. "
+            "Pooled: all folds together, each patient scored by the fold model not trained on "
+            "that patient and decided with that model's own threshold. "
             f"{POOLED}{frozen_note(evidence)}",
-            "Thresholds and freeze point were chosen on these same patients, so pooled values are somewhat optimistic; the sealed test is the honest figure.",
-            "CI under the mean over folds: t interval with the variance of Nadeau and Bengio (Mach Learn 2003), because folds share training patients; cut "
+            (
+                "Thresholds and freeze point were chosen on these same patients, so pooled values "
+                "are somewhat optimistic; the sealed test is the honest figure."
+            ),
+            "CI under the mean over folds: t interval with the variance of Nadeau and Bengio "
+            "(Mach Learn 2003), because folds share training patients; cut "
             f"at 0 and 1. {method_note(evidence, test=False)}",
         ),
     )
@@ -107,7 +163,11 @@ def test_intervals(evidence: Evidence, models: Sequence[Evaluated]) -> Table:
         rows.append(group_row(evidence, dataset, 2 + len(METRICS)))
         for one in (m for m in models if m.scored.model.dataset is dataset):
             samples, values = one.scored.test, [one.test[name] for name in METRICS]
-            rows.append(Row((one.scored.model.name, samples.counts, *(two(value.value) for value in values))))
+            rows.append(
+                Row(
+                    (one.scored.model.name, samples.counts, *(two(value.value) for value in values))
+                )
+            )
             if len(samples):
                 rows.append(Row(("95 % CI", "", *(value.interval for value in values)), "interval"))
             data.append(_row(one, samples_of="test"))
@@ -124,21 +184,41 @@ def test_intervals(evidence: Evidence, models: Sequence[Evaluated]) -> Table:
 def method_note(evidence: Evidence, *, test: bool) -> str:
     """How the intervals of a table were made, with sources."""
     settings = evidence.study.statistics
-    kind = "BCa (Efron 1987; percentile where that does not exist)" if settings.interval == "bca" else "percentile"
-    drawn = f"{settings.bootstrap} resamples of patients within each class, {kind}, seed {evidence.study.seed}; none where all resamples agree"
-    slices = " Per slice: every metric by bootstrap, the slices of a patient drawn together." if Head.IMAGE in evidence.study.heads.use else ""
+    kind = (
+        "BCa (Efron 1987; percentile where that does not exist)"
+        if settings.interval == "bca"
+        else "percentile"
+    )
+    drawn = (
+        f"{settings.bootstrap} resamples of patients within each class, {kind}, seed "
+        f"{evidence.study.seed}; none where all resamples agree"
+    )
+    slices = (
+        " Per slice: every metric by bootstrap, the slices of a patient drawn together."
+        if Head.IMAGE in evidence.study.heads.use
+        else ""
+    )
     if test:
-        return f"Per patient: AUC by DeLong (1988) on the logit scale, proportions by Wilson's score interval, MCC by bootstrap ({drawn}).{slices}"
+        return (
+            "Per patient: AUC by DeLong (1988) on the logit scale, proportions by "
+            f"Wilson's score interval, MCC by bootstrap ({drawn}).{slices}"
+        )
     return (
-        f"Per patient: AUC by DeLong (1988) on the logit scale, the others by bootstrap ({drawn}); where every decision is right, or wrong, the bootstrap "
-        f"has no width and the interval is Wilson's.{slices} The bootstrap does not repeat the choice of thresholds and freeze point."
+        "Per patient: AUC by DeLong (1988) on the logit scale, the others by bootstrap "
+        f"({drawn}); where every decision is right, or wrong, the bootstrap "
+        f"has no width and the interval is Wilson's.{slices} The bootstrap does "
+        "not repeat the choice of thresholds and freeze point."
     )
 
 
 def _row(one: Evaluated, *, samples_of: str) -> dict[str, object]:
     samples = one.scored.validation if samples_of == "validation" else one.scored.test
     found = one.validation if samples_of == "validation" else one.test
-    counts = {"n": len(samples), "n_patients": samples.n_patients, "n_malignant": int(samples.labels.sum())}
+    counts = {
+        "n": len(samples),
+        "n_patients": samples.n_patients,
+        "n_malignant": int(samples.labels.sum()),
+    }
     columns = {key: value for name in METRICS for key, value in found[name].columns(name).items()}
     cells = vars(confusion(samples.labels, samples.decisions))  # tp, fn, fp, tn
     return one.scored.model.keys() | {"n_folds": len(one.fold_aucs)} | counts | cells | columns

@@ -42,7 +42,14 @@ class Line:
 
 
 def forest_panel(
-    axes: Axes, lines: Sequence[Line], *, limits: tuple[float, float], reference: float | None, xlabel: str, labelled: bool = True, panel: str = "panel"
+    axes: Axes,
+    lines: Sequence[Line],
+    *,
+    limits: tuple[float, float],
+    reference: float | None,
+    xlabel: str,
+    labelled: bool = True,
+    panel: str = "panel",
 ) -> dict[str, list[str]]:
     """Draws lines from top to bottom.
 
@@ -68,12 +75,28 @@ def forest_panel(
     for row, line in enumerate(lines):
         if line.value is not None:
             _mark(axes, row, line, line.value, limits, gid=f"{panel}-{row}")
-            tips[f"{panel}-{row}"] = [f"{line.label}: {Estimate(line.value, line.lower, line.upper).words}"]
+            tips[f"{panel}-{row}"] = [
+                f"{line.label}: {Estimate(line.value, line.lower, line.upper).words}"
+            ]
         if line.note:
-            axes.text(1.05, row, line.note, transform=axes.get_yaxis_transform(), ha="left", va="center", fontsize=6.8, color=GREY)
+            axes.text(
+                1.05,
+                row,
+                line.note,
+                transform=axes.get_yaxis_transform(),
+                ha="left",
+                va="center",
+                fontsize=6.8,
+                color=GREY,
+            )
     axes.set_ylim(len(lines) - 0.4, -0.6)
     axes.set_xlim(*limits)
-    axes.set_yticks(range(len(lines)), [line.label if line.is_heading else f"{INDENT}{line.label}" for line in lines] if labelled else [""] * len(lines))
+    axes.set_yticks(
+        range(len(lines)),
+        [line.label if line.is_heading else f"{INDENT}{line.label}" for line in lines]
+        if labelled
+        else [""] * len(lines),
+    )
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     if labelled:
@@ -98,15 +121,33 @@ def _align(axes: Axes, lines: Sequence[Line]) -> None:
     axes.tick_params(axis="y", pad=1.05 * widest + 8)
 
 
-def _mark(axes: Axes, row: int, line: Line, value: float, limits: tuple[float, float], *, gid: str) -> None:
+def _mark(
+    axes: Axes, row: int, line: Line, value: float, limits: tuple[float, float], *, gid: str
+) -> None:
     """The estimate and its interval, cut at the ends of the axis with an arrow."""
     color = GREY if line.faint else line.style["color"]
     low, high = limits
     if line.lower is not None and line.upper is not None:
-        axes.plot([max(line.lower, low), min(line.upper, high)], [row, row], color=color, linewidth=1.1, solid_capstyle="butt")
+        axes.plot(
+            [max(line.lower, low), min(line.upper, high)],
+            [row, row],
+            color=color,
+            linewidth=1.1,
+            solid_capstyle="butt",
+        )
         for end, beyond, marker in ((low, line.lower < low, "<"), (high, line.upper > high, ">")):
             if beyond:
                 axes.plot([end], [row], marker=marker, color=color, markersize=3.5, clip_on=False)
     face = "white" if line.faint else color
-    (mark,) = axes.plot([value], [row], marker=line.style["marker"], color=color, markerfacecolor=face, markersize=4.5, linestyle="", clip_on=False, zorder=3)
+    (mark,) = axes.plot(
+        [value],
+        [row],
+        marker=line.style["marker"],
+        color=color,
+        markerfacecolor=face,
+        markersize=4.5,
+        linestyle="",
+        clip_on=False,
+        zorder=3,
+    )
     mark.set_gid(gid)

@@ -1,4 +1,5 @@
-"""The scored samples of a study's models: of validation out of fold, of the sealed test by the vote."""
+"""The scored samples of a study's models: of validation out of fold, of the sealed test by the
+vote."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -45,7 +46,12 @@ class Model:
 
     def keys(self) -> dict[str, Any]:
         """Leading columns of every CSV."""
-        return {"dataset": str(self.dataset), "freeze_point": str(self.freeze_point), "head": str(self.head), "level": self.level}
+        return {
+            "dataset": str(self.dataset),
+            "freeze_point": str(self.freeze_point),
+            "head": str(self.head),
+            "level": self.level,
+        }
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,9 @@ class Samples:
 
     def of(self, chosen: NDArray[np.bool_]) -> "Samples":
         """Some of the samples."""
-        return Samples(self.patients[chosen], self.labels[chosen], self.scores[chosen], self.decisions[chosen])
+        return Samples(
+            self.patients[chosen], self.labels[chosen], self.scores[chosen], self.decisions[chosen]
+        )
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,8 @@ class Scored:
     Args:
         model: which.
         folds: its finished trials, one a fold.
-        validation: each training patient by the fold model not trained on that patient; empty without a finished fold.
+        validation: each training patient by the fold model not trained on that patient; empty
+            without a finished fold.
         test: the sealed patients by the vote of the fold models; empty when they were not tested.
     """
 
@@ -104,7 +113,9 @@ class Scored:
     test: Samples
 
 
-def scored(evidence: Evidence, dataset: Dataset, point: FreezePoint, head: Head, level: str) -> Scored:
+def scored(
+    evidence: Evidence, dataset: Dataset, point: FreezePoint, head: Head, level: str
+) -> Scored:
     """One model with its samples.
 
     Args:
@@ -115,8 +126,17 @@ def scored(evidence: Evidence, dataset: Dataset, point: FreezePoint, head: Head,
         level: slice or patient.
     """
     trials = tuple(evidence.cell(dataset, point, head))
-    tested = evidence.votes(dataset, head, level) if evidence.selected.get(dataset) is point else pd.DataFrame()
-    return Scored(Model(dataset, point, head, level), trials, out_of_fold(trials, level, evidence.study), samples_of(tested))
+    tested = (
+        evidence.votes(dataset, head, level)
+        if evidence.selected.get(dataset) is point
+        else pd.DataFrame()
+    )
+    return Scored(
+        Model(dataset, point, head, level),
+        trials,
+        out_of_fold(trials, level, evidence.study),
+        samples_of(tested),
+    )
 
 
 def selected_models(evidence: Evidence) -> Iterator[Scored]:
@@ -130,14 +150,19 @@ def selected_models(evidence: Evidence) -> Iterator[Scored]:
 
 
 def out_of_fold(trials: Sequence[Trial], level: str, study: Study) -> Samples:
-    """The validation samples of all folds together, each by the one model that did not train on its patient.
+    """The validation samples of all folds together, each by the one model that did not train on its
+    patient.
 
     Args:
         trials: one a fold.
         level: slice or patient; a patient's score by the image head is the mean over the slices.
         study: its rule decides.
     """
-    return samples_of(pd.concat([fold_samples(trial, level, study) for trial in trials], ignore_index=True) if trials else pd.DataFrame())
+    return samples_of(
+        pd.concat([fold_samples(trial, level, study) for trial in trials], ignore_index=True)
+        if trials
+        else pd.DataFrame()
+    )
 
 
 def fold_samples(trial: Trial, level: str, study: Study) -> pd.DataFrame:
@@ -149,14 +174,20 @@ def fold_samples(trial: Trial, level: str, study: Study) -> pd.DataFrame:
         study: its rule decides.
     """
     table = at_level(trial.spec, trial.validation, level)
-    # Not calibrated: the calibrator was fitted on these very labels, and would bring the folds in line with each other by them.
+    # Not calibrated: the calibrator was fitted on these very labels, and would bring the folds in
+    # line with each other by them.
     scores = table["score"].astype("float64")
-    called = scores >= trial.threshold(level) if study.calibrate == "none" else decision(trial.spec, trial.validation, study, level).malignant(scores)
+    called = (
+        scores >= trial.threshold(level)
+        if study.calibrate == "none"
+        else decision(trial.spec, trial.validation, study, level).malignant(scores)
+    )
     return table.assign(score=scores, decision=np.asarray(called).astype("int64"))
 
 
 def paired(first: Samples, second: Samples) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Places of the patients who are in both, for comparisons of two patient-level models on the same patients.
+    """Places of the patients who are in both, for comparisons of two patient-level models on the
+    same patients.
 
     Args:
         first: one sample a patient.
@@ -165,15 +196,25 @@ def paired(first: Samples, second: Samples) -> tuple[NDArray[Any], NDArray[Any]]
     Returns:
         Two (n,) index arrays, in the same order of patients.
     """
-    _, here, there = np.intersect1d(first.patients.astype(str), second.patients.astype(str), assume_unique=True, return_indices=True)
+    _, here, there = np.intersect1d(
+        first.patients.astype(str),
+        second.patients.astype(str),
+        assume_unique=True,
+        return_indices=True,
+    )
     return here, there
 
 
 def samples_of(table: pd.DataFrame) -> Samples:
-    """Samples from a table with patient_id, label, score, decision and, where they are slices, slice_index."""
+    """Samples from a table with patient_id, label, score, decision and, where they are slices,
+    slice_index."""
     if table.empty:
-        return Samples(np.empty(0, object), np.empty(0, np.int64), np.empty(0), np.empty(0, np.int64))
-    ordered = table.sort_values([name for name in ("patient_id", "slice_index") if name in table], kind="stable")
+        return Samples(
+            np.empty(0, object), np.empty(0, np.int64), np.empty(0), np.empty(0, np.int64)
+        )
+    ordered = table.sort_values(
+        [name for name in ("patient_id", "slice_index") if name in table], kind="stable"
+    )
     return Samples(
         patients=ordered["patient_id"].to_numpy(object),
         labels=ordered["label"].to_numpy(np.int64),

@@ -1,4 +1,5 @@
-"""What every rule for the threshold would give, on the folds that it was fixed on and on the sealed test."""
+"""What every rule for the threshold would give, on the folds that it was fixed on and on the sealed
+test."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -57,21 +58,35 @@ def under_rules(evidence: Evidence, one: Scored) -> Iterator[Ruled]:
     """
     voters = evidence.voters(one.model.dataset, one.model.head, one.model.level)
     for rule in RULES:
-        study = evidence.study.model_copy(update={"threshold": evidence.study.threshold.model_copy(update={"rule": rule})})
-        folds = {trial.spec.fold: decision(trial.spec, trial.validation, study, one.model.level) for trial in one.folds}
+        study = evidence.study.model_copy(
+            update={"threshold": evidence.study.threshold.model_copy(update={"rule": rule})}
+        )
+        folds = {
+            trial.spec.fold: decision(trial.spec, trial.validation, study, one.model.level)
+            for trial in one.folds
+        }
         validation = {}
         for trial in one.folds:
             table = at_level(trial.spec, trial.validation, one.model.level)
             called = folds[trial.spec.fold].malignant(table["score"].to_numpy())
             validation[trial.spec.fold] = confusion(table["label"].to_numpy(), called).metrics()
-        yield Ruled(rule, folds, validation, _vote(voters, folds) if len(one.test) and set(voters["fold"]) <= set(folds) else None)
+        yield Ruled(
+            rule,
+            folds,
+            validation,
+            _vote(voters, folds) if len(one.test) and set(voters["fold"]) <= set(folds) else None,
+        )
 
 
 def _vote(voters: pd.DataFrame, folds: dict[int, Decision]) -> dict[str, float | None]:
     """The vote of the same scores under other decisions."""
     decisions, scores, labels = [], [], np.empty(0)
-    for fold, said in voters.sort_values(["fold", "patient_id", "slice_index"], kind="stable").groupby("fold", sort=True):
-        raw = said["raw_score" if "raw_score" in said else "score"].to_numpy()  # before there was a choice of calibrators, score was raw
+    for fold, said in voters.sort_values(
+        ["fold", "patient_id", "slice_index"], kind="stable"
+    ).groupby("fold", sort=True):
+        raw = said[
+            "raw_score" if "raw_score" in said else "score"
+        ].to_numpy()  # before there was a choice of calibrators, score was raw
         decisions.append(folds[int(fold)].malignant(raw))
         scores.append(folds[int(fold)].probabilities(raw))
         labels = said["label"].to_numpy()
@@ -102,29 +117,53 @@ def rules_table(evidence: Evidence, models: Sequence[Scored]) -> Table:
         data=pd.DataFrame(data),
         left=2,
         notes=(
-            "Each threshold comes from its own fold's validation patients alone, never from the test; a score at or above it is malignant. Validation: "
-            "mean ± SD over folds, on the patients that the threshold was fixed on, so optimistic. Test: the vote of the fold models under that rule, from "
-            "their stored scores. Only the rule of the study file (marked *) was fixed before the seal was opened; choosing another after reading this "
+            "Each threshold comes from its own fold's validation patients alone, never from "
+            "the test; a score at or above it is malignant. Validation: "
+            "mean ± SD over folds, on the patients that the threshold was fixed on, so "
+            "optimistic. Test: the vote of the fold models under that rule, from "
+            "their stored scores. Only the rule of the study file (marked *) was fixed before "
+            "the seal was opened; choosing another after reading this "
             "table makes its test column optimistic too.",
-            "Youden, Cancer 1950; closest to the corner: Perkins and Schisterman, Am J Epidemiol 2006; cost: a missed malignant lesion against a benign "
-            "one called malignant (Metz, Semin Nucl Med 1978). Ties: the highest threshold. Every fold: thresholds-by-rule.csv, there per slice too.",
+            "Youden, Cancer 1950; closest to the corner: Perkins and Schisterman, Am J "
+            "Epidemiol 2006; cost: a missed malignant lesion against a benign "
+            "one called malignant (Metz, Semin Nucl Med 1978). Ties: the highest threshold. "
+            "Every fold: thresholds-by-rule.csv, there per slice too.",
         ),
     )
 
 
 def _row(evidence: Evidence, one: Scored, ruled: Ruled, *, first: bool) -> Row:
     cuts = sorted(found.threshold for found in ruled.folds.values())
-    span = probability(cuts[0]) if len(cuts) == 1 else f"{probability(cuts[0])} to {probability(cuts[-1])}"
-    validation = [plus_minus(*mean_sd([metrics[name] for metrics in ruled.validation.values()])) for name in SHOWN]
+    span = (
+        probability(cuts[0])
+        if len(cuts) == 1
+        else f"{probability(cuts[0])} to {probability(cuts[-1])}"
+    )
+    validation = [
+        plus_minus(*mean_sd([metrics[name] for metrics in ruled.validation.values()]))
+        for name in SHOWN
+    ]
     test = [two(ruled.test[name]) if ruled.test else DASH for name in SHOWN]
     used = " *" if ruled.rule == evidence.study.threshold.rule else ""
-    return Row((one.model.name if first else "", f"{rule_name(ruled.rule, evidence.study)}{used}", span, *validation, *test))
+    return Row(
+        (
+            one.model.name if first else "",
+            f"{rule_name(ruled.rule, evidence.study)}{used}",
+            span,
+            *validation,
+            *test,
+        )
+    )
 
 
 def _numbers(one: Scored, ruled: Ruled, *, used: bool) -> Iterator[dict[str, Any]]:
     keys = one.model.keys() | {"rule": ruled.rule, "used": used}
     for fold, metrics in sorted(ruled.validation.items()):
         shares = {name: metrics[name] for name in ("acc", "sen", "spec", "ppv", "npv", "mcc")}
-        yield keys | {"part": "validation", "fold": fold, "threshold": ruled.folds[fold].threshold} | shares
+        yield (
+            keys
+            | {"part": "validation", "fold": fold, "threshold": ruled.folds[fold].threshold}
+            | shares
+        )
     if ruled.test:
         yield keys | {"part": "test", "fold": None, "threshold": None} | ruled.test

@@ -40,7 +40,9 @@ def said(evidence: Evidence, model: Model) -> Said:
         evidence: what the work directory says.
         model: one scored per patient.
     """
-    voters = evidence.voters(model.dataset, model.head, model.level).sort_values(["fold", "patient_id"], kind="stable")
+    voters = evidence.voters(model.dataset, model.head, model.level).sort_values(
+        ["fold", "patient_id"], kind="stable"
+    )
     folds = sorted({int(fold) for fold in voters["fold"]})
     first = voters[voters["fold"] == folds[0]]
     shape = (len(folds), len(first))
@@ -66,24 +68,57 @@ def agreement_table(evidence: Evidence, models: Sequence[Scored]) -> Table:
             if voters < 2:
                 continue
             places = np.triu_indices(voters, 1)
-            kappa, pairs = fleiss_kappa(found.decisions), pairwise_agreement(found.decisions)[places]
+            kappa, pairs = (
+                fleiss_kappa(found.decisions),
+                pairwise_agreement(found.decisions)[places],
+            )
             unanimous = int((found.decisions.min(axis=0) == found.decisions.max(axis=0)).sum())
             sd = float(np.median(spread(found.scores).sd))
-            cells = (percent(unanimous, n), two(kappa), two(float(pairs.mean())), f"{two(float(pairs.min()))} to {two(float(pairs.max()))}", two(sd, 3))
+            cells = (
+                percent(unanimous, n),
+                two(kappa),
+                two(float(pairs.mean())),
+                f"{two(float(pairs.min()))} to {two(float(pairs.max()))}",
+                two(sd, 3),
+            )
             rows.append(Row((one.model.name, str(n), str(voters), *cells)))
-            numbers = {"n": n, "n_voters": voters, "unanimous": unanimous, "fleiss_kappa": kappa, "median_sd_of_scores": sd}
-            spans = {"pairwise_mean": float(pairs.mean()), "pairwise_min": float(pairs.min()), "pairwise_max": float(pairs.max())}
-            named = {f"agree_fold{found.folds[a]}_fold{found.folds[b]}": float(share) for a, b, share in zip(*places, pairs, strict=True)}
+            numbers = {
+                "n": n,
+                "n_voters": voters,
+                "unanimous": unanimous,
+                "fleiss_kappa": kappa,
+                "median_sd_of_scores": sd,
+            }
+            spans = {
+                "pairwise_mean": float(pairs.mean()),
+                "pairwise_min": float(pairs.min()),
+                "pairwise_max": float(pairs.max()),
+            }
+            named = {
+                f"agree_fold{found.folds[a]}_fold{found.folds[b]}": float(share)
+                for a, b, share in zip(*places, pairs, strict=True)
+            }
             data.append(one.model.keys() | numbers | spans | named)
     return Table(
         name="voter-agreement",
         title="Table S8. Agreement of the voters on the sealed test, per patient",
-        columns=("Model", "Patients", "Voters", "Unanimous", "Fleiss' κ", "Pairwise agreement, mean", "Pairwise, lowest to highest", "Median SD of scores"),
+        columns=(
+            "Model",
+            "Patients",
+            "Voters",
+            "Unanimous",
+            "Fleiss' κ",
+            "Pairwise agreement, mean",
+            "Pairwise, lowest to highest",
+            "Median SD of scores",
+        ),
         rows=tuple(rows),
         data=pd.DataFrame(data),
         notes=(
-            "Voters: the fold models, each with its own threshold. κ (Fleiss, Psychol Bull 1971): 1 is perfect agreement, 0 is chance, a dash where all "
-            "decisions are the same. Pairwise: share of patients on whom two voters agree. Median SD: of the voters' scores of a patient. The voters share "
+            "Voters: the fold models, each with its own threshold. κ (Fleiss, Psychol Bull "
+            "1971): 1 is perfect agreement, 0 is chance, a dash where all "
+            "decisions are the same. Pairwise: share of patients on whom two voters agree. "
+            "Median SD: of the voters' scores of a patient. The voters share "
             "most of their training patients, so that agreement is no proof of being right.",
         ),
     )
@@ -96,10 +131,33 @@ def scores_table(evidence: Evidence, models: Sequence[Scored]) -> Table:
         if scored.model.level == "patient" and len(scored.test):
             found = said(evidence, scored.model)
             vote = dict(zip(scored.test.patients, scored.test.decisions, strict=True))
-            table = pd.DataFrame({"patient_id": found.patients, "label": found.labels, "mean_score": found.scores.mean(axis=0)})
+            table = pd.DataFrame(
+                {
+                    "patient_id": found.patients,
+                    "label": found.labels,
+                    "mean_score": found.scores.mean(axis=0),
+                }
+            )
             table["vote"] = [int(vote[patient]) for patient in found.patients]
             for place, fold in enumerate(found.folds):
-                table[f"score_fold{fold}"], table[f"decision_fold{fold}"] = found.scores[place], found.decisions[place]
-            parts.append(table.assign(**scored.model.keys())[[*scored.model.keys(), *table.columns]])
-    data = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["dataset", "freeze_point", "head", "level", "patient_id", "label"])
-    return Table(name="test-scores-by-patient", title="Scores of the test patients by every voter", columns=(), rows=(), data=data)
+                table[f"score_fold{fold}"], table[f"decision_fold{fold}"] = (
+                    found.scores[place],
+                    found.decisions[place],
+                )
+            parts.append(
+                table.assign(**scored.model.keys())[[*scored.model.keys(), *table.columns]]
+            )
+    data = (
+        pd.concat(parts, ignore_index=True)
+        if parts
+        else pd.DataFrame(
+            columns=["dataset", "freeze_point", "head", "level", "patient_id", "label"]
+        )
+    )
+    return Table(
+        name="test-scores-by-patient",
+        title="Scores of the test patients by every voter",
+        columns=(),
+        rows=(),
+        data=data,
+    )

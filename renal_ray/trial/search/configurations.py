@@ -1,4 +1,5 @@
-"""A configuration: values of what is searched over, the study that they make of a study, and its trials."""
+"""A configuration: values of what is searched over, the study that they make of a study, and its
+trials."""
 
 import json
 from collections.abc import Mapping
@@ -22,7 +23,9 @@ def searched(study: Study) -> Search:
         StudyError: it has none.
     """
     if study.search is None:
-        raise StudyError("search: the study file has no section `search`; configs/search.yaml shows one")
+        raise StudyError(
+            "search: the study file has no section `search`; configs/search.yaml shows one"
+        )
     return study.search
 
 
@@ -32,7 +35,11 @@ def own_values(study: Study) -> dict[str, Value]:
     found: dict[str, Value] = {}
     for name in search.space.dimensions:
         section, _, key = name.rpartition(".")
-        found[name] = str(_own_point(study)) if name == "freeze_point" else getattr(getattr(study.training, section) if section else study.training, key)
+        found[name] = (
+            str(_own_point(study))
+            if name == "freeze_point"
+            else getattr(getattr(study.training, section) if section else study.training, key)
+        )
     return found
 
 
@@ -52,17 +59,28 @@ def configured(study: Study, values: Values) -> Study:
     if "augmentation" in changes:
         changes["augmentation"] = study.training.augmentation.model_dump() | changes["augmentation"]
     training = Training.model_validate(study.training.model_dump() | changes)
-    points = [FreezePoint(str(values["freeze_point"]))] if "freeze_point" in values else study.freeze_points
+    points = (
+        [FreezePoint(str(values["freeze_point"]))]
+        if "freeze_point" in values
+        else study.freeze_points
+    )
     return study.model_copy(update={"training": training, "freeze_points": points})
 
 
 def base_study(study: Study) -> Study:
-    """What a search needs of a study: one dataset, the freeze points that may be tried, no controls."""
+    """What a search needs of a study: one dataset, the freeze points that may be tried, no
+    controls."""
     search = searched(study)
     points = list(search.space.freeze_point or [])
     points += [point for point in [_own_point(study)] if point not in points]
     controls = study.controls.model_copy(update={"permuted_labels": False})
-    return study.model_copy(update={"datasets": [search.dataset or study.datasets[0]], "freeze_points": points, "controls": controls})
+    return study.model_copy(
+        update={
+            "datasets": [search.dataset or study.datasets[0]],
+            "freeze_points": points,
+            "controls": controls,
+        }
+    )
 
 
 @dataclass(frozen=True)
@@ -76,7 +94,9 @@ class Bench:
 
     study: Study
     plan: Plan
-    _made: dict[tuple[Any, ...], list[TrialSpec]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _made: dict[tuple[Any, ...], list[TrialSpec]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def search(self) -> Search:
@@ -93,8 +113,11 @@ class Bench:
         """Epochs of the judged head."""
         return int(getattr(self.study.training.epochs, self.search.head))
 
-    def chain(self, values: Values, fold: int, *, outer: int | None = None, epochs: int | None = None) -> list[TrialSpec]:
-        """The trials that give a configuration's AUC on a fold, each standing on the one before: an image trial, and the fc or gru trial on it.
+    def chain(
+        self, values: Values, fold: int, *, outer: int | None = None, epochs: int | None = None
+    ) -> list[TrialSpec]:
+        """The trials that give a configuration's AUC on a fold, each standing on the one before: an
+        image trial, and the fc or gru trial on it.
 
         Args:
             values: of the configuration.
@@ -107,20 +130,38 @@ class Bench:
             self._made[key] = self._chain(values, fold, outer, epochs)
         return self._made[key]
 
-    def _chain(self, values: Values, fold: int, outer: int | None, epochs: int | None) -> list[TrialSpec]:
+    def _chain(
+        self, values: Values, fold: int, outer: int | None, epochs: int | None
+    ) -> list[TrialSpec]:
         study, head = configured(self.study, values), self.search.head
         if epochs is not None:
             shorter = study.training.epochs.model_copy(update={str(head): epochs})
-            study = study.model_copy(update={"training": study.training.model_copy(update={"epochs": shorter})})
+            study = study.model_copy(
+                update={"training": study.training.model_copy(update={"epochs": shorter})}
+            )
         point = FreezePoint(str(values.get("freeze_point", _own_point(self.study))))
-        where: dict[str, Any] = {"dataset": self.dataset, "freeze_point": point, "fold": fold, "inputs": self.plan.inputs[self.dataset], "outer": outer}
+        where: dict[str, Any] = {
+            "dataset": self.dataset,
+            "freeze_point": point,
+            "fold": fold,
+            "inputs": self.plan.inputs[self.dataset],
+            "outer": outer,
+        }
         image = make_spec(study, head=Head.IMAGE, **where)
-        return [image] if head is Head.IMAGE else [image, make_spec(study, head=head, image_trial=image.trial_id, **where)]
+        return (
+            [image]
+            if head is Head.IMAGE
+            else [image, make_spec(study, head=head, image_trial=image.trial_id, **where)]
+        )
 
     def auc(self, chain: list[TrialSpec], results: Results) -> float | None:
         """The validation AUC that judges, None while the trial is not finished."""
         result = results.get(chain[-1].trial_id)
-        found = None if result is None else result["levels"][main_level(self.search.head)]["metrics"]["auc"]
+        found = (
+            None
+            if result is None
+            else result["levels"][main_level(self.search.head)]["metrics"]["auc"]
+        )
         return None if found is None else float(found)
 
 

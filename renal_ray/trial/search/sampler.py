@@ -1,4 +1,5 @@
-"""Which configuration is tried next: Optuna's samplers, fed anew with all that was tried at every question, so that nothing of theirs need be kept."""
+"""Which configuration is tried next: Optuna's samplers, fed anew with all that was tried at every
+question, so that nothing of theirs need be kept."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +26,8 @@ class Past:
     Args:
         values: by dimension.
         state: complete, given-up, failed or running.
-        value: mean AUC over all folds of a complete one, over those it has of one that was given up; None otherwise.
+        value: mean AUC over all folds of a complete one, over those it has of one that was given
+            up; None otherwise.
         step: how far one that was given up came: more is better.
     """
 
@@ -38,8 +40,9 @@ class Past:
 def ask(search: Search, past: Sequence[Past], *, seed: Sequence[str]) -> dict[str, Value] | None:
     """The next configuration by tpe or random.
 
-    The same past in the same order and the same seed give the same answer, however often the search was interrupted: each question has a sampler of its
-    own (Bergstra et al. 2011, as in Optuna; a configuration that runs counts as bad, so that workers side by side try different ones).
+    The same past in the same order and the same seed give the same answer, however often the search
+    was interrupted: each question has a sampler of its own (Bergstra et al. 2011, as in Optuna; a
+    configuration that runs counts as bad, so that workers side by side try different ones).
 
     Args:
         search: space and sampler.
@@ -60,7 +63,9 @@ def ask(search: Search, past: Sequence[Past], *, seed: Sequence[str]) -> dict[st
         study = optuna.create_study(direction="maximize", sampler=sampler)
         study.add_trials(trials)
         drawn = study.ask(distributions).params
-        values = {name: _rounded(drawn[name], tried) for name, tried in search.space.dimensions.items()}
+        values = {
+            name: _rounded(drawn[name], tried) for name, tried in search.space.dimensions.items()
+        }
         if values not in known:
             return values
     return None
@@ -71,7 +76,9 @@ def grid(search: Search, own: Mapping[str, Value]) -> Iterator[dict[str, Value]]
     dimensions = search.space.dimensions
     lists = [tried for tried in dimensions.values() if isinstance(tried, list)]
     for combination in itertools.product(*lists):
-        values: dict[str, Value] = {name: _plain(value) for name, value in zip(dimensions, combination, strict=True)}
+        values: dict[str, Value] = {
+            name: _plain(value) for name, value in zip(dimensions, combination, strict=True)
+        }
         if values != dict(own):
             yield values
 
@@ -116,11 +123,16 @@ def _trial(past: Past, distributions: "dict[str, BaseDistribution]") -> "FrozenT
     if past.state == "running":
         return create_trial(state=TrialState.RUNNING, **how)
     # One that failed came nowhere: Optuna ranks it last.
-    return create_trial(state=TrialState.PRUNED, intermediate_values={} if past.value is None else {past.step: past.value}, **how)
+    return create_trial(
+        state=TrialState.PRUNED,
+        intermediate_values={} if past.value is None else {past.step: past.value},
+        **how,
+    )
 
 
 def _rounded(value: Any, tried: "Span | list[Any]") -> Value:
-    """A drawn number with few digits: it is read by people, and stands in the name of a study's trials."""
+    """A drawn number with few digits: it is read by people, and stands in the name of a study's
+    trials."""
     if isinstance(tried, Span) and not isinstance(tried, WholeSpan):
         return min(max(float(f"{value:.{DIGITS}g}"), tried.low), tried.high)
     return _plain(value)

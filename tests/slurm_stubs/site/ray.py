@@ -22,4 +22,7 @@ def init(address: str, **_: object) -> None:
 
 
 def nodes() -> list[dict[str, object]]:
-    return [{"NodeManagerHostname": f"{path.name}.cluster.example", "Alive": True} for path in alive().iterdir()]
+    return [
+        {"NodeManagerHostname": f"{path.name}.cluster.example", "Alive": True}
+        for path in alive().iterdir()
+    ]
