@@ -27,12 +27,9 @@ Round = Callable[[int], None]  # trains this many steps
 def main(asked: dict[str, Any]) -> None:
     import keras
 
-    if (
-        find_spec("pandas") is None
-        # A bare machine with a card: modules of ours name its tables and make none; Keras has
-        # looked
-        # for it already.
-    ):
+    # A bare machine with a card: modules of ours name its tables and make none; Keras has
+    # looked for it already.
+    if find_spec("pandas") is None:
         sys.modules["pandas"] = types.ModuleType("pandas")
         sys.modules["pandas"].DataFrame = object  # type: ignore[attr-defined]
     keras.utils.set_random_seed(0)

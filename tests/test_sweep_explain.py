@@ -223,12 +223,9 @@ def test_pictures_are_the_stored_slices_with_the_lesion_where_it_is(finished: Pl
         if not row["is_empty"]:
             share = one.attention[one.lesion].sum() / one.attention.sum()
             assert share == pytest.approx(row["share_inside"], abs=0.01)
-        if (
-            one.dataset == "roi"
-            # Outside the lesion all is black but for the interpolation's edge, wide here: crops of
-            # a
-            # dozen pixels were enlarged.
-        ):
+        # Outside the lesion all is black but for the interpolation's edge, wide here: crops of
+        # a dozen pixels were enlarged.
+        if one.dataset == "roi":
             assert (one.image[one.lesion] > 0).any(axis=-1).mean() > 0.99
             assert one.image[~one.lesion].mean() < 0.4 * one.image[one.lesion].mean()
 

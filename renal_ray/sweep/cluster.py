@@ -117,8 +117,8 @@ def _joined(address: str) -> Any:
     import ray
 
     # Versions of Ray have other defaults: `ray start --head` takes a token that it finds. A token
-    # at hand tells nothing of a cluster
-    # elsewhere, and a driver with one cannot work on a cluster without.
+    # at hand tells nothing of a cluster elsewhere, and a driver with one cannot work on a cluster
+    # without.
     _say_mode("token" if address == "auto" and _has_token() else "disabled")
     try:
         return ray.init(

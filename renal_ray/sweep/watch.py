@@ -60,9 +60,6 @@ def _end(address: str) -> None:
         file=sys.stderr,
         flush=True,
     )
-    os._exit(
-        GONE
-        # Ray's own threads would hang in every other way to end; the lock of a dead process is
-        # taken
-        # over.
-    )
+    # Ray's own threads would hang in every other way to end; the lock of a dead process is taken
+    # over.
+    os._exit(GONE)
