@@ -11,8 +11,7 @@ import pytest
 from conftest import SmallWork
 
 from renal_ray.model import nvidia
-from renal_ray.model.device import Card, card
-from renal_ray.model.nvidia import Driver, driver
+from renal_ray.model.nvidia import Card, Driver, card, driver
 from renal_ray.problems import StudyError
 from renal_ray.store.ledger import Ledger
 from renal_ray.trial import cards

@@ -206,7 +206,7 @@ def _directions(embeddings: Mapping[str, np.ndarray], patients: Sequence[str]) -
 
 def _direction(embeddings: np.ndarray) -> np.ndarray:
     """A patient's mean embedding, scaled to length 1; of no length where all values are 0."""
-    mean = embeddings.astype(np.float64).mean(axis=0)
+    mean: np.ndarray = embeddings.astype(np.float64).mean(axis=0)
     length = float(np.linalg.norm(mean))
     return mean / length if length > 0 else mean
 

@@ -161,7 +161,7 @@ def _under_attention(grey: np.ndarray, attention: np.ndarray, mask: np.ndarray) 
     opacity = (
         MOST_OPAQUE * share * (np.ptp(share) > 0)
     )  # attention that is the same everywhere would hide the image and show nothing
-    mixed = np.rint(grey * (1 - opacity) + colour * opacity).astype(np.uint8)
+    mixed: np.ndarray = np.rint(grey * (1 - opacity) + colour * opacity).astype(np.uint8)
     inside = np.asarray(Image.fromarray(mask).resize((TILE, TILE), Image.Resampling.NEAREST))
     mixed[inside & ~binary_erosion(inside, border_value=1)] = OUTLINE
     return mixed

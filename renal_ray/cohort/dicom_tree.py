@@ -134,7 +134,9 @@ def _conflicting(table: pd.DataFrame) -> set[str]:
     return set(labels.index[labels > 1])
 
 
-def _labelled(patient: str, records: dict[str, dict], conflicting: set[str]) -> dict[str, Any]:
+def _labelled(
+    patient: str, records: dict[str, dict[str, Any]], conflicting: set[str]
+) -> dict[str, Any]:
     if not patient:
         raise PatientError(
             Code.LABEL_MISSING,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from pydicom import Dataset, dcmread
-from pydicom.pixels import get_decoder
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, RLELossless
 
 from renal_ray.dicom.headers import DICOM_FAULTS, Header, readable, syntax_of
@@ -118,9 +118,11 @@ def pixels(dataset: Dataset, *, frame: int | None = None, number: int = 1) -> np
     if coded and coded.signed:
         dataset.PixelRepresentation = 1
     try:
-        values = get_decoder(syntax).as_array(dataset, index=frame, correct_unused_bits=not raised)[
-            0
-        ]
+        values, _ = get_decoder(syntax).as_array(
+            dataset,
+            index=frame,
+            correct_unused_bits=not raised,  # type: ignore[arg-type]  # pydicom lacks an Unpack
+        )
     except DICOM_FAULTS:
         raise PatientError(
             Code.UNDECODABLE_SYNTAX,

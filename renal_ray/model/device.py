@@ -4,6 +4,7 @@ import importlib
 import platform
 from pathlib import Path
 from time import perf_counter
+from types import ModuleType
 
 import keras
 import numpy as np
@@ -68,7 +69,8 @@ def matrix_gflops(precision: str, edge: int | None = None) -> float:
 
 def peak_memory_mib() -> float | None:
     """Peak memory of this process on its card in MiB, None without one."""
-    return _backend().peak_memory_mib()
+    peak: float | None = _backend().peak_memory_mib()
+    return peak
 
 
 def limit_memory(mib: int) -> None:
@@ -78,5 +80,5 @@ def limit_memory(mib: int) -> None:
         _backend().limit_memory(mib)
 
 
-def _backend():  # type: ignore[no-untyped-def]  # the two modules differ by import alone
+def _backend() -> ModuleType:
     return importlib.import_module(f"renal_ray.model.steps.on_{keras.backend.backend()}")

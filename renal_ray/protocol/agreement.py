@@ -89,7 +89,7 @@ def pairwise_agreement(decisions: ArrayLike) -> NDArray[np.float64]:
         ValueError: as fleiss_kappa.
     """
     called = _as_decisions(decisions)
-    return (called[:, None, :] == called[None, :, :]).mean(axis=2)
+    return np.asarray((called[:, None, :] == called[None, :, :]).mean(axis=2))
 
 
 def spread(scores: ArrayLike) -> Spread:

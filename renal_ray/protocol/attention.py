@@ -23,13 +23,13 @@ def attention_map(evidence: NDArray[np.floating], size: int) -> NDArray[np.float
         return np.zeros((size, size), np.float32)
     along_rows, along_columns = (_interpolation(n, size) for n in places.shape)
     found = along_rows @ (places / places.max()) @ along_columns.T
-    return (found / found.max()).astype(np.float32)
+    return np.asarray(found / found.max(), np.float32)
 
 
 def _interpolation(places: int, size: int) -> NDArray[np.float64]:
     """Weights (size, places) of the places along one axis in each pixel."""
     at = np.clip((np.arange(size) + 0.5) * places / size - 0.5, 0, places - 1)
-    return np.maximum(1 - np.abs(at[:, None] - np.arange(places)), 0)
+    return np.asarray(np.maximum(1 - np.abs(at[:, None] - np.arange(places)), 0))
 
 
 def share_inside(attention: NDArray[np.floating], lesion: NDArray[np.bool_]) -> float | None:

@@ -115,10 +115,11 @@ class BatchFile:
 
     def tensor(self, index: int, column: str) -> np.ndarray:
         """A tensor column of one record batch as a read-only (rows, ...) array."""
-        return self.batch(index).column(column).to_numpy_ndarray()
+        values: np.ndarray = self.batch(index).column(column).to_numpy_ndarray()
+        return values
 
     def __len__(self) -> int:
-        return self._reader.num_record_batches
+        return int(self._reader.num_record_batches)
 
 
 class BatchFiles:
@@ -190,4 +191,5 @@ class BatchFiles:
     def column(self, patient_id: str, column: str) -> np.ndarray:
         """A plain column of one patient's rows, as `tensor`."""
         file, batch = self._batch(patient_id)
-        return file.batch(batch).column(column).to_numpy(zero_copy_only=False)
+        values: np.ndarray = file.batch(batch).column(column).to_numpy(zero_copy_only=False)
+        return values

@@ -175,9 +175,8 @@ def is_alive(process: Mapping[str, Any]) -> bool | None:
     if (process["host"], process.get("kernel")) != (platform.node(), _kernel()):
         return None
     try:
-        return (
-            psutil.Process(process["pid"]).create_time() == process["started"]
-        )  # its number may be another process's by now
+        # Its number may be another process's by now.
+        return bool(psutil.Process(process["pid"]).create_time() == process["started"])
     except psutil.NoSuchProcess:
         return False
 

@@ -88,7 +88,7 @@ class Place:
     def exists(self, name: str) -> bool:
         """Whether a file or directory of that name is there."""
         filesystem, root = self._open()
-        return filesystem.get_file_info(f"{root}/{name}").type != fs.FileType.NotFound
+        return bool(filesystem.get_file_info(f"{root}/{name}").type != fs.FileType.NotFound)
 
     def entries(
         self, name: str = "", *, recursive: bool = False, hidden: bool = False
@@ -141,7 +141,8 @@ class Place:
         """
         filesystem, root = self._open()
         with filesystem.open_input_stream(f"{root}/{name}", compression=None) as stream:
-            return stream.read()
+            content: bytes = stream.read()
+        return content
 
     def write(self, name: str, data: bytes) -> None:
         """Writes a file whole or not at all: a reader sees the old bytes or the new ones, never

@@ -3,7 +3,7 @@ seal."""
 
 import hashlib
 from collections.abc import Collection, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -43,7 +43,7 @@ def schema(size: int) -> pa.Schema:
 
 def write_shard(
     work: Place, dataset: Dataset, shard: str, patients: Iterable[PatientRows], *, size: int
-) -> list[dict]:
+) -> list[dict[str, Any]]:
     """Writes one Arrow file of a dataset, a record batch a patient.
 
     Args:
@@ -94,7 +94,7 @@ def _columns(rows: PatientRows) -> dict[str, pa.Array]:
     }
 
 
-def write_index(work: Place, dataset: Dataset, rows: list[dict]) -> None:
+def write_index(work: Place, dataset: Dataset, rows: list[dict[str, Any]]) -> None:
     """Writes index.parquet of a dataset from the rows that `write_shard` returned."""
     table = pd.DataFrame(rows).sort_values("patient_id", ignore_index=True)
     work.write_parquet(

@@ -98,9 +98,10 @@ def _visible() -> str | None:
     """The cards that this node was started with: in this worker, promised none, Ray has emptied the
     variable; the raylet above it has it still."""
     try:
-        return psutil.Process(os.getppid()).environ().get("CUDA_VISIBLE_DEVICES")
+        environment: dict[str, str] = psutil.Process(os.getppid()).environ()
     except psutil.Error:
         return None
+    return environment.get("CUDA_VISIBLE_DEVICES")
 
 
 def _is_mine(visible: str | None, number: int, uuid: str) -> bool:

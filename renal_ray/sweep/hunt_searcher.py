@@ -83,7 +83,7 @@ class HuntSearcher(Searcher):
         return self._room(share) - taken + (1 if spec.is_short else 0) >= 1 - 1e-9
 
     def on_trial_complete(
-        self, trial_id: str, result: dict | None = None, error: bool = False
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """Looks the trial up in the ledger: what is on disk decides, not what Tune heard."""
         if trial_id not in self._running:

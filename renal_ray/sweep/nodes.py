@@ -61,7 +61,8 @@ def _free() -> dict[str, dict[str, float]]:
         available_resources_per_node,
     )  # what ray.util.tpu uses; the public call gives the cluster's total alone
 
-    return available_resources_per_node()
+    free: dict[str, dict[str, float]] = available_resources_per_node()
+    return free
 
 
 def ask_all(

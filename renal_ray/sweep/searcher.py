@@ -138,7 +138,7 @@ class StudySearcher(Searcher):
         return {"spec": spec.to_json(), "share": share._asdict()}
 
     def on_trial_complete(
-        self, trial_id: str, result: dict | None = None, error: bool = False
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """Looks the trial up in the ledger: what is on disk decides, not what Tune heard."""
         if trial_id not in self._running:

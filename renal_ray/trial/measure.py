@@ -101,7 +101,8 @@ def _resident(model: "CompiledModel", inputs: Any, labels: np.ndarray) -> Measur
 
 def _machine(prefix: dict[str, Any], precision: str) -> dict[str, Any]:
     from renal_ray.model.backbone import build_backbone, multi_prefix
-    from renal_ray.model.device import card, device_name, matrix_gflops
+    from renal_ray.model.device import device_name, matrix_gflops
+    from renal_ray.model.nvidia import card
 
     size, batch = prefix["size"], prefix["batch_size"]
     model = multi_prefix(

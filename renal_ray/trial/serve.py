@@ -99,7 +99,8 @@ class Server:
             if on_card := self._setup.gpu_share > 0 and require_card(
                 self._setup.backend, allow_cpu=self._setup.allow_cpu
             ):
-                from renal_ray.model.device import card, limit_memory
+                from renal_ray.model.device import limit_memory
+                from renal_ray.model.nvidia import card
 
                 found = card()
                 if found and self._setup.gpu_share < 1:

@@ -109,12 +109,12 @@ class Workshop:
         self._computed = frozenset(computed)
         self._on_card = on_card
         self._resident_bytes = resident_mib * 2**20
-        self._prefix: tuple[tuple, Prefix] | None = None
-        self._rows: tuple[tuple, ImageRows] | None = None
-        self._copied: dict[tuple, CopiedRows] = {}
+        self._prefix: tuple[tuple[Any, ...], Prefix] | None = None
+        self._rows: tuple[tuple[Any, ...], ImageRows] | None = None
+        self._copied: dict[tuple[Any, ...], CopiedRows] = {}
         self._held: tuple[Rows, Any] | None = None
         self._rates: dict[str, float] = {}
-        self._models: dict[tuple, CompiledModel] = {}
+        self._models: dict[tuple[Any, ...], CompiledModel] = {}
         self._gradcams: dict[keras.Model, GradCam] = {}
         self._backbones: dict[str, Mapping[str, np.ndarray]] = {}
 

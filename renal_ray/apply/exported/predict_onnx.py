@@ -110,7 +110,7 @@ def example(size: int) -> np.ndarray:
     waves = np.sin(row[None, :, :, None] / (5 + 2 * phases)) + np.cos(
         column[None, :, :, None] / (4 + phases)
     )
-    return np.clip(np.floor(127.5 + 60 * waves), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.floor(127.5 + 60 * waves), 0, 255), np.uint8)
 
 
 def check() -> tuple[float, float]:

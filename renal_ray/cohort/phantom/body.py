@@ -93,7 +93,7 @@ def _wall(canvas: Canvas, whole: Patch, build: Build, textures: Textures) -> Arr
     back_wall = y - (
         build.spine[0] + 24 - 10 * np.exp(-(((np.abs(x - build.spine[1]) - 40) / 26) ** 2))
     )
-    cavity = np.maximum(cavity, back_wall).astype(np.float32)
+    cavity = np.asarray(np.maximum(cavity, back_wall), np.float32)
     _linea_and_back(canvas, whole, build, body + fat_depth, rear)
     vessels = np.hypot(*(field(whole.axes) for field in textures.vessel))
     mesentery = FAT_HU + 5 * textures.organ(whole.axes) + 150 * np.exp(-(vessels**2) / 0.012)
@@ -299,7 +299,7 @@ def _spine(canvas: Canvas, build: Build, rng: np.random.Generator) -> Array:
     canvas.paint(
         patch, (np.hypot((x - x0) / 1.15, y - y0 - 25) - 8.5 + 0 * z).astype(np.float32), 28.0
     )
-    return np.minimum(np.minimum(body, psoas + 3), arch).astype(np.float32)
+    return np.asarray(np.minimum(np.minimum(body, psoas + 3), arch), np.float32)
 
 
 def _great_vessels(canvas: Canvas, build: Build, rng: np.random.Generator) -> None:

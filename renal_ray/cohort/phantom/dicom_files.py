@@ -23,6 +23,8 @@ from renal_ray.cohort.phantom.plan import PatientPlan
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+    from pydicom.dataelem import DataElement
+    from pydicom.uid import UID
 
 _UID_ROOT = "1.2.826.0.1.3680043.8.498."  # pydicom's own root for generated identifiers
 _PADDING = -2000
@@ -90,13 +92,11 @@ def write_dicom(
     return images.get(image) or f"ct{ENDINGS[image]}", masks.get(mask) or f"mask{ENDINGS[mask]}"
 
 
-def _uid(seed: int, *parts: object) -> str:
+def _uid(seed: int, *parts: object) -> "UID":
     from pydicom.uid import generate_uid
 
-    return str(
-        generate_uid(
-            prefix=_UID_ROOT, entropy_srcs=["renal-ray phantom", str(seed), *map(str, parts)]
-        )
+    return generate_uid(
+        prefix=_UID_ROOT, entropy_srcs=["renal-ray phantom", str(seed), *map(str, parts)]
     )
 
 
@@ -168,14 +168,16 @@ def _ct_slice(
     return ds
 
 
-def _store(ds: "Dataset", stored: NDArray, *, slope: str, intercept: str, bits: int) -> None:
+def _store(
+    ds: "Dataset", stored: NDArray[np.integer], *, slope: str, intercept: str, bits: int
+) -> None:
     signed = np.issubdtype(stored.dtype, np.signedinteger)
     ds.BitsStored, ds.HighBit, ds.PixelRepresentation = bits, bits - 1, int(signed)
     ds.RescaleIntercept, ds.RescaleSlope = intercept, slope
     ds["PixelData"] = _pixel_element(stored)
 
 
-def _pixel_element(stored: NDArray) -> "object":
+def _pixel_element(stored: NDArray[np.integer]) -> "DataElement":
     from pydicom.dataelem import DataElement
 
     return DataElement("PixelData", "OW", stored.astype(stored.dtype.newbyteorder("<")).tobytes())

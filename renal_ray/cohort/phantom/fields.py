@@ -170,4 +170,4 @@ def smooth_union(first: Array, second: Array, blend_mm: float = 8.0) -> Array:
 
 def soft_step(value: Array, width: float) -> Array:
     """0 well below zero, 1 well above it, linear over `width` between."""
-    return np.clip(value * np.float32(1 / width) + np.float32(0.5), 0, 1)
+    return np.asarray(np.clip(value * np.float32(1 / width) + np.float32(0.5), 0, 1))

@@ -20,7 +20,7 @@ LABELMAP_VALUE = LESION  # of the lesion in a label map
 SERIES_VALUE = 255  # of the lesion in a mask kept as images
 
 
-def write_volume(path: Path, values: NDArray, grid: Grid) -> None:
+def write_volume(path: Path, values: NDArray[np.integer], grid: Grid) -> None:
     """Writes a NIfTI, NRRD or MetaImage file by its ending.
 
     Args:

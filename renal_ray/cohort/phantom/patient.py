@@ -42,9 +42,6 @@ class Scan:
     max_diameter_mm: float
 
 
-@threadpool_limits.wrap(
-    limits=1
-)  # sums of products, and so a HU here and there, depend on the number of threads
 def build_scan(plan: PatientPlan, *, seed: int, matrix: int, slice_mm: float) -> Scan:
     """Draws a patient.
 
@@ -54,36 +51,49 @@ def build_scan(plan: PatientPlan, *, seed: int, matrix: int, slice_mm: float) ->
         matrix: rows and columns.
         slice_mm: slice thickness and distance, mm.
     """
-    rng = np.random.default_rng([seed, plan.number])
-    field_of_view = float(np.clip(rng.normal(385, 14), 360, 420))
-    grid = centred_grid(
-        max(8, round(rng.uniform(200, 225) / slice_mm)),
-        matrix,
-        matrix,
-        slice_mm=slice_mm,
-        pixel_mm=(field_of_view / matrix, field_of_view / matrix),
-    )
-    build = draw_build(
-        rng, sex=plan.sex, field_of_view_mm=field_of_view, largest_lesion_mm=plan.size_mm
-    )
-    canvas = Canvas(grid)
-    room = paint_body(canvas, build, rng)
-    recipe = draw_recipe(plan.kind, plan.variant, plan.size_mm, rng, grade=plan.grade)
-    labels = np.zeros(grid.shape, np.uint8)
-    for kidney in build.kidneys:
-        index = None
-        if kidney.side == plan.side:
-            index = place_lesion(
-                kidney, recipe, size_mm=plan.size_mm, place=plan.place, rng=rng, round_mm=slice_mm
-            )
-            index = _into_room(canvas, room, index)
-        _draw_kidney(canvas, labels, kidney, index, _incidental_cysts(kidney, rng), room, rng)
-    _table(canvas, build)
-    sharp = plan.scanner == "siemens"
-    add_noise(
-        canvas.hu, grid, rng, sigma=float(rng.uniform(12, 17)), sharpness=0.34 if sharp else 0.28
-    )
-    return Scan(grid, to_int16(canvas.hu), labels, largest_diameter(labels == LESION, grid.spacing))
+    # Sums of products, and so a HU here and there, depend on the number of threads.
+    with threadpool_limits(1):
+        rng = np.random.default_rng([seed, plan.number])
+        field_of_view = float(np.clip(rng.normal(385, 14), 360, 420))
+        grid = centred_grid(
+            max(8, round(rng.uniform(200, 225) / slice_mm)),
+            matrix,
+            matrix,
+            slice_mm=slice_mm,
+            pixel_mm=(field_of_view / matrix, field_of_view / matrix),
+        )
+        build = draw_build(
+            rng, sex=plan.sex, field_of_view_mm=field_of_view, largest_lesion_mm=plan.size_mm
+        )
+        canvas = Canvas(grid)
+        room = paint_body(canvas, build, rng)
+        recipe = draw_recipe(plan.kind, plan.variant, plan.size_mm, rng, grade=plan.grade)
+        labels = np.zeros(grid.shape, np.uint8)
+        for kidney in build.kidneys:
+            index = None
+            if kidney.side == plan.side:
+                index = place_lesion(
+                    kidney,
+                    recipe,
+                    size_mm=plan.size_mm,
+                    place=plan.place,
+                    rng=rng,
+                    round_mm=slice_mm,
+                )
+                index = _into_room(canvas, room, index)
+            _draw_kidney(canvas, labels, kidney, index, _incidental_cysts(kidney, rng), room, rng)
+        _table(canvas, build)
+        sharp = plan.scanner == "siemens"
+        add_noise(
+            canvas.hu,
+            grid,
+            rng,
+            sigma=float(rng.uniform(12, 17)),
+            sharpness=0.34 if sharp else 0.28,
+        )
+        return Scan(
+            grid, to_int16(canvas.hu), labels, largest_diameter(labels == LESION, grid.spacing)
+        )
 
 
 def _incidental_cysts(kidney: Kidney, rng: np.random.Generator) -> list[Lesion]:
@@ -164,7 +174,7 @@ def _draw_kidney(
     canvas.settle(fine, values)
 
 
-def _mark(labels: NDArray[np.uint8], fine: FinePatch, cover: NDArray, label: int) -> None:
+def _mark(labels: NDArray[np.uint8], fine: FinePatch, cover: Array, label: int) -> None:
     """Labels the voxels that a body fills by more than half; the smallest lesions, which fill none,
     where they fill most."""
     share = slice_mean(fine, np.asarray(cover, np.float32))

@@ -3,7 +3,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -105,7 +105,7 @@ def systematic(shares: Mapping[Name, float], n: int, rng: np.random.Generator) -
     return [drawn[i] for i in rng.permutation(n)]
 
 
-def _class_plans(label: Label, n: int, rng: np.random.Generator) -> list[dict]:
+def _class_plans(label: Label, n: int, rng: np.random.Generator) -> list[dict[str, Any]]:
     shares = MALIGNANT if label else BENIGN
     kinds = _kinds(shares, n, rng)
     variants = _variants(kinds, rng)
@@ -157,9 +157,8 @@ def _sizes(n: int, rng: np.random.Generator) -> np.ndarray:
     from scipy.special import ndtri
 
     levels = (rng.permutation(n) + rng.random(n)) / max(n, 1)
-    return np.clip(
-        _SIZE_MEDIAN_MM * np.exp(_SIZE_LOG_SD * ndtri(np.clip(levels, 1e-4, 1 - 1e-4))), 5.5, 158.0
-    )
+    sizes = _SIZE_MEDIAN_MM * np.exp(_SIZE_LOG_SD * ndtri(np.clip(levels, 1e-4, 1 - 1e-4)))
+    return np.asarray(np.clip(sizes, 5.5, 158.0))
 
 
 def _fit_places(places: Sequence[Place], sizes: np.ndarray) -> list[Place]:

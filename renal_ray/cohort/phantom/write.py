@@ -46,7 +46,7 @@ class Job:
     slice_mm: float
     plan: Any
     outline: Path | None = None
-    pathology: dict | None = None
+    pathology: dict[str, Any] | None = None
     image: "ImageKind" = "dicom"
     mask: "MaskKind" = "seg"
 
@@ -267,7 +267,7 @@ def _anatomy_jobs(out: Path, anatomy: Path, patients: int, seed: int) -> list[Jo
     ]
 
 
-def _claim(out: Path, request: dict, jobs: list[Job]) -> bool:
+def _claim(out: Path, request: dict[str, Any], jobs: list[Job]) -> bool:
     """Takes possession of the folder; True where it already holds all that is asked."""
     marker = out / MARKER
     if marker.is_file():

@@ -125,16 +125,17 @@ class Grid:
     @property
     def spacing(self) -> np.ndarray:
         """(3,) distance between slices, rows and columns in mm."""
-        return np.linalg.norm(self.steps, axis=1)
+        return np.asarray(np.linalg.norm(self.steps, axis=1))
 
     def position_mm(self) -> np.ndarray:
         """(slices,) position of each slice along the normal that points to the head, in mm."""
         up = -self.steps[0] / self.spacing[0]
-        return (self.origin + np.arange(self.shape[0])[:, None] * self.steps[0]) @ up
+        origins = self.origin + np.arange(self.shape[0])[:, None] * self.steps[0]
+        return np.asarray(origins @ up)
 
     def index_of(self, points: np.ndarray) -> np.ndarray:
         """Array indices, with fractions, of points (..., 3) in patient coordinates."""
-        return (points - self.origin) @ np.linalg.inv(self.steps)
+        return np.asarray((points - self.origin) @ np.linalg.inv(self.steps))
 
     def corners(self) -> tuple[np.ndarray, np.ndarray]:
         """The eight corner voxels: their indices (8, 3) and the patient coordinates (8, 3) of their

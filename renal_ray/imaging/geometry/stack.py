@@ -135,8 +135,8 @@ def _step(positions: np.ndarray, along: np.ndarray, normal: np.ndarray) -> np.nd
     no more than rounding explains."""
     if len(positions) == 1:
         return normal
-    line = (positions[-1] - positions[0]) / (len(positions) - 1)
-    upright = normal * (along[-1] - along[0]) / (len(positions) - 1)
+    line: np.ndarray = (positions[-1] - positions[0]) / (len(positions) - 1)
+    upright: np.ndarray = normal * (along[-1] - along[0]) / (len(positions) - 1)
     leans = np.linalg.norm(line - upright) > MAX_SHEAR * np.linalg.norm(line)
     return upright if leans and not _shifted(positions, along, normal).any() else line
 

@@ -25,7 +25,7 @@ def whole_within(dtype: np.dtype, slope: float) -> float:
 def fractions(values: np.ndarray, within: float) -> np.ndarray:
     """bool, of any shape: which values are no whole numbers; what is not finite is none."""
     with np.errstate(invalid="ignore"):  # infinite - infinite
-        return ~(np.abs(values - np.rint(values)) <= within)
+        return np.asarray(~(np.abs(values - np.rint(values)) <= within))
 
 
 def refuse_fractions(share: float, low: float, high: float, *, finite: bool) -> PatientError:

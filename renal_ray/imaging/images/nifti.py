@@ -152,7 +152,8 @@ def _qform(header: nib.Nifti1Header) -> np.ndarray | None:
         return None
     for name in fields if length > 1 else ():
         header[name] = header[name] / length
-    return header.get_qform(coded=True)[0]
+    form: np.ndarray | None = header.get_qform(coded=True)[0]
+    return form
 
 
 def _grid(

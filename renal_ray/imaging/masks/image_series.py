@@ -114,7 +114,7 @@ class ImageSeriesMask:
         return images
 
 
-def _frames(header: Header) -> list:
+def _frames(header: Header) -> list[tuple[int | None, Dataset | FlatDataset]]:
     if header.pixels is not Pixels.PRESENT:
         code = Code.NO_PIXEL_DATA if header.pixels is Pixels.ABSENT else Code.FILE_TRUNCATED
         raise PatientError(

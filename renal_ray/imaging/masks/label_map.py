@@ -7,7 +7,7 @@ import numpy as np
 from renal_ray.imaging.geometry.grid import Grid, Turn, nearest_turn, turn_onto
 from renal_ray.imaging.geometry.resample import resample_nearest
 from renal_ray.imaging.images.source import ImageSource, References, sized
-from renal_ray.imaging.images.volume import Voxels
+from renal_ray.imaging.images.voxels import Voxels
 from renal_ray.imaging.masks.beyond import require_inside
 from renal_ray.imaging.masks.lesion import Lesion, lesion_of
 from renal_ray.imaging.masks.placing import compared, resampled

@@ -89,7 +89,7 @@ def fill(
         place = np.clip(np.ceil(column) - corner[1], 0, shape[1]).astype(int)
         toggles += np.bincount(row * (shape[1] + 1) + place, minlength=len(toggles))
     inside = np.cumsum(toggles.reshape(shape[0], shape[1] + 1), axis=1)[:, : shape[1]]
-    return inside % 2 == 1
+    return np.asarray(inside % 2 == 1)
 
 
 def enclosed(outlines: Sequence[Outline]) -> Enclosed:

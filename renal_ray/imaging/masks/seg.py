@@ -170,7 +170,8 @@ class SegMask:
         shared = self._dataset.get("SharedFunctionalGroupsSequence") or [Dataset()]
         for group in (self._dataset.PerFrameFunctionalGroupsSequence[frame], shared[0]):
             if group.get(name):
-                return group[name][0]
+                first: Dataset = group[name][0]
+                return first
         return Dataset()
 
     def _plane(self, frame: int, mask: np.ndarray) -> MaskPlane:

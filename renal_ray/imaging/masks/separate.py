@@ -209,7 +209,7 @@ def _surface(filled: np.ndarray) -> np.ndarray:
         here, there = np.moveaxis(inside, axis, 0), np.moveaxis(filled, axis, 0)
         here[1:] &= there[:-1]
         here[:-1] &= there[1:]
-    return filled & ~inside
+    return np.asarray(filled & ~inside)
 
 
 def _not_empty(slices: np.ndarray, mask: np.ndarray) -> Lesion:

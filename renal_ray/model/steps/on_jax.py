@@ -123,14 +123,16 @@ class JaxSteps:
             state, one = self._train_step(state, inputs[rows], labels[rows])
             return state, told.at[number].set(one)
 
-        return jax.lax.fori_loop(0, steps, body, (state, jnp.zeros((len(order), 2))))
+        start = state, jnp.zeros((len(order), 2))
+        done: tuple[State, jax.Array] = jax.lax.fori_loop(0, steps, body, start)
+        return done
 
     def _infer_step(
         self, trainable: list[jax.Array], fixed: list[jax.Array], inputs: Any
     ) -> list[jax.Array]:
-        outputs, _ = self._outputs.stateless_call(
+        outputs: list[jax.Array] = self._outputs.stateless_call(
             *self._for_outputs(trainable, fixed), inputs.astype(jnp.float32), training=False
-        )
+        )[0]
         return outputs
 
     def _for_outputs(
@@ -159,16 +161,17 @@ class JaxSteps:
         def body(number: int, out: jax.Array) -> jax.Array:
             return out.at[number].set(self._infer_step(trainable, fixed, inputs[order[number]])[1])
 
-        return jax.lax.fori_loop(
-            0, steps, body, jnp.zeros((*order.shape, self._model.output_shape[-1]))
-        )
+        start = jnp.zeros((*order.shape, self._model.output_shape[-1]))
+        scores: jax.Array = jax.lax.fori_loop(0, steps, body, start)
+        return scores
 
     def _forward_step(
         self, trainable: list[jax.Array], fixed: list[jax.Array], inputs: Any
     ) -> list[jax.Array]:
-        return self._model.stateless_call(
+        after: list[jax.Array] = self._model.stateless_call(
             trainable, fixed, inputs.astype(jnp.float32), training=True
         )[1]
+        return after
 
 
 def input_gradient(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
@@ -176,7 +179,8 @@ def input_gradient(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
 
     def total(inputs: Any, trainable: list[jax.Array], fixed: list[jax.Array]) -> jax.Array:
         # samples do not meet in inference mode: the gradient of each is that of their sum
-        return model.stateless_call(trainable, fixed, inputs, training=False)[0].sum()
+        values: jax.Array = model.stateless_call(trainable, fixed, inputs, training=False)[0]
+        return values.sum()
 
     gradient = jax.jit(jax.grad(total))
 

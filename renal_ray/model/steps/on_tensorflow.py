@@ -61,7 +61,8 @@ class TensorFlowSteps:
         return tf.cast(embedding, tf.float32).numpy(), probabilities.numpy()
 
     def outputs_resident(self, inputs: tf.Tensor, order: np.ndarray) -> np.ndarray:
-        return self._infer_all(inputs, tf.convert_to_tensor(order, tf.int32)).numpy()
+        scores: np.ndarray = self._infer_all(inputs, tf.convert_to_tensor(order, tf.int32)).numpy()
+        return scores
 
     def forward(self, inputs: np.ndarray) -> None:
         self._forward(tf.convert_to_tensor(inputs))
@@ -105,7 +106,6 @@ class TensorFlowSteps:
 def input_gradient(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
     """See `renal_ray.model.steps.make_input_gradient`."""
 
-    @tf.function(reduce_retracing=True)
     def gradient(inputs: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
             tape.watch(inputs)
@@ -114,7 +114,8 @@ def input_gradient(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
             )  # samples do not meet in inference mode: the gradient of each is that of their sum
         return tape.gradient(values, inputs)
 
-    return lambda inputs: gradient(tf.convert_to_tensor(inputs, tf.float32)).numpy()
+    compiled = tf.function(gradient, reduce_retracing=True)
+    return lambda inputs: compiled(tf.convert_to_tensor(inputs, tf.float32)).numpy()
 
 
 def cards() -> list[tuple[str, float]]:

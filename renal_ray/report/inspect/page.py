@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import pandas as pd
@@ -107,7 +108,7 @@ def _cohort(study: Study) -> tuple[pd.DataFrame, list[Quarantined]]:
     return load_cohort(study.cohort)
 
 
-def _request(study: Study, row: dict) -> Request:
+def _request(study: Study, row: dict[str, Any]) -> Request:
     text = {
         name: str(row[name]) if not pd.isna(row.get(name)) else ""
         for name in ("patient_id", "image", "mask", "series", "lesion")

@@ -54,7 +54,9 @@ def learning_curve(evidence: Evidence, dataset: Dataset) -> list[CurvePoint]:
 
 def _patients(evidence: Evidence, trials: list[Trial], share: float) -> float:
     """Training patients, mean over folds, as the trials were fed."""
-    told = [trial.result["n"]["train_patients"] for trial in trials if "n" in trial.result]
+    told: list[int] = [
+        trial.result["n"]["train_patients"] for trial in trials if "n" in trial.result
+    ]
     if len(told) == len(trials):
         return sum(told) / len(told)
     return (

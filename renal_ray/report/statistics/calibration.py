@@ -55,7 +55,8 @@ def _raw_mean(evidence: Evidence, one: Scored) -> NDArray[np.float64]:
     """Mean over the voters of what the networks said of each test sample."""
     voters = evidence.voters(one.model.dataset, one.model.head, one.model.level)
     means = voters.groupby("patient_id", sort=True)["raw_score"].mean()
-    return means.loc[list(one.test.patients)].to_numpy(np.float64)
+    scores: NDArray[np.float64] = means.loc[list(one.test.patients)].to_numpy(np.float64)
+    return scores
 
 
 def n_bins(samples: Samples) -> int:

@@ -167,7 +167,7 @@ def _mcnemar(family: str, first: Scored, second: Scored) -> Comparison:
 
 
 def _right(samples: Samples) -> NDArray[np.bool_]:
-    return samples.decisions == samples.labels
+    return np.asarray(samples.decisions == samples.labels)
 
 
 def _adjusted(found: Sequence[Comparison]) -> list[Comparison]:
