@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from renal_ray.config import NAMED_WEIGHTS, PROVENANCE, Cohort, External, Phase, Section, Study
-from renal_ray.config.strict_yaml import read_yaml
+from renal_ray.config.strict_yaml import read_yaml, write_yaml
 from renal_ray.problems import StudyError
 
 Part = TypeVar("Part", bound=Section)
@@ -279,4 +279,4 @@ def dump_study(study: Study, provenance: dict[str, Any] | None = None) -> str:
     data: dict[str, Any] = study.model_dump(mode="json")
     if provenance is not None:
         data[PROVENANCE] = provenance
-    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
+    return write_yaml(data)
