@@ -39,8 +39,9 @@ def load_study(path: Path, overrides: list[Override] | None = None) -> Study:
     """Reads a study file, or a work directory's study.yaml, and lays the overrides over it.
 
     Args:
-        path: YAML study file, or a work directory that holds study.yaml. A directory is the study's
-            work directory, wherever it was moved or copied from, unless an override names another.
+        path: YAML study file, or a work directory that holds study.yaml. A directory, and that of a
+            study.yaml that a command wrote there, is the study's work directory, wherever it was
+            moved or copied from, unless an override names another.
         overrides: `key.subkey=value` each; the value is read as YAML.
 
     Returns:
@@ -58,7 +59,16 @@ def load_study(path: Path, overrides: list[Override] | None = None) -> Study:
         ) from None
     except OSError as error:
         raise StudyError(f"{file}: not readable as YAML: {error}") from None
-    return parse_study(text, str(file), overrides, work=str(path) if path.is_dir() else None)
+    lies_in_work = path.is_dir() or _is_record(file, text)
+    return parse_study(text, str(file), overrides, work=str(file.parent) if lies_in_work else None)
+
+
+def _is_record(file: Path, text: bytes) -> bool:
+    """Whether a study file is the record of a work directory and lies in one, beside its slices."""
+    if file.name != "study.yaml" or not (file.parent / "slices").is_dir():
+        return False
+    raw = _yaml(text, str(file))
+    return isinstance(raw, dict) and PROVENANCE in raw
 
 
 def parse_study(

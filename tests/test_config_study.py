@@ -236,6 +236,19 @@ def test_what_is_dumped_loads_back_equal(tmp_path: Path) -> None:
     }
 
 
+def test_the_record_in_a_work_directory_is_that_work_directory_too(tmp_path: Path) -> None:
+    (tmp_path / "work" / "slices").mkdir(parents=True)
+    study = load_study(study_file(tmp_path), [f"work={tmp_path / 'work'}"])
+    record = tmp_path / "work" / "study.yaml"
+    record.write_text(dump_study(study, {"hashes": {}}), encoding="utf-8")
+    shutil.copytree(tmp_path / "work", tmp_path / "copy")
+    assert load_study(tmp_path / "copy" / "study.yaml").work == str(tmp_path / "copy")
+    assert load_study(tmp_path / "copy" / "study.yaml", ["work=/other"]).work == "/other"
+    # A study file, though it was a record once: beside it lies no study.
+    shutil.copy(record, tmp_path / "study.yaml")
+    assert load_study(tmp_path / "study.yaml").work == study.work
+
+
 @pytest.mark.parametrize("name", ["08", "0128", "1e3", "1.5e3", "-.5E3", "017", "on", "2026-01-31"])
 def test_a_name_that_looks_like_a_number_loads_back_as_the_name(tmp_path: Path, name: str) -> None:
     study = load_study(study_file(tmp_path), [f"name='{name}'"])
