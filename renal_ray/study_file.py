@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from renal_ray.config import NAMED_WEIGHTS, PROVENANCE, Cohort, External, Phase, Section, Study
-from renal_ray.config.strict_yaml import read_yaml
+from renal_ray.config.strict_yaml import read_yaml, write_yaml
 from renal_ray.problems import StudyError
 
 Part = TypeVar("Part", bound=Section)
@@ -39,8 +39,9 @@ def load_study(path: Path, overrides: list[Override] | None = None) -> Study:
     """Reads a study file, or a work directory's study.yaml, and lays the overrides over it.
 
     Args:
-        path: YAML study file, or a work directory that holds study.yaml. A directory is the study's
-            work directory, wherever it was moved or copied from, unless an override names another.
+        path: YAML study file, or a work directory that holds study.yaml. A directory, and that of a
+            study.yaml that a command wrote there, is the study's work directory, wherever it was
+            moved or copied from, unless an override names another.
         overrides: `key.subkey=value` each; the value is read as YAML.
 
     Returns:
@@ -58,7 +59,16 @@ def load_study(path: Path, overrides: list[Override] | None = None) -> Study:
         ) from None
     except OSError as error:
         raise StudyError(f"{file}: not readable as YAML: {error}") from None
-    return parse_study(text, str(file), overrides, work=str(path) if path.is_dir() else None)
+    lies_in_work = path.is_dir() or _is_record(file, text)
+    return parse_study(text, str(file), overrides, work=str(file.parent) if lies_in_work else None)
+
+
+def _is_record(file: Path, text: bytes) -> bool:
+    """Whether a study file is the record of a work directory and lies in one, beside its slices."""
+    if file.name != "study.yaml" or not (file.parent / "slices").is_dir():
+        return False
+    raw = _yaml(text, str(file))
+    return isinstance(raw, dict) and PROVENANCE in raw
 
 
 def parse_study(
@@ -279,4 +289,4 @@ def dump_study(study: Study, provenance: dict[str, Any] | None = None) -> str:
     data: dict[str, Any] = study.model_dump(mode="json")
     if provenance is not None:
         data[PROVENANCE] = provenance
-    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
+    return write_yaml(data)

@@ -205,17 +205,22 @@ SOURCES: dict[str, tuple[Callable[[Bed], object], str, str]] = {
     "mask replaced": (
         lambda bed: exchange_mask(bed, bed.of_training),
         "0 labels, 0 added, 0 removed, 1 mask",
-        "6 of 6 trials will be trained anew",
+        "up to 6 of 6 trials will be trained anew",
     ),
     "image replaced": (
         lambda bed: shift_hu(bed.file(bed.of_training, "image")),
         "0 removed, 1 image",
-        "6 of 6 trials will be trained anew",
+        "up to 6 of 6 trials will be trained anew",
     ),
     "mask of a patient gone": (
         lambda bed: bed.file(bed.of_training, "mask").unlink(),
         "0 added, 1 removed",
         "6 of 6 trials will be trained anew",
+    ),
+    "a row twice": (
+        lambda bed: bed.edit(lambda table: pd.concat([table, table[:1]])),
+        "its table is another one and cannot be used as it is now",
+        "`renal-ray prepare` says why",
     ),
     "another age": (new_age, "1 with another entry of the table", "no trial is trained anew"),
 }

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel
 
 from renal_ray.config import Study
+from renal_ray.config.strict_yaml import read_yaml
 from renal_ray.problems import StudyError
 from renal_ray.study_file import dump_study, load_study
 from renal_ray.types import DATASETS, FREEZE_POINTS, HEADS
@@ -233,6 +234,51 @@ def test_what_is_dumped_loads_back_equal(tmp_path: Path) -> None:
     assert yaml.safe_load(file.read_text(encoding="utf-8"))["provenance"]["versions"] == {
         "numpy": "0"
     }
+
+
+def test_the_record_in_a_work_directory_is_that_work_directory_too(tmp_path: Path) -> None:
+    (tmp_path / "work" / "slices").mkdir(parents=True)
+    study = load_study(study_file(tmp_path), [f"work={tmp_path / 'work'}"])
+    record = tmp_path / "work" / "study.yaml"
+    record.write_text(dump_study(study, {"hashes": {}}), encoding="utf-8")
+    shutil.copytree(tmp_path / "work", tmp_path / "copy")
+    assert load_study(tmp_path / "copy" / "study.yaml").work == str(tmp_path / "copy")
+    assert load_study(tmp_path / "copy" / "study.yaml", ["work=/other"]).work == "/other"
+    # A study file, though it was a record once: beside it lies no study.
+    shutil.copy(record, tmp_path / "study.yaml")
+    assert load_study(tmp_path / "study.yaml").work == study.work
+
+
+@pytest.mark.parametrize("name", ["08", "0128", "1e3", "1.5e3", "-.5E3", "017", "on", "2026-01-31"])
+def test_a_name_that_looks_like_a_number_loads_back_as_the_name(tmp_path: Path, name: str) -> None:
+    study = load_study(study_file(tmp_path), [f"name='{name}'"])
+    file = tmp_path / "again.yaml"
+    file.write_text(dump_study(study, {"hashes": {"cohort": name}}), encoding="utf-8")
+    assert load_study(file) == study
+    assert yaml.safe_load(file.read_text(encoding="utf-8"))["name"] == name
+
+
+def test_merge_keys_are_resolved_and_no_key_given_twice(tmp_path: Path) -> None:
+    nested = "deep:\n  first: &a {p: 1}\n  second: &b {<<: *a, p: 2}\nflat: {<<: *b}\n"
+    assert read_yaml(nested) == {"deep": {"first": {"p": 1}, "second": {"p": 2}}, "flat": {"p": 2}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "seed: !!int '0x10'",
+        "seed: !!bool x",
+        "seed: !!timestamp x",
+        f"seed: {'1' * 5000}",
+        f"seed: {'[' * 3000}",
+    ],
+    ids=["int", "bool", "timestamp", "digits", "nested"],
+)
+def test_what_no_reader_can_make_a_value_of_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(f"name: some\nwork: work\n{text}\n", encoding="utf-8")
+    with pytest.raises(StudyError, match="not readable as YAML"):
+        load_study(file)
 
 
 def test_a_dump_names_every_key(tmp_path: Path) -> None:

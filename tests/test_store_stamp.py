@@ -12,6 +12,7 @@ import pytest
 from renal_ray.cohort.kits import read_kits
 from renal_ray.cohort.manifest import read_manifest
 from renal_ray.config import Cohort
+from renal_ray.problems import StudyError
 from renal_ray.store.stamp import CohortStamp, FileStamp, begin_stamp, changes_of, seen, stamp_files
 
 
@@ -163,7 +164,25 @@ def test_a_patient_who_was_left_out_and_is_corrected_is_a_change(folder: Path) -
     assert found.labels == ("B",)
 
 
-def test_sources_that_are_gone_or_cannot_be_read_are_not_compared(folder: Path) -> None:
+def test_whoever_has_another_id_is_another_patient_though_it_be_all_of_them(folder: Path) -> None:
+    cohort, stamp, files, known = both(folder)
+    table = pd.read_csv(folder / "manifest.csv")
+    table.assign(patient_id="0" + table["patient_id"]).to_csv(folder / "manifest.csv", index=False)
+    found = changes_of(stamp, files, known, cohort)
+    assert found is not None
+    assert (found.added, found.removed) == (("0A", "0B", "0C"), ("A", "B", "C"))
+
+
+def test_hidden_files_that_nobody_reads_are_no_change(folder: Path) -> None:
+    cohort, stamp, files, known = both(folder)
+    (folder / "A" / "ct" / ".DS_Store").write_bytes(b"looked at")
+    (folder / "A" / "ct" / ".nfs01").write_bytes(b"open elsewhere")
+    assert not changes_of(stamp, files, known, cohort)
+
+
+def test_sources_that_are_gone_are_not_compared_but_a_table_in_disorder_is(
+    folder: Path,
+) -> None:
     cohort, stamp, files, known = both(folder)
     for name in "AB":
         shutil.rmtree(folder / name)
@@ -173,7 +192,8 @@ def test_sources_that_are_gone_or_cannot_be_read_are_not_compared(folder: Path) 
     shutil.rmtree(folder / "C")
     assert changes_of(stamp, files, known, cohort) is None  # a table without its files
     (folder / "manifest.csv").write_text("no;table\n", encoding="utf-8")
-    assert changes_of(stamp, files, known, cohort) is None
+    with pytest.raises(StudyError):
+        changes_of(stamp, files, known, cohort)
     (folder / "manifest.csv").unlink()
     assert changes_of(stamp, files, known, cohort) is None
 

@@ -1,7 +1,6 @@
 """YAML of which nothing is lost, and nothing is turned into something else."""
 
 import re
-from collections.abc import Hashable
 from typing import Any
 
 import yaml
@@ -13,8 +12,10 @@ class StrictLoader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's own
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """A mapping, each of whose keys stands once."""
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """A mapping, each of whose keys stands once; looked at before merge keys are resolved,
+        which may bring a key that stands here too."""
+        node = super().compose_mapping_node(anchor)
         seen: dict[str, int] = {}
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             line = key.start_mark.line + 1
@@ -25,7 +26,7 @@ class StrictLoader(yaml.SafeLoader):
                 )
                 raise yaml.constructor.ConstructorError(None, None, message)
             seen[key.value] = line
-        return super().construct_mapping(node, deep=deep)
+        return node
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         """A decimal number; a leading zero meant eight as the base in YAML 1.1 and means nothing in
@@ -41,6 +42,13 @@ class StrictLoader(yaml.SafeLoader):
 
 
 StrictLoader.add_constructor("tag:yaml.org,2002:int", StrictLoader.construct_yaml_int)
+
+
+class StrictDumper(yaml.SafeDumper):
+    """PyYAML's safe dumper, which quotes also what `StrictLoader` alone would take for a number:
+    08 and 1e3 are texts in YAML 1.1."""
+
+
 for tag, pattern, first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("int", r"[-+]?[0-9]+", "-+0123456789"),
@@ -52,9 +60,10 @@ for tag, pattern, first in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("merge", r"<<", "<"),
 ):
-    StrictLoader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$"), list(first)
-    )
+    for kind in (StrictLoader, StrictDumper):
+        kind.add_implicit_resolver(
+            f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$"), list(first)
+        )
 
 
 def read_yaml(text: str) -> Any:
@@ -66,4 +75,22 @@ def read_yaml(text: str) -> Any:
     Raises:
         yaml.YAMLError: it is none, gives a key twice, or a number with a leading zero.
     """
-    return yaml.load(text, StrictLoader)  # noqa: S506 - derived from the safe loader
+    try:
+        return yaml.load(text, StrictLoader)  # noqa: S506 - derived from the safe loader
+    except (
+        ValueError,
+        KeyError,
+        AttributeError,
+    ) as error:  # PyYAML's own for `!!int x`, `!!bool x`
+        raise yaml.YAMLError(f"a value is not what its tag says ({error})") from None
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deeply") from None
+
+
+def write_yaml(value: Any) -> str:
+    """A value as YAML that `read_yaml` reads back to the same.
+
+    Args:
+        value: mappings, sequences, texts, numbers, booleans and None; keys keep their order.
+    """
+    return yaml.dump(value, Dumper=StrictDumper, sort_keys=False, allow_unicode=True, width=120)

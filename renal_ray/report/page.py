@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from renal_ray.config import Study
+from renal_ray.config.strict_yaml import write_yaml
 from renal_ray.report import cohort_tables, narrative, paper, tables
 from renal_ray.report.attention import Attention, read_attention
 from renal_ray.report.canvas import Drawing
@@ -275,4 +274,4 @@ def _study_without_paths(study: Study) -> str:
         mode="json", exclude={"work": True, "cohort": {"manifest", "dicom", "labels", "kits"}}
     )
     value["weights"] = weights_name(study.weights)
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120)
+    return write_yaml(value)

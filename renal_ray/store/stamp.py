@@ -15,6 +15,7 @@ from renal_ray.cohort.kits import TABLES
 from renal_ray.cohort.manifest import COLUMNS
 from renal_ray.cohort.source import load_cohort
 from renal_ray.config import Cohort
+from renal_ray.dicom.files import files_below
 from renal_ray.problems import StudyError
 from renal_ray.store.place import READERS, Place, checked_json, digest
 
@@ -224,17 +225,25 @@ def changes_of(
         cohort: where the patients come from.
 
     Returns:
-        The changes; None where the sources are not at hand or cannot be read.
+        The changes; None where the sources are not at hand.
+
+    Raises:
+        StudyError: the table is another one, and cannot be used as it is now.
     """
     try:
         same_table = table_hash(cohort) == stamp.table
         if same_table and cohort.dicom is not None and seen(cohort.dicom) == stamp.folder:
             return CohortChanges()
+    except OSError:
+        return None
+    try:
         now, _ = load_cohort(cohort)
     except (OSError, StudyError):
-        return None
+        if same_table:
+            return None
+        raise
     there, before = set(now["patient_id"]), set(stamp.patients)
-    if before and not before & there:
+    if before and not there:
         return None  # a table without its files
     labels, images, masks = [], [], []
     rows = [row for row in now.itertuples() if row.patient_id in before]
@@ -298,12 +307,12 @@ def _plain(value: Any) -> str | float | None:
 
 
 def _files(path: Path) -> list[tuple[str, Path]]:
-    """The files of a patient, by name relative to the folder; a single file has none."""
+    """The files of a patient, by name relative to the folder, but for hidden ones, which no reader
+    looks at; a single file has none."""
     if not path.is_dir():
         return [(".", path)] if path.is_file() else []
-    found = [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
     return sorted(
-        ((str(file.relative_to(path)), file) for file in found if file.is_file()),
+        ((str(file.relative_to(path)), file) for file in files_below(path)),
         key=lambda one: Path(one[0]),
     )
 

@@ -15,6 +15,10 @@ UNREAD = (
     "the cohort's table and images are not at hand here, so whether "
     "they changed since prepare was not looked at"
 )
+UNUSABLE = (
+    "the cohort changed since prepare: its table is another one and cannot be used as it is "
+    "now; `renal-ray prepare` says why"
+)
 
 
 @dataclass(frozen=True)
@@ -53,9 +57,11 @@ def cohort_state(study: Study, work: Place) -> CohortState:
     stamp = stamp_of(study, work)
     if stamp is None or not work.exists("cohort.parquet"):
         return CohortState()
-    changes = changes_of(
-        stamp, read_stamps(work), work.read_parquet("cohort.parquet"), study.cohort
-    )
+    known, files = work.read_parquet("cohort.parquet"), read_stamps(work)
+    try:
+        changes = changes_of(stamp, files, known, study.cohort)
+    except StudyError:  # what it says names the table, which the report does not
+        return CohortState(UNUSABLE)
     if changes is None:
         return CohortState(note=UNREAD)
     if not changes:
@@ -91,9 +97,14 @@ def _anew(study: Study, work: Place, changes: CohortChanges) -> str:
     done = sum(spec.trial_id in results for spec in plan.specs(results))
     if not done:
         return ""
-    if changes.of_trials & training_side(plan.splits).keys():
+    training = training_side(plan.splits).keys()
+    if training & {*changes.labels, *changes.removed}:
         return f", {done} of {plan.total()} trials will be trained anew"
-    if changes.added or (changes.entries and study.robustness.leave_scanner_out):
+    if (
+        changes.added
+        or training & changes.of_trials  # another file may show the same pixels
+        or (changes.entries and study.robustness.leave_scanner_out)
+    ):
         return f", up to {done} of {plan.total()} trials will be trained anew"
     return ", no trial is trained anew" + (
         "" if not changes.of_trials & plan.splits.test else ", the votes are counted anew"
