@@ -18,6 +18,7 @@ from pydicom.uid import generate_uid
 
 from renal_ray.apply.case import Case
 from renal_ray.apply.chosen import choose, open_run
+from renal_ray.apply.dicom_out.about import describe_study
 from renal_ray.apply.dicom_out.capture import secondary_capture
 from renal_ray.apply.dicom_out.report import structured_report
 from renal_ray.apply.dicom_out.sources import Sources, read_sources
@@ -246,6 +247,31 @@ def written(
 def test_dciodvfy_finds_no_error(written: dict[str, Path], name: str) -> None:
     said = run_client("dciodvfy", str(written[name]))
     assert [line for line in said.splitlines() if line.startswith("Error")] == []
+
+
+@pytest.mark.parametrize(
+    ("body_part", "given", "side"),
+    [
+        ("KIDNEY", None, ""),
+        ("KIDNEY", "L", "L"),
+        ("Niere", None, ""),
+        ("ABDOMEN", None, None),
+        ("CHESTABDPELVIS", None, None),
+        (None, None, ""),
+    ],
+)
+def test_a_picture_has_a_side_or_an_empty_one_where_its_body_part_may_be_one_of_a_pair(
+    body_part: str | None, given: str | None, side: str | None
+) -> None:
+    written, header = pydicom.Dataset(), pydicom.Dataset()
+    written.Rows = 8
+    with pydicom.config.disable_value_validation():
+        for keyword, value in (("BodyPartExamined", body_part), ("Laterality", given)):
+            if value is not None:
+                setattr(header, keyword, value)
+        describe_study(written, header)
+    assert written.get("Laterality") == side
+    assert written.get("BodyPartExamined") == body_part
 
 
 def test_dcentvfy_finds_one_patient_and_study(written: dict[str, Path]) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from time import monotonic, sleep
 
 import psutil
@@ -19,7 +20,7 @@ from renal_ray.store.lock import DEAD_S, NAME, held, is_held
 from renal_ray.store.place import Place
 
 
-def holder(*, host="elsewhere", kernel=None, pid=1, started=0.0, seen_s_ago=0.0):
+def holder(*, host="elsewhere", kernel=None, pid=1, after_boot_s=0.0, seen_s_ago=0.0):
     seen = datetime.now(UTC) - timedelta(seconds=seen_s_ago)
     kernel = lock._kernel() if kernel is None else kernel
     return {
@@ -27,7 +28,7 @@ def holder(*, host="elsewhere", kernel=None, pid=1, started=0.0, seen_s_ago=0.0)
         "host": host,
         "kernel": kernel,
         "pid": pid,
-        "started": started,
+        "after_boot_s": after_boot_s,
         "since": "2026-01-01T00:00:00+00:00",
         "seen": seen.isoformat(),
     }
@@ -68,16 +69,29 @@ def test_a_dead_process_holds_nothing(tmp_path):
 def test_another_process_with_the_number_of_a_dead_one_holds_nothing(tmp_path):
     """Nor does a thread, whose number the system takes for a process's in some of its calls."""
     work = Place(str(tmp_path))
-    for pid, started in (
-        (os.getpid(), psutil.Process().create_time() - 100),
-        (_a_thread(), psutil.Process().create_time()),
-    ):
-        work.write_json(NAME, holder(host=platform.node(), pid=pid, started=started))
+    began = lock.this_process()["after_boot_s"]
+    for pid, after_boot_s in ((os.getpid(), began - 100), (_a_thread(), began)):
+        work.write_json(NAME, holder(host=platform.node(), pid=pid, after_boot_s=after_boot_s))
         assert not is_held(work)
-    work.write_json(
-        NAME, holder(host=platform.node(), pid=os.getpid(), started=psutil.Process().create_time())
-    )
+    work.write_json(NAME, holder(host=platform.node(), pid=os.getpid(), after_boot_s=began))
     assert is_held(work)
+
+
+def test_a_clock_that_is_set_meanwhile_kills_nobody(monkeypatch):
+    mine, booted = lock.this_process(), psutil.boot_time()
+    for step in (-3600, 1, 86400):
+        monkeypatch.setattr("psutil.boot_time", lambda step=step: booted + step)
+        monkeypatch.setattr("psutil._psplatform.boot_time", lambda step=step: booted + step)
+        assert lock.is_alive(mine) is True
+
+
+def test_where_linux_does_not_say_which_container_this_is_nobody_is_dead(monkeypatch):
+    monkeypatch.setattr(lock, "_kernel", lambda: None)
+    assert lock.is_alive(lock.this_process() | {"pid": 2**22}) is None
+    monkeypatch.undo()
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr(lock, "Path", lambda name: Path("/nowhere") / name.lstrip("/"))
+    assert lock._kernel() is None
 
 
 def _a_thread():

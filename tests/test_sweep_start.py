@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import psutil
 import pytest
 import yaml
 from cluster_files import CLUSTER
@@ -198,7 +197,8 @@ def test_sessions_of_the_dead_are_removed_and_no_others(
     for folder in folders.values():
         (folder / "logs").mkdir(parents=True)
     mark_session(folders["mine"])
-    dead = this_process() | {"started": psutil.Process().create_time() - 100}
+    living = this_process()
+    dead = living | {"after_boot_s": living["after_boot_s"] - 100}
     (folders["dead"] / MARK).write_text(json.dumps(dead), encoding="utf-8")
     (folders["another_boot"] / MARK).write_text(
         json.dumps(dead | {"kernel": ["another", "pid:[1]"]}), encoding="utf-8"

@@ -77,6 +77,11 @@ def test_half_of_the_models_of_a_vote_are_not_most_of_them(diverged: SmallWork) 
             "its training loss went from 0.7 to nan",
         ),
         (
+            [float("inf"), float("inf"), float("inf")],
+            {"auc": 0.5, "sen": 0.8, "spec": 0.3},
+            "its training loss went from inf to inf",
+        ),
+        (
             [0.7, 0.7, 0.7],
             {"auc": 0.5, "sen": 1.0, "spec": 0.0},
             "it decides the same for everybody in its validation fold",

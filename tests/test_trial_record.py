@@ -100,6 +100,17 @@ def test_once_the_seal_was_opened_the_draw_stands(tmp_path: Path, change: dict) 
     keep_study(changed(study, folds={"n": 2, "run": [0]}, freeze_points=["mixed0"]), work)
 
 
+@pytest.mark.parametrize(
+    "text", [b"name: a\nwork: [x", b"- a\n", b"said", b"\xff\xfe\0", b"name: a\nprovenance: [1]\n"]
+)
+def test_a_damaged_record_is_told_and_left_alone(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "study.yaml").write_bytes(text)
+    study = small_study(tmp_path)
+    with pytest.raises(StudyError, match=r"study\.yaml is damaged: delete it"):
+        keep_study(study, Place(study.work))
+    assert (tmp_path / "study.yaml").read_bytes() == text
+
+
 def test_a_work_directory_that_cannot_be_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     study = small_study(tmp_path / "file" / "work")

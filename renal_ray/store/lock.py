@@ -29,7 +29,7 @@ INTERRUPTED = 130  # exit code
 # less.
 DEAD_S = 600.0
 
-Holder = dict[str, Any]  # token, host, kernel, pid, started, since, seen
+Holder = dict[str, Any]  # token, host, kernel, pid, after_boot_s, since, seen
 
 
 @contextmanager
@@ -160,37 +160,52 @@ def _lives(holder: Holder) -> bool:
 
 
 def this_process() -> dict[str, Any]:
-    """What `is_alive` knows this process by: host, kernel, pid, started."""
+    """What `is_alive` knows this process by: host, kernel, pid, after_boot_s."""
     return {
         "host": platform.node(),
         "kernel": _kernel(),
         "pid": os.getpid(),
-        "started": psutil.Process().create_time(),
+        "after_boot_s": _after_boot_s(os.getpid()),
     }
 
 
 def is_alive(process: Mapping[str, Any]) -> bool | None:
     """Whether a process, described by `this_process`, still runs; None where that cannot be seen
-    from here: of another machine, boot or container."""
-    if (process["host"], process.get("kernel")) != (platform.node(), _kernel()):
+    from here: of another machine, boot, container or version of this program."""
+    here = (platform.node(), _kernel())
+    if None in (*here, process.get("after_boot_s")):
+        return None
+    if (process["host"], process.get("kernel")) != here:
         return None
     try:
         # Its number may be another process's by now.
-        return bool(psutil.Process(process["pid"]).create_time() == process["started"])
+        return bool(_after_boot_s(process["pid"]) == process["after_boot_s"])
     except psutil.NoSuchProcess:
         return False
 
 
-def _kernel() -> list[str]:
-    """What numbers processes here: the boot of the machine and the namespace of process numbers.
-    Containers may share a host's name, and two of them have different processes of one number."""
+def _after_boot_s(pid: int) -> float:
+    """When a process began, counted from the machine's boot: the time of day is set now and then,
+    and takes the times of all processes with it.
+
+    Raises:
+        psutil.NoSuchProcess: there is none of that number.
+    """
+    booted = psutil.boot_time()
+    return round(psutil.Process(pid).create_time() - booted, 2)
+
+
+def _kernel() -> list[str] | None:
+    """What numbers processes here: the boot of the machine and the namespace of process numbers;
+    None where Linux does not say it. Containers may share a host's name, and two of them have
+    different processes of one number."""
     try:
         return [
             Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip(),
             str(Path("/proc/self/ns/pid").readlink()),
         ]
-    except OSError:  # no Linux: no such namespaces either
-        return []
+    except OSError:  # other systems have no such namespaces either
+        return None if sys.platform == "linux" else []
 
 
 def _now() -> str:

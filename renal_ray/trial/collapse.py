@@ -4,7 +4,7 @@ bounds."""
 import io
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from math import log
+from math import isfinite, log
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -80,7 +80,7 @@ def _losses(ledger: Ledger, spec: TrialSpec) -> Sequence[float]:
 
 def _why(spec: TrialSpec, result: Mapping[str, Any], losses: Sequence[float]) -> str:
     metrics = result["levels"][main_level(spec.head)]["metrics"]
-    if not losses[-1] <= DIVERGED * max(losses[0], COIN):
+    if not (isfinite(losses[-1]) and losses[-1] <= DIVERGED * max(losses[0], COIN)):
         return f"its training loss went from {losses[0]:.2g} to {losses[-1]:.2g}"
     if {metrics["sen"], metrics["spec"]} == {0.0, 1.0}:
         return "it decides the same for everybody in its validation fold"

@@ -51,7 +51,7 @@ def keep_study(study: Study, work: Place, stamp: CohortStamp | None = None) -> N
             another study's results, or the split would change after the seal was opened.
     """
     try:
-        before = yaml.safe_load(work.read(NAME)) if work.exists(NAME) else None
+        before = _record(work)
     except OSError as error:
         raise StudyError(
             f"work: {work.shown()} cannot be read "
@@ -93,6 +93,24 @@ def keep_study(study: Study, work: Place, stamp: CohortStamp | None = None) -> N
             f"({error.strerror or ' '.join(str(error).split())[:300]}); give a "
             "directory that can"
         ) from None
+
+
+def _record(work: Place) -> dict[str, Any] | None:
+    """What study.yaml says; None where there is none, or an empty one."""
+    if not work.exists(NAME):
+        return None
+    try:
+        said = yaml.safe_load(work.read(NAME))
+    except yaml.YAMLError:
+        said = "damaged"
+    if not isinstance(said, dict | None) or not isinstance(
+        (said or {}).get(PROVENANCE), dict | None
+    ):
+        raise StudyError(
+            f"{work.shown(NAME)} is damaged: delete it and run the same command again, "
+            "with the study file"
+        )
+    return said
 
 
 @cache

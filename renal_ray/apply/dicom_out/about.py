@@ -20,7 +20,13 @@ OF_STUDY = (
     "PatientSize",
     "PatientWeight",
 )  # type 3 elements of the study's modules
-OF_IMAGES = ("BodyPartExamined", "Laterality", "ImageLaterality")
+SIDES = ("Laterality", "ImageLaterality")
+OF_IMAGES = ("BodyPartExamined", *SIDES)
+UNPAIRED = (  # what a CT of the trunk calls its body part (PS3.16, Annex L)
+    *("ABDOMEN", "ABDOMENPELVIS", "CHEST", "CHESTABDOMEN", "CHESTABDPELVIS", "NECKCHESTABDOMEN"),
+    *("NECKCHESTABDPELV", "PELVIS", "WHOLEBODY", "SPINE", "TSPINE", "LSPINE", "AORTA", "LIVER"),
+    *("PANCREAS", "SPLEEN", "STOMACH", "COLON", "BLADDER"),
+)
 REPORT_SERIES, CAPTURE_SERIES = 9901, 9902  # beyond the numbers that scanners give
 
 
@@ -59,10 +65,9 @@ def describe_study(written: Dataset, header: Dataset) -> None:
     for keyword in (*OF_STUDY, *(OF_IMAGES if "Rows" in written else ())):
         if str(header.get(keyword) or ""):
             setattr(written, keyword, header[keyword].value)
-    if "Rows" in written and not any(keyword in written for keyword in OF_IMAGES):
-        # Type 2C: without a body part it may be one of a pair, and which one the source does not
-        # say.
-        written.Laterality = ""
+    may_be_paired = "Rows" in written and written.get("BodyPartExamined") not in UNPAIRED
+    if may_be_paired and not any(keyword in written for keyword in SIDES):
+        written.Laterality = ""  # type 2C: which one of the pair the source does not say
 
 
 def filed(header: Dataset) -> Dataset:
