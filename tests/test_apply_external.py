@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from renal_ray.apply.case import Case
 from renal_ray.apply.chosen import choose, open_run
+from renal_ray.apply.external.cohort import read_external
 from renal_ray.apply.external.numbers import results
 from renal_ray.apply.reading import read_case
 from renal_ray.apply.voters import vote
@@ -344,3 +345,28 @@ def test_an_external_cohort_has_name_and_cohort_alone(finished: SmallWork, tmp_p
     ):
         with pytest.raises(StudyError, match=words):
             load(value)
+
+
+def test_one_image_with_two_labels_is_left_out(
+    finished: SmallWork, manifest: Path, tmp_path: Path
+) -> None:
+    """With one label it counts, and is told."""
+    table = read_manifest(manifest).dropna(subset="label").iloc[1:4]
+    other = table.iloc[[0]].assign(patient_id="other", label=1 - int(table.iloc[0]["label"]))
+    again = table.iloc[[1]].assign(patient_id="again")
+    pd.concat([table, other, again]).to_csv(tmp_path / "two.csv", index=False)
+    place = Place(str(tmp_path / "work"))
+    read = read_external(
+        open_run(finished.study, finished.work),
+        load_external(tmp_path / "two.csv", finished.study),
+        place,
+        same_ids=False,
+    )
+    first, second, third = table["patient_id"]
+    assert set(read.labels) == {second, third, "again"}
+    found = pd.read_csv(tmp_path / "work" / "quarantine.csv")
+    codes = found.groupby("code")["patient_id"].apply(set).to_dict()
+    assert codes == {"label-conflict": {first, "other"}, "same-pixels": {second, "again"}}
+    for dataset in Dataset:
+        index = place.read_parquet(f"slices/{dataset}/index.parquet")
+        assert set(index["patient_id"]) == {second, third, "again"}

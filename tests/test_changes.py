@@ -435,6 +435,7 @@ def test_after_the_seal_was_opened_nobody_joins_and_a_training_patient_may_leave
     assert "the seal on the test patients was opened, 1 x" in opened.says("status")
     split = opened.place.read("splits.json")
     add(opened)
+    assert "refused for those added: the seal was opened" in opened.says("status")
     assert "whoever joins now joins with the test result in view" in opened.refuses("prepare")
     assert opened.place.read("splits.json") == split
 

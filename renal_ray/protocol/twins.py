@@ -74,8 +74,8 @@ def _problem(patient: str, others: set[str], labels: Mapping[str, int]) -> Quara
         patient,
         "",
         Code.SAME_PIXELS,
-        f"the same image as {_listed(sorted(others))}: kept on one "
-        "side of every split; keep one of them",
+        f"the same image as {_listed(sorted(others))}: one person counts twice, though never on "
+        "two sides of a split; keep one of them",
     )
 
 

@@ -191,8 +191,8 @@ def _after_boot_s(pid: int) -> float:
     Raises:
         psutil.NoSuchProcess: there is none of that number.
     """
-    booted = psutil.boot_time()
-    return round(psutil.Process(pid).create_time() - booted, 2)
+    booted = float(psutil.boot_time())
+    return round(float(psutil.Process(pid).create_time()) - booted, 2)
 
 
 def _kernel() -> list[str] | None:

@@ -7,6 +7,7 @@ from renal_ray.config import Study
 from renal_ray.problems import StudyError
 from renal_ray.protocol.extend import training_side
 from renal_ray.store.place import Place
+from renal_ray.store.seal import openings
 from renal_ray.store.stamp import CohortChanges, changes_of, read_stamps
 from renal_ray.trial.plan import finished_results, make_plan
 from renal_ray.trial.prepared import stamp_of
@@ -97,6 +98,8 @@ def _anew(study: Study, work: Place, changes: CohortChanges) -> str:
     done = sum(spec.trial_id in results for spec in plan.specs(results))
     if not done:
         return ""
+    if changes.added and openings(work):
+        return ", which is refused for those added: the seal was opened"
     training = training_side(plan.splits).keys()
     if training & {*changes.labels, *changes.removed}:
         return f", {done} of {plan.total()} trials will be trained anew"

@@ -2,7 +2,7 @@
 everybody is tested."""
 
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -13,6 +13,7 @@ from renal_ray.apply.known import SHARDS, WHOSE, owners_of_images, role_of
 from renal_ray.cohort.source import load_cohort
 from renal_ray.config import External, Study
 from renal_ray.problems import PROBLEM_COLUMNS, Code, Quarantined, StudyError
+from renal_ray.protocol.twins import same_pixels
 from renal_ray.store import slices
 from renal_ray.store.place import Place, digest
 from renal_ray.sweep.shards import Part, Sharder, finished_part, make_shards, shown_file
@@ -80,9 +81,12 @@ def read_external(
         Quarantined.read(row) for part in parts for row in [*part["quarantined"], *part["warnings"]]
     ]
     owners = owners_of_images(run)
-    within, twins = _same_pixels(parts, owners)
+    labels = dict(zip(table["patient_id"], table["label"], strict=True))
+    within, twins, conflicting = _same_pixels(parts, labels, owners)
     found += within
-    measured = pd.DataFrame([row for part in parts for row in part["measured"]])
+    measured = pd.DataFrame(
+        [row for part in parts for row in part["measured"] if row["patient_id"] not in conflicting]
+    )
     quarantine = pd.DataFrame([one.row() for one in found], columns=list(PROBLEM_COLUMNS))
     place.write("quarantine.csv", quarantine.to_csv(index=False).encode())
     if measured.empty:
@@ -96,7 +100,12 @@ def read_external(
             f"{external.name}: no patient can be used, see {place.shown('quarantine.csv')}; {said}"
         )
     for dataset in DATASETS:
-        rows = [row for part in parts for row in part["index"][dataset]]
+        rows = [
+            row
+            for part in parts
+            for row in part["index"][dataset]
+            if row["patient_id"] not in conflicting
+        ]
         slices.write_index(place, dataset, rows)
         for stale in (
             set(place.entries(f"slices/{dataset}"))
@@ -165,31 +174,19 @@ def _mapped(
 
 
 def _same_pixels(
-    parts: Sequence[Part], of_study: dict[str, str]
-) -> tuple[list[Quarantined], dict[str, str]]:
-    """Patients who share an image with another of the cohort, or with one of the study."""
+    parts: Sequence[Part], labels: Mapping[str, int], of_study: dict[str, str]
+) -> tuple[list[Quarantined], dict[str, str], frozenset[str]]:
+    """Patients who share an image with another of the cohort or with one of the study, their role
+    there, and those who are left out for it: two labels for one image."""
     digests = {
         patient: set(found) for part in parts for patient, found in part["fingerprints"].items()
     }
-    owners: dict[str, set[str]] = {}
-    for patient, found in digests.items():
-        for one in found:
-            owners.setdefault(one, set()).add(patient)
-    warnings, twins = [], {}
+    within = same_pixels(digests, labels)
+    problems, twins = list(within.problems), {}
     for patient, found in sorted(digests.items()):
-        others = sorted(set().union(*(owners[one] for one in found)) - {patient}) if found else []
-        if others:
-            warnings.append(
-                Quarantined(
-                    patient,
-                    "",
-                    Code.SAME_PIXELS,
-                    f"the same image as {', '.join(others)}: one person is counted twice; keep one",
-                )
-            )
         if role := role_of(found, of_study):
             twins[patient] = role
-            warnings.append(
+            problems.append(
                 Quarantined(
                     patient,
                     "",
@@ -197,4 +194,4 @@ def _same_pixels(
                     f"the same image as {WHOSE[role]} of the study: no external patient; leave out",
                 )
             )
-    return warnings, twins
+    return problems, twins, within.conflicting
