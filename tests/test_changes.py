@@ -440,6 +440,17 @@ def test_after_the_seal_was_opened_nobody_joins_and_a_training_patient_may_leave
     assert opened.place.read("splits.json") == split
 
 
+def test_after_the_seal_was_opened_nobody_leaves_by_a_disk_that_is_away(opened: Bed) -> None:
+    """Who is withdrawn never comes back: so a file that cannot be read now is no withdrawal."""
+    mask, split = opened.file(opened.of_test, "mask"), opened.place.read("splits.json")
+    mask.rename(mask.with_suffix(".away"))
+    said = opened.refuses("prepare")
+    assert f"1 patient of the split cannot be read ({opened.of_test}: file-missing)" in said
+    assert opened.place.read("splits.json") == split
+    mask.with_suffix(".away").rename(mask)
+    assert "0 of 6 finished trials are to be trained anew" in opened.says("prepare")
+
+
 def test_the_report_says_on_its_first_screen_that_the_sources_changed(opened: Bed) -> None:
     quick = ("--set", "statistics.bootstrap=200")
     opened.relabel(opened.of_training)

@@ -25,6 +25,7 @@ from renal_ray.sweep.revision import (
     keep_in_log,
     kept_pixels,
     pixels_of,
+    refuse_lost,
     revision_of,
 )
 from renal_ray.sweep.shards import Part, Sharder, finished_part, make_shards, shown_file
@@ -93,6 +94,7 @@ def prepare(study: Study, *, strict: bool = False) -> Prepared:
     quarantined, warnings = (
         [one for one in found if one.left_out is left_out] for left_out in (True, False)
     )
+    refuse_lost(study, work, quarantined)
     measured = pd.DataFrame(
         [
             row

@@ -1,13 +1,13 @@
 """A cohort that is prepared again: the split carried over, what it means for those who stay, and
 what an opened seal allows of it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
 from renal_ray.config import Study
-from renal_ray.problems import DamagedFileError, StudyError
+from renal_ray.problems import Code, DamagedFileError, Quarantined, StudyError
 from renal_ray.protocol.extend import extend_splits, moved, training_side
 from renal_ray.protocol.splits import SplitSet, make_splits
 from renal_ray.store.place import Place, digest, json_bytes
@@ -17,6 +17,9 @@ from renal_ray.trial.prepared import kept_splits, split_hash
 from renal_ray.types import DATASETS
 
 Pixels = Mapping[str, tuple[str, ...]]  # hashes of a patient's slices in every dataset
+
+
+LOST = (Code.FILE_MISSING, Code.FILE_UNREADABLE)  # a disk that is away, a folder not mounted
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,35 @@ def draw(study: Study, work: Place, patients: pd.DataFrame) -> tuple[SplitSet | 
             else replace(drawn, same_trials_as=before)
         )
     return drawn, why
+
+
+def refuse_lost(study: Study, work: Place, left_out: Sequence[Quarantined]) -> None:
+    """Stops where somebody of the split cannot be read for the moment and the seal was opened:
+    whoever leaves then never comes back.
+
+    Args:
+        study: the study.
+        work: its work directory.
+        left_out: who cannot be used.
+
+    Raises:
+        StudyError: their files are missing or not readable, though the table names them.
+    """
+    kept = kept_splits(study, work)
+    if kept is None or not openings(work):
+        return
+    lost = [one for one in left_out if one.code in LOST and one.patient_id in kept.labels]
+    if lost:
+        raise StudyError(
+            f"{_counted_lost(lost)} of the split cannot be read ({lost[0].patient_id}: "
+            f"{lost[0].code}), and the seal on the test patients was opened: who is withdrawn now "
+            "never comes back; restore the files, or take the patients out of the table"
+        )
+
+
+def _counted_lost(lost: Sequence[Quarantined]) -> str:
+    names = {one.patient_id for one in lost}
+    return "1 patient" if len(names) == 1 else f"{len(names)} patients"
 
 
 def _drawn(study: Study, patients: pd.DataFrame) -> tuple[SplitSet | None, str]:
