@@ -90,6 +90,8 @@ def refuse_changed(study: Study, work: Place) -> CohortState:
 
 def _anew(study: Study, work: Place, changes: CohortChanges) -> str:
     """How many finished trials the change costs."""
+    if changes.added and openings(work):
+        return ", which is refused for those added: the seal was opened"
     try:
         plan = make_plan(study, work)
     except StudyError:  # whoever needs the plan says so
@@ -98,8 +100,6 @@ def _anew(study: Study, work: Place, changes: CohortChanges) -> str:
     done = sum(spec.trial_id in results for spec in plan.specs(results))
     if not done:
         return ""
-    if changes.added and openings(work):
-        return ", which is refused for those added: the seal was opened"
     training = training_side(plan.splits).keys()
     if training & {*changes.labels, *changes.removed}:
         return f", {done} of {plan.total()} trials will be trained anew"
