@@ -416,6 +416,16 @@ def test_a_damaged_first_or_last_slice_is_no_copy(tmp_path, volume, broken, end)
     assert f"file {sorted(tmp_path.iterdir()).index(path) + 1} by name" in error.message
 
 
+def test_a_damaged_file_whose_place_is_no_number_is_left_out(tmp_path, volume):
+    path = tmp_path / write_series(tmp_path, volume)[0].filename
+    data = BREAKS["pixels cut off"](path.read_bytes())
+    at = data.index(b"\x20\0\x32\0DS") + 8
+    (tmp_path / "Z.dcm").write_bytes(data[:at] + b"1.2.3" + data[at + 5 :])
+    assert np.array_equal(read(tmp_path), volume)
+    (finding,) = open_series(tmp_path, NOTHING, COHORT).findings
+    assert finding.code is Code.FILE_LEFT_OUT
+
+
 @pytest.mark.parametrize(
     ("modality", "rows", "columns"),
     [("DX", 4280, 3520), ("MG", 4664, 3064), ("MR", 8, 8), ("US", 60000, 60000)],

@@ -1,6 +1,5 @@
 """Which images of a folder are the one CT series, or the one acquisition, that is meant."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -318,11 +317,11 @@ def _require_ends(images: Sequence[Image], damaged: Sequence[Header]) -> None:
 
 def _place(header: Header) -> tuple[float, ...]:
     """Where the image lies, in mm; empty where its header does not say."""
-    return tuple(
-        map(
-            float, re.findall(r"-?[0-9.]+(?:[eE][-+]?[0-9]+)?", header.text("ImagePositionPatient"))
-        )
-    )
+    given = header.text("ImagePositionPatient").strip("[]").replace("\\", ",").split(",")
+    try:
+        return tuple(map(float, given))
+    except ValueError:  # nothing, or no numbers
+        return ()
 
 
 def _is_of(header: Header, group: list[Header]) -> bool:
