@@ -28,7 +28,14 @@ from renal_ray.sweep.revision import (
     refuse_lost,
     revision_of,
 )
-from renal_ray.sweep.shards import Part, Sharder, finished_part, make_shards, shown_file
+from renal_ray.sweep.shards import (
+    Part,
+    Sharder,
+    finished_part,
+    make_shards,
+    rows_of,
+    shown_file,
+)
 from renal_ray.trial import prepared
 from renal_ray.trial.prepared import kept_splits
 from renal_ray.types import DATASETS, Dataset
@@ -95,14 +102,7 @@ def prepare(study: Study, *, strict: bool = False) -> Prepared:
         [one for one in found if one.left_out is left_out] for left_out in (True, False)
     )
     refuse_lost(study, work, quarantined)
-    measured = pd.DataFrame(
-        [
-            row
-            for part in parts
-            for row in part["measured"]
-            if row["patient_id"] not in twins.conflicting
-        ]
-    )
+    measured, rows = rows_of(parts, twins.conflicting)
     if measured.empty:
         _write_quarantine(work, quarantined)
         first = _say(quarantined[0]) if quarantined else "nobody is listed"
@@ -116,15 +116,6 @@ def prepare(study: Study, *, strict: bool = False) -> Prepared:
         stamp,
         patients={name: (one["image"], one["mask"], labels[name]) for name, one in files.items()},
     )
-    rows = {
-        dataset: [
-            row
-            for part in parts
-            for row in part["index"][dataset]
-            if row["patient_id"] not in twins.conflicting
-        ]
-        for dataset in DATASETS
-    }
     splits, no_split = draw(
         study,
         work,

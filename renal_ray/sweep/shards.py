@@ -3,6 +3,7 @@ dataset."""
 
 import json
 import traceback
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -37,14 +38,35 @@ Part = dict[
 ]  # what a shard came to: key, measured, fingerprints, stamps, warnings, quarantined, index
 
 
+def rows_of(
+    parts: Sequence[Part], left_out: Collection[str]
+) -> tuple[pd.DataFrame, dict[Dataset, list[dict[str, Any]]]]:
+    """What was measured of the patients, and the index of every dataset.
+
+    Args:
+        parts: of all shards.
+        left_out: patients who were read but are not used.
+
+    Returns:
+        A row a patient, empty where nobody is left; rows of each dataset's index.
+    """
+
+    def kept(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [row for row in rows if row["patient_id"] not in left_out]
+
+    measured = pd.DataFrame([row for part in parts for row in kept(part["measured"])])
+    return measured, {
+        dataset: [row for part in parts for row in kept(part["index"][dataset])]
+        for dataset in DATASETS
+    }
+
+
 def make_shards(study: Study, cohort: pd.DataFrame) -> list[dict[str, str]]:
     """Divides the cohort; a shard's key changes with its patients, their files and the settings
     that decide their slices."""
     table = cohort.reindex(columns=["patient_id", "label", "image", "mask", "series", "lesion"])
-    chosen = table[["series", "lesion"]].astype("object").fillna("")
-    rows = json.loads(
-        table.assign(series=chosen["series"], lesion=chosen["lesion"]).to_json(orient="records")
-    )
+    table = table.astype({"series": "object", "lesion": "object"})
+    rows = json.loads(table.fillna({"series": "", "lesion": ""}).to_json(orient="records"))
     settings = [
         study.selection.model_dump_json(),
         study.images.model_dump_json(),

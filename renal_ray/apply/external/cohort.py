@@ -16,7 +16,7 @@ from renal_ray.problems import PROBLEM_COLUMNS, Code, Quarantined, StudyError
 from renal_ray.protocol.twins import same_pixels
 from renal_ray.store import slices
 from renal_ray.store.place import Place, digest
-from renal_ray.sweep.shards import Part, Sharder, finished_part, make_shards, shown_file
+from renal_ray.sweep.shards import Part, Sharder, finished_part, make_shards, rows_of, shown_file
 from renal_ray.types import DATASETS
 
 
@@ -84,9 +84,7 @@ def read_external(
     labels = dict(zip(table["patient_id"], table["label"], strict=True))
     within, twins, conflicting = _same_pixels(parts, labels, owners)
     found += within
-    measured = pd.DataFrame(
-        [row for part in parts for row in part["measured"] if row["patient_id"] not in conflicting]
-    )
+    measured, index = rows_of(parts, conflicting)
     quarantine = pd.DataFrame([one.row() for one in found], columns=list(PROBLEM_COLUMNS))
     place.write("quarantine.csv", quarantine.to_csv(index=False).encode())
     if measured.empty:
@@ -99,13 +97,7 @@ def read_external(
         raise StudyError(
             f"{external.name}: no patient can be used, see {place.shown('quarantine.csv')}; {said}"
         )
-    for dataset in DATASETS:
-        rows = [
-            row
-            for part in parts
-            for row in part["index"][dataset]
-            if row["patient_id"] not in conflicting
-        ]
+    for dataset, rows in index.items():
         slices.write_index(place, dataset, rows)
         for stale in (
             set(place.entries(f"slices/{dataset}"))
